@@ -1,0 +1,72 @@
+# Every target makes the environment it needs; `make` alone says what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--custom-compile-command "make lock"
+PACKAGES := driftline drift_worker schemas scorer streaming training
+
+.PHONY: help .venv demo test check chaos docs bench up down lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z.]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv: $(VENV)/.installed ## the Python environment, from the lock file
+
+# Redone only when the lock or the project file changes.
+$(VENV)/.installed: requirements-dev.lock pyproject.toml
+	@python=""; seen=""; \
+	for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
+	  version=$$($$candidate -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	  seen="$$seen $$candidate=$$version"; \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "make: Python 3.11 or newer is needed; found:$${seen:- none} (name one with make PYTHON=/path/to/python3)" >&2; exit 2; fi; \
+	if ! $$python -c 'import venv, ensurepip' 2>/dev/null; then \
+	  echo "make: $$python has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 2; fi; \
+	set -e; echo "make: installing into $(VENV) with $$python (a minute or two, once)"; \
+	$$python -m venv $(VENV); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	touch $@
+
+demo: .venv ## the whole pipeline on this machine, in under three minutes
+	@$(BIN)/driftline demo
+
+test: .venv ## the whole test suite, on a real Kafka that it starts itself
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov
+
+check: .venv ## format, lint, types and the quick tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(wildcard tests/unit tests/property tests/golden)
+
+docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI
+	@$(BIN)/python -m schemas.export
+
+chaos: .venv ## the fault tests in their long forms
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long tests/chaos
+
+bench: .venv ## throughput and event age of a scorer beside other ways to do the same; half an hour
+	@$(BIN)/driftline bench
+
+up: ## everything in containers (docker compose)
+	docker compose up --build --detach --wait
+
+down: ## stop the containers; the volumes stay
+	docker compose down
+
+lock: .venv ## compile the lock files again from pyproject.toml
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra broker --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml | \
+	  $(COMPILE) --constraint requirements-dev.lock - --output-file requirements-build.lock
+	for peer in driftline/benchmark/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer \
+	  --constraint <(grep -oE '^(joblib|numpy|pandas|scikit-learn|scipy)==[^ ]+' requirements.lock) || exit 1; done
+
+clean: ## remove the environment and everything that was made
+	rm -rf $(VENV) artifacts build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,216 @@
+"""Actions → alerts: one episode per movement, of one feature or of a group that moved at the same window close."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from drift_worker import evidence as texts
+from drift_worker.decide import Finding, Grade, Policy
+from drift_worker.lifecycle import Action, State, Tracker, key_name, key_of
+from schemas.alert import GROUP, Alert, AlertName, Severity, fingerprint
+from schemas.measurement import Episode, Measurement
+from schemas.rfc3339 import render
+
+
+class Open(msgspec.Struct):
+    """An episode that is firing. members: of a group, every feature that joined; active: those that have not resolved.
+
+    evidence: of the last message, for a resolution without a window (a feature that is gone).
+    """
+
+    alertname: AlertName
+    feature: str | None
+    severity: Severity
+    starts_ms: int
+    sequence: int
+    members: list[str]
+    active: list[str]
+    evidence: dict[str, object]
+
+
+class Decisions(msgspec.Struct):
+    """Everything that is remembered between windows: trackers by `alertname/feature`, open episodes by fingerprint."""
+
+    trackers: dict[str, Tracker] = msgspec.field(default_factory=dict)
+    episodes: dict[str, Open] = msgspec.field(default_factory=dict)
+
+
+class Announcer:
+    """Turns the findings of windows that end together into alerts, and keeps the decisions up to date."""
+
+    def __init__(self, policy: Policy, model: str, runbook_url: str, decisions: Decisions | None = None) -> None:
+        self._policy = policy
+        self._model = model
+        self._runbook_url = runbook_url
+        self.decisions = decisions or Decisions()
+
+    def step(
+        self, end_ms: int, windows: Sequence[tuple[Measurement, Sequence[Finding]]]
+    ) -> tuple[list[Alert], dict[str, Episode]]:
+        """`windows` end at `end_ms`, shortest first. The alerts to send, and the episodes open or closed with them."""
+        by_length = {measurement.window.length: measurement for measurement, _ in windows}
+        subjects: dict[str, list[tuple[str, Finding]]] = {}
+        for measurement, findings in windows:
+            for finding in findings:
+                subjects.setdefault(key_name(finding.key), []).append((measurement.window.length, finding))
+        moves: dict[Action, list[tuple[str, Measurement]]] = {action: [] for action in Action}
+        for name, found in subjects.items():
+            tracker = self.decisions.trackers.setdefault(name, Tracker())
+            action, length = tracker.step(self._policy, end_ms, found)
+            if length is not None:
+                moves[action].append((name, by_length[length]))
+        alerts = [*self._open(moves[Action.OPEN]), *self._raise(moves[Action.RAISE])]
+        closed, ended = self._close(end_ms, moves[Action.CLOSE])
+        return [*alerts, *closed], {**self.shown(), **ended}
+
+    def retire(self, features: Sequence[str], end_ms: int) -> list[Alert]:
+        """Resolve the alerts of features that no longer exist; forget their trackers."""
+        known = {*features, None}
+        alerts = []
+        for name in [name for name in self.decisions.trackers if key_of(name)[1] not in known]:
+            del self.decisions.trackers[name]
+        for mark, episode in list(self.decisions.episodes.items()):
+            episode.active = [member for member in episode.active if member in known]
+            gone = not episode.active if episode.feature == GROUP else episode.feature not in known
+            if gone:
+                del self.decisions.episodes[mark]
+                episode.sequence += 1
+                text = {"summary": f"{episode.feature} is no longer a feature", "reason": "retired"}
+                alerts.append(self._alert(mark, episode, text, end_ms))
+        return alerts
+
+    def shown(self) -> dict[str, Episode]:
+        """The open episodes, as a measurement names them."""
+        return {
+            mark: Episode("firing", episode.severity.value, render(episode.starts_ms))
+            for mark, episode in self.decisions.episodes.items()
+        }
+
+    def _open(self, moves: Sequence[tuple[str, Measurement]]) -> list[Alert]:
+        alerts = []
+        drifting = [(name, m) for name, m in moves if key_of(name)[0] is AlertName.FEATURE_DRIFT]
+        group = self._mark(AlertName.FEATURE_DRIFT, GROUP)
+        for name, measurement in moves:
+            alertname, feature = key_of(name)
+            if alertname is AlertName.FEATURE_DRIFT and (len(drifting) > 1 or group in self.decisions.episodes):
+                continue
+            alerts.append(self._begin(alertname, feature, [name], measurement))
+        if not drifting or (len(drifting) == 1 and group not in self.decisions.episodes):
+            return alerts
+        episode = self.decisions.episodes.get(group)
+        members = [name for name, _ in drifting]
+        if episode is None:
+            return [*alerts, self._begin(AlertName.FEATURE_DRIFT, GROUP, members, drifting[0][1])]
+        # who opens while a group is open joins it, and is listed from its next message on
+        for feature in (key_of(name)[1] or "" for name in members):
+            episode.active.append(feature)
+            episode.members += [feature] * (feature not in episode.members)
+        return [*alerts, *self._raise(drifting)]
+
+    def _begin(
+        self, alertname: AlertName, feature: str | None, trackers: Sequence[str], measurement: Measurement
+    ) -> Alert:
+        members = [key_of(name)[1] or "" for name in trackers] if feature == GROUP else []
+        states = [self.decisions.trackers[name] for name in trackers]
+        mark = self._mark(alertname, feature)
+        episode = Open(
+            alertname=alertname,
+            feature=feature,
+            severity=_severity(max(state.grade for state in states)),
+            starts_ms=min(state.since_ms for state in states),
+            sequence=0,
+            members=members,
+            active=list(members),
+            evidence={},
+        )
+        self.decisions.episodes[mark] = episode
+        return self._say(mark, episode, measurement, None)
+
+    def _raise(self, moves: Sequence[tuple[str, Measurement]]) -> list[Alert]:
+        alerts = []
+        for name, measurement in moves:
+            mark = self._episode_of(name)
+            severity = _severity(self.decisions.trackers[name].grade)
+            if mark is None or self.decisions.episodes[mark].severity is Severity.CRITICAL:
+                continue
+            if severity is Severity.CRITICAL:
+                self.decisions.episodes[mark].severity = severity
+                alerts.append(self._say(mark, self.decisions.episodes[mark], measurement, None))
+        return alerts
+
+    def _close(self, end_ms: int, moves: Sequence[tuple[str, Measurement]]) -> tuple[list[Alert], dict[str, Episode]]:
+        alerts, ended = [], {}
+        for name, measurement in moves:
+            mark = self._episode_of(name)
+            if mark is None:
+                continue
+            episode = self.decisions.episodes[mark]
+            if episode.feature == GROUP:
+                episode.active.remove(key_of(name)[1] or "")
+                if episode.active:
+                    continue
+            del self.decisions.episodes[mark]
+            ended[mark] = Episode("resolved", episode.severity.value, render(episode.starts_ms))
+            alerts.append(self._say(mark, episode, measurement, end_ms))
+        return alerts, ended
+
+    def _say(self, mark: str, episode: Open, measurement: Measurement, end_ms: int | None) -> Alert:
+        """The next message of an episode; `end_ms` if it is the last."""
+        ranked = texts.rank(measurement, episode.members)
+        feature = ranked[0] if ranked else episode.feature
+        episode.sequence += 1
+        episode.evidence = texts.evidence(self._policy, measurement, episode.alertname, feature, ranked)
+        since = render(episode.starts_ms)
+        resolved = end_ms is not None
+        summary = texts.summary(self._policy, measurement, episode.alertname, feature, ranked, resolved=resolved)
+        annotations = {
+            "summary": f"resolved: {summary}" if resolved else summary,
+            "description": texts.describe(measurement, episode.alertname, feature, since, resolved=resolved),
+        }
+        return self._alert(mark, episode, annotations, end_ms)
+
+    def _alert(self, mark: str, episode: Open, annotations: Mapping[str, str], end_ms: int | None) -> Alert:
+        return Alert(
+            fingerprint=mark,
+            status="firing" if end_ms is None else "resolved",
+            labels={
+                "alertname": episode.alertname.value,
+                "severity": episode.severity.value,
+                **self._labels(episode.alertname, episode.feature),
+            },
+            annotations={**annotations, "runbook_url": f"{self._runbook_url}#{episode.alertname.value.lower()}"},
+            starts_at=render(episode.starts_ms),
+            ends_at=None if end_ms is None else render(end_ms),
+            sequence=episode.sequence,
+            evidence=dict(episode.evidence),
+        )
+
+    def _labels(self, alertname: AlertName, feature: str | None) -> dict[str, str]:
+        labels = {"alertname": alertname.value, "model": self._model}
+        return labels if feature is None else {**labels, "feature": feature}
+
+    def _mark(self, alertname: AlertName, feature: str | None) -> str:
+        return fingerprint(self._labels(alertname, feature))
+
+    def _episode_of(self, name: str) -> str | None:
+        """Fingerprint of the open episode that a tracker belongs to."""
+        alertname, feature = key_of(name)
+        own = self._mark(alertname, feature)
+        if own in self.decisions.episodes:
+            return own
+        group = self._mark(AlertName.FEATURE_DRIFT, GROUP)
+        episode = self.decisions.episodes.get(group)
+        if episode is not None and alertname is AlertName.FEATURE_DRIFT and feature in episode.active:
+            return group
+        return None
+
+
+def firing(decisions: Decisions) -> list[str]:
+    """Names of the trackers that fire."""
+    return [name for name, tracker in decisions.trackers.items() if tracker.state is State.FIRING]
+
+
+def _severity(grade: Grade) -> Severity:
+    return Severity.CRITICAL if grade is Grade.CRITICAL else Severity.WARNING

@@ -1,0 +1,394 @@
+"""Stage 2: deltas → windows → measurements and alerts, in one transaction with the offset. One is active, others wait.
+
+The log is the state. A transaction is written when windows close; it holds their measurements, the alerts, the counts
+of every closed unit, and a checkpoint. After a restart the checkpoint, the units that open windows need, and the deltas
+from the committed offset on give the same state, to the bit: what was read before the checkpoint is told from what was
+not by its offset.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec.structs import replace
+
+from drift_worker import counts, deltas
+from drift_worker.cells import Vector
+from drift_worker.decide import Finding, Policy, judge
+from drift_worker.deltas import Checkpoint, Delta, Merged, Packed, Progress
+from drift_worker.episodes import Announcer, Decisions
+from drift_worker.lifecycle import key_of
+from drift_worker.measure import Measurer
+from drift_worker.reference import LoadedReference
+from drift_worker.report import Report
+from drift_worker.windows import UNIT, Closing, Side, Windows
+from schemas.alert import Alert, AlertName
+from schemas.measurement import Episode, FeatureMeasurement, Measurement, Sample, Window, as_json
+from schemas.rfc3339 import render
+from streaming.records import ConsumerRecord, TopicPartition
+from streaming.transactions import Output, Result
+
+# A window that ended longer ago is measured and raises nothing: a first start over a backlog is no news.
+ALERT_HORIZON_MS = 24 * 3_600_000
+# Clocks of two machines may differ; reading a little more from the measurements costs nothing.
+CLOCK_MARGIN_MS = 60_000
+PENDING = "pending"
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What is committed beside the offset: from when on the measurements topic must be read again, epoch ms."""
+
+    since_ms: int = 0
+
+
+class _Remembered(msgspec.Struct):
+    """The decisions, and per length what the last window leaves for the next: the customers' sketch and its events."""
+
+    decisions: Decisions
+    sketches: dict[str, tuple[list[Packed], int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What a transaction said: for the counters, once it is committed."""
+
+    measurements: list[Measurement]
+    alerts: list[Alert]
+    states: Mapping[tuple[str, str], str]
+    late: int
+
+
+class EvaluatingWork:
+    """Evaluates windows from the only partition of `drift-panes` (streaming.partitions.Work)."""
+
+    def __init__(
+        self,
+        loaded: LoadedReference,
+        policy: Policy,
+        report: Report,
+        *,
+        topics: Mapping[Side, str],
+        measurements_topic: str,
+        alerts_topic: str,
+        lateness_ms: int,
+        straggler_s: float,
+        min_events: int,
+        runbook_url: str,
+        read_back: Callable[[str, int], Awaitable[Sequence[ConsumerRecord]]],
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`read_back(topic, since_ms)` gives every committed record since then."""
+        self._loaded = loaded
+        self._policy = policy
+        self._report = report
+        self._topics = topics
+        self._measurements_topic = measurements_topic
+        self._alerts_topic = alerts_topic
+        self._lateness_ms = lateness_ms
+        self._straggler_s = straggler_s
+        self._measurer = Measurer(loaded.cells, loaded.reference, min_events)
+        self._runbook_url = runbook_url
+        self._read_back = read_back
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._counts_key = f"{loaded.manifest.name}/{_shortest(policy)}/counts".encode()
+        self._reset()
+        self.shown: dict[str, Any] = {}  # for people: replaced as a whole, never changed
+
+    def _reset(self) -> None:
+        self._windows = Windows(
+            self._loaded.cells,
+            self._loaded.identity,
+            self._policy.lengths,
+            self._topics,
+            lateness_ms=self._lateness_ms,
+            straggler_s=self._straggler_s,
+        )
+        self._announcer = Announcer(self._policy, self._loaded.manifest.name, self._runbook_url)
+        self._sketches: dict[str, tuple[Vector, int]] = {}
+        self._restored_to = 0  # deltas below this offset were read before the checkpoint
+        self._position = 0
+        self._replaying = False  # what was read before the checkpoint is not yet read again
+        self._late_before = 0
+        self._retired: list[Alert] = []
+        self._last: dict[str, Measurement] = {}
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def opened(self, source: TopicPartition, position: int, metadata: str) -> int | None:
+        """The predecessor is fenced: read back what it committed."""
+        self._reset()
+        self._position = position
+        if source.partition != 0:
+            self._report.extra_panes_partition(source)
+            return None
+        records = await self._read_back(self._measurements_topic, _kept(metadata).since_ms)
+        ours = [record.value for record in records if record.key == self._counts_key]
+        checkpoint: Checkpoint | None = None
+        merged: list[Merged] = []
+        for value in ours:
+            try:
+                found = deltas.decode(value)
+            except ValueError as error:
+                self._report.unreadable(self._measurements_topic, error)
+                continue
+            if isinstance(found, Checkpoint):
+                checkpoint = found
+            elif isinstance(found, Merged):
+                merged.append(found)
+        if checkpoint is not None:
+            self._restore(checkpoint, merged)
+        self._report.restored(source, self._restored_to, len(merged))
+        return None
+
+    def _restore(self, checkpoint: Checkpoint, merged: Sequence[Merged]) -> None:
+        same = checkpoint.reference == self._loaded.identity.reference
+        self._windows.restore(checkpoint.windows, same_reference=same)
+        for part in merged:
+            self._windows.merged(part)
+        remembered = msgspec.msgpack.decode(checkpoint.decisions, type=_Remembered)
+        self._announcer = Announcer(self._policy, self._loaded.manifest.name, self._runbook_url, remembered.decisions)
+        names = [feature.name for feature in self._loaded.manifest.features]
+        self._retired = self._announcer.retire(names, self._windows.last_end())
+        if same:
+            for label, (pieces, events) in remembered.sketches.items():
+                self._sketches[label] = (_unpack(pieces), events)
+        self._restored_to = checkpoint.position
+        self._position = max(self._position, checkpoint.position)
+        self._replaying = self._restored_to > 0
+
+    def closed(self, source: TopicPartition) -> None:  # noqa: ARG002
+        """Another one evaluates now."""
+        self._reset()
+        self.shown = {}
+        self._report.standing_by()
+
+    def process(self, source: TopicPartition, records: Sequence[ConsumerRecord], *, at_end: bool) -> Result | None:
+        """Take in deltas and progress; write out what can be closed."""
+        if source.partition != 0:
+            return None
+        for record in records:
+            self._take(record)
+        self._replaying = (
+            self._replaying and not at_end and not (records and records[-1].offset + 1 >= self._restored_to)
+        )
+        if self._replaying:
+            return None  # the windows are not whole yet
+        self._report.watermarks(self._windows.watermarks(), self._now_ms())
+        return self._evaluate()
+
+    def committed(self, source: TopicPartition, result: Result, records: Sequence[ConsumerRecord]) -> None:  # noqa: ARG002
+        """It is said: now the gauges and counters say it, too."""
+        assert isinstance(result.context, Evaluated), "process put it there"  # noqa: S101
+        self._report.evaluated(self._policy, result.context)
+        self.shown = self._picture()
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    def _take(self, record: ConsumerRecord) -> None:
+        replayed = record.offset < self._restored_to
+        self._position = max(record.offset + 1, self._restored_to)
+        try:
+            found = deltas.decode(record.value)
+            if isinstance(found, Delta):
+                self._windows.delta(found, record.offset, replayed=replayed)
+            elif isinstance(found, Progress):
+                self._windows.progress(found, replayed=replayed)
+        except (ValueError, IndexError) as error:
+            self._report.unreadable(record.topic, error)
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> Result | None:
+        outputs: list[Output] = []
+        measurements: list[Measurement] = []
+        alerts, self._retired = self._retired, []
+        something = bool(alerts)
+        now_ms = self._now_ms()
+        for closings in self._windows.due(self._monotonic()):
+            something = True
+            for closing in (c for c in closings if c.label is UNIT):
+                self._windows.written.setdefault(closing.start_ms, now_ms)
+                outputs += self._unit(closing.start_ms, closing.window.vectors if closing.window else {})
+            found, raised = self._windows_ended(closings, now_ms)
+            measurements += found
+            alerts += raised
+        if not something:
+            return None
+        for start, window in self._windows.late_units():
+            self._windows.written.setdefault(start, now_ms)
+            outputs += self._unit(start, window.vectors)
+        since_ms = self._windows.needed_since(now_ms) - CLOCK_MARGIN_MS
+        outputs += [(m.key(), m.encode(), []) for m in measurements]
+        outputs.append((self._counts_key, deltas.encode(self._checkpoint()), []))
+        late, self._late_before = self._windows.late_events - self._late_before, self._windows.late_events
+        return Result(
+            {
+                self._measurements_topic: outputs,
+                self._alerts_topic: [(alert.key(), alert.encode(), []) for alert in alerts],
+            },
+            offset=self._windows.needed_from(self._position),
+            metadata=msgspec.json.encode(Kept(max(0, since_ms))).decode(),
+            context=Evaluated(measurements, alerts, self._states(), late),
+        )
+
+    def _windows_ended(self, closings: Sequence[Closing], now_ms: int) -> tuple[list[Measurement], list[Alert]]:
+        """Measurements and alerts of the windows that end together, shortest first."""
+        judged: list[tuple[Measurement, list[Finding]]] = []
+        for label in self._policy.lengths:
+            sides = {c.side: c for c in closings if c.label == label}
+            if sides:
+                measurement = self._measure(label, sides)
+                overlap = self._overlap(label, sides)
+                judged_one, findings = judge(self._policy, measurement, self._measurer.tests, overlap)
+                if any(closing.first for closing in sides.values()):
+                    # counting began in the middle of it: that there is little in it says nothing
+                    findings = [f for f in findings if f.alertname is not AlertName.NO_DATA]
+                judged.append((judged_one, findings))
+        if not judged:
+            return [], []
+        end_ms = closings[0].end_ms
+        alerts: list[Alert] = []
+        episodes = self._announcer.shown()
+        if now_ms - end_ms <= ALERT_HORIZON_MS:
+            alerts, episodes = self._announcer.step(end_ms, judged)
+        measurements = [self._with_states(measurement, episodes) for measurement, _ in judged]
+        self._last |= {m.window.length: m for m in measurements if m.features}
+        return measurements, alerts
+
+    def _measure(self, label: str, sides: Mapping[Side, Closing]) -> Measurement:
+        """The numbers of one window; the score is pending where only the features could be closed."""
+        features, score = sides.get(Side.FEATURES), sides.get(Side.SCORE)
+        any_side = features or score
+        assert any_side is not None, "a closing has a side"  # noqa: S101
+        present = [side for side in (features, score) if side is not None]
+        foreign = any(side.window is not None and side.window.foreign for side in present)
+        missing = sorted({name for side in present for name in side.missing})
+        manifest = self._loaded.manifest
+        return Measurement(
+            model=manifest.name,
+            model_version=manifest.version,
+            reference_sha256=self._loaded.identity.reference,
+            window=Window(label, render(any_side.start_ms), render(any_side.end_ms)),
+            complete=not missing and not foreign,
+            missing_partitions=missing,
+            sample=Sample(
+                events=any_side.window.events if any_side.window is not None else 0,
+                late=sum(self._windows.late.pop((side.side, label), 0) for side in present),
+                refused=self._windows.refused_in.pop(label, 0) if features is not None else 0,
+            ),
+            features=self._measurer.features(_vectors(features)) if features is not None else {},
+            score=self._measurer.score(_vectors(score)) if score is not None else _pending_score(),
+            offsets=_offsets(present),
+            reason="reference_changed" if foreign else None,
+        )
+
+    def _overlap(self, label: str, sides: Mapping[Side, Closing]) -> float:
+        """How much of this window's customers the previous one had: see drift_worker.level."""
+        closing = sides.get(Side.FEATURES)
+        sketch = _vectors(closing).get(counts.CUSTOMERS)
+        if closing is None or closing.window is None or sketch is None or not closing.window.events:
+            return 0.0
+        before = self._sketches.get(label)
+        self._sketches[label] = (sketch, closing.window.events)
+        if before is None:
+            return 0.0
+        return counts.overlap(sketch, before[0]) / (closing.window.events * before[1])
+
+    def _with_states(self, measurement: Measurement, episodes: dict[str, Episode]) -> Measurement:
+        drift = AlertName.FEATURE_DRIFT if self._policy.kind == "calibrated" else AlertName.CLASSIC
+        states = self._states()
+        features = {
+            name: replace(feature, state=states.get((drift, name), feature.state))
+            for name, feature in measurement.features.items()
+        }
+        score = measurement.score
+        if score is not None:
+            key = AlertName.PREDICTION_DRIFT if self._policy.kind == "calibrated" else AlertName.CLASSIC
+            score = replace(score, state=states.get((key, ""), score.state))
+        return replace(measurement, features=features, score=score, episodes=episodes)
+
+    def _states(self) -> dict[tuple[str, str], str]:
+        """State by (alertname, feature); "" where there is no feature."""
+        trackers = self._announcer.decisions.trackers
+        keys = {name: key_of(name) for name in trackers}
+        return {(keys[name][0].value, keys[name][1] or ""): tracker.shown for name, tracker in trackers.items()}
+
+    def _unit(self, start_ms: int, vectors: Mapping[int, Vector]) -> list[Output]:
+        identity = self._loaded.identity
+        return [
+            (
+                self._counts_key,
+                deltas.encode(Merged(deltas.LAYOUT, identity.reference, identity.key_id, start_ms, series, packed)),
+                [],
+            )
+            for series, vector in sorted(vectors.items())
+            for packed in deltas.pack(counts.sparse(vector))
+        ]
+
+    def _checkpoint(self) -> Checkpoint:
+        remembered = _Remembered(
+            self._announcer.decisions,
+            {label: (deltas.pack(counts.sparse(sketch)), n) for label, (sketch, n) in self._sketches.items()},
+        )
+        return Checkpoint(
+            deltas.LAYOUT,
+            self._loaded.identity.reference,
+            self._position,
+            self._windows.memory(),
+            msgspec.msgpack.encode(remembered),
+        )
+
+    def _picture(self) -> dict[str, Any]:
+        """The state of everything, as `/drift` shows it."""
+        return {
+            "windows": {label: as_json(measurement) for label, measurement in self._last.items()},
+            "states": [
+                {"alertname": alertname, "feature": feature or None, "state": state}
+                for (alertname, feature), state in self._states().items()
+            ],
+            "episodes": as_json(self._announcer.shown()),
+            "late_events": self._windows.late_events,
+        }
+
+
+def _shortest(policy: Policy) -> str:
+    return next(iter(policy.lengths))
+
+
+def _kept(metadata: str) -> Kept:
+    """What was committed; from the beginning if it was not by us."""
+    try:
+        return msgspec.json.decode(metadata or "{}", type=Kept)
+    except msgspec.MsgspecError:
+        return Kept()
+
+
+def _vectors(closing: Closing | None) -> Mapping[int, Vector]:
+    return {} if closing is None or closing.window is None else closing.window.vectors
+
+
+def _pending_score() -> FeatureMeasurement:
+    return FeatureMeasurement(kind="score", events=0, reason=PENDING)
+
+
+def _unpack(pieces: Sequence[Packed]) -> Vector:
+    vector: Vector = np.zeros(counts.SKETCH_SIZE, dtype=np.int64)
+    for packed in pieces:
+        deltas.unpack(packed, counts.SKETCH_SIZE).add_to(vector)
+    return vector
+
+
+def _offsets(closings: Sequence[Closing]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Which records the window holds, [first, next) by topic and partition."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for closing in closings:
+        for topic, ranges in (closing.window.ranges if closing.window is not None else {}).items():
+            found[topic] = {str(partition): span for partition, span in sorted(ranges.items())}
+    return found

@@ -1,0 +1,171 @@
+"""What an alert says for itself: the numbers, the limits they are held against, and a sentence for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from drift_worker.decide import (
+    MISSING_CRITICAL,
+    MISSING_WARNING,
+    UNSEEN_CRITICAL,
+    UNSEEN_WARNING,
+    Policy,
+)
+from schemas.alert import AlertName
+from schemas.measurement import FeatureMeasurement, Measurement
+
+_WHAT_TO_DO = {
+    AlertName.FEATURE_DRIFT: "Find out what changed upstream or among customers; if it is lasting, retrain.",
+    AlertName.PREDICTION_DRIFT: "See which features moved with the score; if none did, check the model that scores.",
+    AlertName.MISSING_VALUES: "Ask the producer of this feature why it is missing.",
+    AlertName.UNSEEN_CATEGORIES: "Look at the new categories under /drift; the model has never seen them.",
+    AlertName.DATA_QUALITY: "The data broke rather than drifted: ask the producer of this feature.",
+    AlertName.NO_DATA: "Check that events arrive and that their event time is right.",
+    AlertName.CLASSIC: "The textbook's rule was asked for; it knows no evidence: look at the window before acting.",
+}
+_TEST_OF = {AlertName.MISSING_VALUES: "missing", AlertName.UNSEEN_CATEGORIES: "unseen"}
+
+
+def subject_of(measurement: Measurement, alertname: AlertName, feature: str | None) -> FeatureMeasurement | None:
+    """The measurement of a feature, or of the score where there is none; None for the window as a whole."""
+    if alertname is AlertName.NO_DATA:
+        return None
+    return measurement.score if feature is None else measurement.features.get(feature)
+
+
+def limits(policy: Policy, alertname: AlertName, feature: str | None) -> tuple[float, float] | None:
+    """(warning, critical) of what this kind of alert compares; None where nothing is compared."""
+    if alertname is AlertName.MISSING_VALUES:
+        return MISSING_WARNING, MISSING_CRITICAL
+    if alertname is AlertName.UNSEEN_CATEGORIES:
+        return UNSEEN_WARNING, UNSEEN_CRITICAL
+    if alertname in {AlertName.DATA_QUALITY, AlertName.NO_DATA}:
+        return None
+    return policy.limits_of(feature)
+
+
+def evidence(
+    policy: Policy, measurement: Measurement, alertname: AlertName, feature: str | None, members: list[str]
+) -> dict[str, Any]:
+    """The alert's `evidence`. `feature`: whose numbers are shown; `members`: of a group, the strongest first."""
+    subject = subject_of(measurement, alertname, feature)
+    known = subject if subject is not None else FeatureMeasurement(kind="none", events=measurement.sample.events)
+    compared = limits(policy, alertname, feature)
+    score = measurement.score
+    return {
+        "model_version": measurement.model_version,
+        "reference_sha256": measurement.reference_sha256,
+        "statistic": {
+            "psi": known.psi,
+            "psi_textbook": known.psi_textbook,
+            "psi_corrected": known.psi_corrected,
+            "ks": known.ks,
+            "linf": known.linf,
+            "log10_p": known.tests.get(_TEST_OF[alertname]) if alertname in _TEST_OF else known.log10_p,
+        },
+        "limits": {
+            "effect_warning": None if compared is None else compared[0],
+            "effect_critical": None if compared is None else compared[1],
+            "q": None if measurement.level is None else measurement.level.q,
+        },
+        "null_999": {"psi": known.null_999},
+        "sample": {
+            "events": known.events,
+            "effective": known.effective,
+            "reference": known.reference,
+            "missing_ratio": known.missing_ratio,
+            "unseen_ratio": known.unseen_ratio,
+            "late": measurement.sample.late,
+            "complete": measurement.complete,
+        },
+        "window": msgspec.to_builtins(measurement.window),
+        "bins": None if known.bins is None else msgspec.to_builtins(known.bins),
+        "score_shift": None
+        if score is None or score.mean is None
+        else {"probability_psi": score.psi, "mean_before": score.reference_mean, "mean_now": score.mean},
+        "offsets": {topic: {p: list(r) for p, r in ranges.items()} for topic, ranges in measurement.offsets.items()},
+        "features": [_member(measurement, name) for name in members] or None,
+    }
+
+
+def rank(measurement: Measurement, members: list[str]) -> list[str]:
+    """`members`, the one that moves the score most first; those without a number last."""
+
+    def moved(name: str) -> tuple[float, float]:
+        subject = measurement.features.get(name)
+        if subject is None:
+            return 0.0, 0.0
+        return -abs(subject.score_shift or 0.0), -(subject.effect or 0.0)
+
+    return sorted(members, key=moved)
+
+
+def summary(
+    policy: Policy,
+    measurement: Measurement,
+    alertname: AlertName,
+    feature: str | None,
+    members: list[str],
+    *,
+    resolved: bool,
+) -> str:
+    """One line: what moved, by how much, and the limit."""
+    if members:
+        shown = ", ".join(f"{name} ({_size(measurement.features.get(name))})" for name in members[:3])
+        more = f" and {len(members) - 3} more" if len(members) > 3 else ""
+        return f"{len(members)} features {'are back' if resolved else 'moved together'}: {shown}{more}"
+    subject = subject_of(measurement, alertname, feature)
+    if subject is None:
+        what = "enough events again" if resolved else "not enough events"
+        return f"{what} in {measurement.window.length}: {measurement.sample.events}"
+    warning = (limits(policy, alertname, feature) or (0.0, 0.0))[0]
+    if alertname is AlertName.MISSING_VALUES:
+        now, before = subject.missing_ratio or 0.0, subject.reference_missing_ratio or 0.0
+        return f"{feature}: {now:.1%} missing, {before:.1%} in the reference (limit ±{warning:.0%})"
+    if alertname is AlertName.UNSEEN_CATEGORIES:
+        now, before = subject.unseen_ratio or 0.0, subject.reference_unseen_ratio or 0.0
+        return f"{feature}: {now:.1%} in unseen categories, {before:.1%} expected (limit +{warning:.0%})"
+    if alertname is AlertName.DATA_QUALITY:
+        what = (subject.quality or "back to normal").replace("_", " ")
+        return f"{feature}: {what} {subject.quality_detail or ''}".rstrip()
+    moved = "is back" if resolved else "moved"
+    return f"{feature or 'the score'} {moved}: {_size(subject)} (limit {warning:.2f})"
+
+
+def describe(measurement: Measurement, alertname: AlertName, feature: str | None, since: str, *, resolved: bool) -> str:
+    """A few sentences: the window, since when, the score, what to do."""
+    window = measurement.window
+    subject = subject_of(measurement, alertname, feature)
+    parts = [f"Window of {window.length} ending {window.end}, since {since}."]
+    if subject is not None and subject.effective is not None:
+        parts.append(f"{subject.events} events that count as {subject.effective:.0f} independent ones.")
+    score = measurement.score
+    if score is not None and score.mean is not None and score.reference_mean is not None:
+        parts.append(f"Mean score {score.reference_mean:.3f} in the reference, {score.mean:.3f} now.")
+    parts.append("Back below the limit for three windows." if resolved else _WHAT_TO_DO[alertname])
+    return " ".join(parts)
+
+
+def _size(subject: FeatureMeasurement | None) -> str:
+    if subject is None or subject.psi is None:
+        return "no number in this window"
+    if subject.ks is not None:
+        return f"PSI {subject.psi:.2f}, KS D {subject.ks:.2f}"
+    return f"PSI {subject.psi:.2f}, largest share moved by {subject.linf or 0.0:.2f}"
+
+
+def _member(measurement: Measurement, feature: str) -> dict[str, Any]:
+    subject = measurement.features.get(feature)
+    if subject is None:
+        return {"feature": feature}
+    return {
+        "feature": feature,
+        "psi": subject.psi,
+        "psi_corrected": subject.psi_corrected,
+        "ks": subject.ks,
+        "linf": subject.linf,
+        "log10_p": subject.log10_p,
+        "score_shift": subject.score_shift,
+    }

@@ -1,0 +1,216 @@
+"""What happens in a drift worker, said once: each function writes the log line and moves the counters."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from drift_worker.metrics import SCORE, STATISTICS, DriftMetrics
+from streaming import logs
+from streaming.partitions import State
+from streaming.records import TopicPartition
+
+if TYPE_CHECKING:
+    from drift_worker.counting import Counted
+    from drift_worker.decide import Policy
+    from drift_worker.evaluating import Evaluated
+    from drift_worker.reference import LoadedReference
+    from schemas.measurement import FeatureMeasurement, Measurement
+
+log = logs.get(__name__)
+
+_STATE_VALUES = {"not_enough_data": -1, "inactive": 0, "pending": 1, "warning": 2, "critical": 3}
+
+
+class Report:
+    """Telemetry of both stages' works."""
+
+    def __init__(self, metrics: DriftMetrics) -> None:
+        self._metrics = metrics
+        self.progressed_at: float | None = None  # wall clock, seconds
+
+    def reference_loaded(self, loaded: LoadedReference) -> None:
+        """This is what windows are compared with."""
+        manifest, sha256 = loaded.manifest, loaded.identity.reference
+        rows = str(loaded.reference.rows)
+        self._metrics.reference_info.labels(manifest.name, manifest.version, sha256, rows).set(1)
+        self._metrics.model_info.labels(manifest.name, manifest.version, loaded.manifest_sha256, "reference").set(1)
+        self._metrics.model_age.set_function(lambda: time.time() - manifest.created_at.timestamp())
+        log.info("reference_loaded", model=manifest.name, version=manifest.version, sha256=sha256, rows=rows)
+
+    def counted(self, source: TopicPartition, counted: Counted) -> None:
+        """Deltas are committed: read = counted + refused + future, moved together."""
+        m = self._metrics
+        m.read.labels(source.topic).inc(counted.read)
+        m.counted.labels(source.topic).inc(counted.counted)
+        m.future.labels(source.topic).inc(counted.future)
+        for reason, number in counted.refused.items():
+            m.refused.labels(reason).inc(number)
+        self._progressed()
+        if counted.refused or counted.future:
+            log.info(
+                "records_refused",
+                topic=source.topic,
+                partition=source.partition,
+                reasons={**counted.refused, "event_time_in_future": counted.future},
+            )
+
+    def restored(self, source: TopicPartition, position: int, units: int) -> None:
+        """This process evaluates now, and knows what its predecessor knew."""
+        log.info("evaluator_restored", topic=source.topic, partition=source.partition, offset=position, counts=units)
+
+    def standing_by(self) -> None:
+        """Another process evaluates."""
+        self._metrics.forget_drift()
+        log.info("evaluator_standing_by")
+
+    def unreadable(self, topic: str, error: Exception) -> None:
+        """An internal record is not one of ours, or of another layout; it is passed over."""
+        self._metrics.unreadable.labels(topic).inc()
+        log.warning("record_unreadable", topic=topic, exception=str(error))
+
+    def extra_panes_partition(self, source: TopicPartition) -> None:
+        """The panes' topic must have one partition; what stands in others is not evaluated."""
+        log.error("panes_topic_has_several_partitions", topic=source.topic, partition=source.partition)
+
+    def watermarks(self, watermarks: Mapping[tuple[str, int], int], now_ms: int) -> None:
+        """How far each counted partition has come."""
+        for (topic, partition), value in watermarks.items():
+            self._metrics.watermark_lag.labels(topic, str(partition)).set((now_ms - value) / 1000)
+
+    def evaluated(self, policy: Policy, evaluated: Evaluated) -> None:
+        """Windows are measured and what there was to say is said."""
+        m = self._metrics
+        m.late.inc(evaluated.late)
+        for measurement in evaluated.measurements:
+            self._measured(policy, measurement)
+        for alert in evaluated.alerts:
+            m.alerts.labels(alert.status, alert.labels["severity"]).inc()
+            log.warning(
+                "alert",
+                status=alert.status,
+                summary=alert.annotations["summary"],
+                fingerprint=alert.fingerprint,
+                starts_at=alert.starts_at,
+                ends_at=alert.ends_at,
+                sequence=alert.sequence,
+                **alert.labels,
+            )
+        if evaluated.measurements:
+            model = evaluated.measurements[0].model
+            for (alertname, feature), state in evaluated.states.items():
+                m.state.labels(model, feature, alertname).set(_STATE_VALUES[state])
+        self._progressed()
+
+    def _measured(self, policy: Policy, measurement: Measurement) -> None:
+        m, where = self._metrics, (measurement.model, measurement.window.length)
+        m.windows.labels(measurement.window.length).inc()
+        if measurement.features:
+            m.window_events.labels(*where).set(measurement.sample.events)
+            m.window_complete.labels(*where).set(float(measurement.complete))
+            known = [f.effective for f in measurement.features.values() if f.effective is not None]
+            m.put(m.window_effective, where, min(known, default=None))
+        subjects: dict[str, FeatureMeasurement] = dict(measurement.features)
+        if measurement.score is not None and measurement.score.reason != "pending":
+            subjects[SCORE] = measurement.score
+        for name, subject in subjects.items():
+            labels = (measurement.model, name, measurement.window.length)
+            for statistic in STATISTICS:
+                m.put(m.statistics[statistic], labels, getattr(subject, statistic))
+            warning, critical = policy.limits_of(name)
+            m.limit.labels(*labels, "warning").set(warning)
+            m.limit.labels(*labels, "critical").set(critical)
+        log.info(
+            "window_measured",
+            window=measurement.window.length,
+            start=measurement.window.start,
+            end=measurement.window.end,
+            events=measurement.sample.events,
+            late=measurement.sample.late,
+            complete=measurement.complete,
+            strongest=_strongest(subjects),
+        )
+
+    def _progressed(self) -> None:
+        self.progressed_at = time.time()
+        self._metrics.last_progress.set(self.progressed_at)
+
+
+class StageTelemetry:
+    """What the supervisor of one stage's partitions reports (streaming.partitions.Telemetry)."""
+
+    def __init__(self, metrics: DriftMetrics, stage: str) -> None:
+        self._metrics = metrics
+        self._stage = stage
+        self.lags: dict[TopicPartition, int] = {}
+
+    def assigned(self, sources: Sequence[TopicPartition]) -> None:
+        """The group gave us these partitions, and no others."""
+        self._metrics.rebalances.labels(self._stage).inc()
+        self._metrics.assigned_partitions.labels(self._stage).set(len(sources))
+        log.info("partitions_assigned", stage=self._stage, partitions=[f"{s.topic}-{s.partition}" for s in sources])
+
+    def revoked(self, sources: Sequence[TopicPartition]) -> None:
+        """The group is about to give these partitions away."""
+        self._metrics.assigned_partitions.labels(self._stage).set(0)
+        if sources:
+            log.info("partitions_revoked", stage=self._stage, partitions=[f"{s.topic}-{s.partition}" for s in sources])
+
+    def state(self, source: TopicPartition, state: State, detail: str) -> None:
+        """A partition entered `state`; when it is drained, its series go."""
+        where = {"topic": source.topic, "partition": source.partition}
+        labels = (source.topic, str(source.partition))
+        if state is State.DRAINED:
+            self.lags.pop(source, None)
+            with contextlib.suppress(KeyError):
+                self._metrics.lag_records.remove(*labels)
+            for other in State:
+                with contextlib.suppress(KeyError):
+                    self._metrics.partition_state.remove(*labels, other.value)
+            log.info("partition_drained", **where)
+            return
+        for other in State:
+            self._metrics.partition_state.labels(*labels, other.value).set(other is state)
+        if state in {State.FENCING, State.RUNNING}:
+            log.info("partition_state", state=state.value, **where)
+        else:
+            log.warning("partition_state", state=state.value, detail=detail, **where)
+
+    def transaction(self, source: TopicPartition, outcome: str, produce_s: float, commit_s: float) -> None:
+        """A transaction ended."""
+        self._metrics.transactions.labels(self._stage, outcome).inc()
+        if outcome != "committed":
+            log.warning(
+                "transaction_ended",
+                outcome=outcome,
+                topic=source.topic,
+                partition=source.partition,
+                duration_s=round(produce_s + commit_s, 3),
+            )
+
+    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException) -> None:
+        """A producer is thrown away and made anew."""
+        self._metrics.rebuilds.labels(self._stage, cause).inc()
+        log.warning(
+            "producer_rebuilt", cause=cause, exception=repr(error), topic=source.topic, partition=source.partition
+        )
+
+    def placed(self, source: TopicPartition, position: int, why: str) -> None:
+        """A partition without a usable committed offset starts at `position`."""
+        log.warning("partition_placed", position=position, why=why, topic=source.topic, partition=source.partition)
+
+    def lag(self, source: TopicPartition, records: int, newest_ms: int | None) -> None:  # noqa: ARG002
+        """How far a partition's reader is behind."""
+        self.lags[source] = records
+        self._metrics.lag_records.labels(source.topic, str(source.partition)).set(records)
+
+
+def _strongest(subjects: Mapping[str, FeatureMeasurement]) -> str | None:
+    """The subject with the largest effect, and how large it is: enough to follow a log by eye."""
+    known = [(subject.effect, name) for name, subject in subjects.items() if subject.effect is not None]
+    if not known:
+        return None
+    effect, name = max(known)
+    return f"{name} {effect:.3f}"

@@ -1,0 +1,114 @@
+"""The drift worker's settings. docs/contracts.md lists every variable; nothing else is read from the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from drift_worker.decide import Confirm
+from schemas.environment import Topics
+from streaming.settings import Duration, KafkaSettings, LogSettings, duration
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+_DAY_MS = 86_400_000
+_CONFIRM = re.compile(r"([^:,]+):([1-9][0-9]?)/([1-9][0-9]?)")
+
+
+class DriftSettings(KafkaSettings, LogSettings, Topics):
+    """Everything a drift worker can be told. The SCORER_ ones decide what a valid event is: both must agree on it."""
+
+    scorer_model: Path = Path("artifacts/model")
+    model_public_key: Path | None = None
+    scorer_max_event_bytes: Annotated[int, Field(ge=1024, le=10_000_000)] = 65_536
+    scorer_unknown_fields: Literal["ignore", "reject"] = "ignore"
+    scorer_max_future_skew: Duration = timedelta(minutes=5)
+    drift_reference: Path | None = None  # none: the scorer's model
+    drift_pane: Duration = timedelta(minutes=1)
+    drift_windows: str = "15m,1h,24h"
+    drift_allowed_lateness: Duration = timedelta(seconds=30)
+    drift_idle_timeout: Duration = timedelta(seconds=60)
+    drift_straggler: Duration = timedelta(minutes=5)
+    drift_min_events: Annotated[int, Field(ge=10)] = 500
+    drift_policy: Literal["calibrated", "classic"] = "calibrated"
+    drift_false_pages_per_month: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+    drift_effect_warning: Annotated[float, Field(gt=0.0)] = 0.1
+    drift_effect_critical: Annotated[float, Field(gt=0.0)] = 0.2
+    drift_confirm: str = "15m:2/3,1h:2/3,24h:1/1"
+    drift_baseline: Literal["training", "week"] = "training"
+    drift_group: Annotated[str, Field(min_length=1, max_length=200)] = "driftline-drift"
+    drift_first_start: Literal["earliest", "latest"] = "earliest"
+    drift_offset_lost: Literal["stop", "earliest", "latest"] = "earliest"
+    drift_label_horizon: Duration = timedelta(days=90)
+    drift_http_host: str = "127.0.0.1"
+    drift_http_port: Port = 8001
+    scorer_drain_timeout: Duration = timedelta(seconds=20)
+    runbook_url: str = "docs/runbook.md"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = [*self._window_problems(), *self._confirm_problems()]
+        if self.drift_effect_critical < self.drift_effect_warning:
+            problems.append("DRIFT_EFFECT_CRITICAL: must not be below DRIFT_EFFECT_WARNING")
+        if self.drift_baseline == "week":
+            problems.append("DRIFT_BASELINE: week is not supported yet")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _window_problems(self) -> list[str]:
+        try:
+            lengths = self.lengths
+        except ValueError as error:
+            return [f"DRIFT_WINDOWS: {error}"]
+        pane = _ms(self.drift_pane)
+        return [
+            f"DRIFT_WINDOWS: {label} is no multiple of DRIFT_PANE" for label, length in lengths.items() if length % pane
+        ]
+
+    def _confirm_problems(self) -> list[str]:
+        problems = []
+        for entry in self.drift_confirm.split(","):
+            match = _CONFIRM.fullmatch(entry.strip())
+            if match is None or int(match[2]) > int(match[3]):
+                problems.append(f"DRIFT_CONFIRM: {entry.strip()!r}: expected LENGTH:k/N with k at most N, like 15m:2/3")
+            elif "drift_confirm" in self.model_fields_set and match[1] not in {
+                label.strip() for label in self.drift_windows.split(",")
+            }:
+                problems.append(f"DRIFT_CONFIRM: {match[1]} is not among DRIFT_WINDOWS")
+        return problems
+
+    @property
+    def reference_path(self) -> Path:
+        """The bundle whose reference is compared with."""
+        return self.drift_reference or self.scorer_model
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Window lengths in ms by label, shortest first; ValueError if one is no duration or stands there twice."""
+        found: dict[str, int] = {}
+        for label in (part.strip() for part in self.drift_windows.split(",")):
+            length = duration(label)
+            if not isinstance(length, timedelta):
+                raise TypeError("a duration is a string")
+            if _ms(length) in found.values():
+                raise ValueError(f"{label} stands there twice")
+            found[label] = _ms(length)
+        return dict(sorted(found.items(), key=lambda item: item[1]))
+
+    @property
+    def confirm(self) -> Mapping[str, Confirm]:
+        """How many of how many windows, per length; 2/3 under a day and 1/1 from there on where nothing is said."""
+        stated = {m[1]: Confirm(int(m[2]), int(m[3])) for m in _CONFIRM.finditer(self.drift_confirm.replace(" ", ""))}
+        return {
+            label: stated.get(label, Confirm(2, 3) if length < _DAY_MS else Confirm(1, 1))
+            for label, length in self.lengths.items()
+        }
+
+
+def _ms(length: timedelta) -> int:
+    return round(length / timedelta(milliseconds=1))

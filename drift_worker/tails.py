@@ -1,0 +1,68 @@
+"""Tail probabilities as log10 p: a p-value of a real shift underflows a double, its logarithm does not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtrc, chdtri, gammaln, kolmogorov
+
+_TINY = 1e-280
+_LN10 = math.log(10.0)
+
+
+def log10_chi2(x: float, df: int) -> float:
+    """log10 P(χ²(df) ≥ x); 0 for df < 1."""
+    if df < 1 or x <= 0:
+        return 0.0
+    p = float(chdtrc(df, x))
+    if p > _TINY:
+        return math.log10(p)
+    # Γ(a, y) ~ y^(a-1)·e^-y·(1 + (a-1)/y + (a-1)(a-2)/y² + …), DLMF 8.11.2; y is in the hundreds here
+    a, y = df / 2.0, x / 2.0
+    term = total = 1.0
+    for k in range(1, 50):
+        term *= (a - k) / y
+        if abs(term) < 1e-12 * abs(total) or abs(a - k) >= y:
+            break
+        total += term
+    return (-y + (a - 1.0) * math.log(y) - float(gammaln(a)) + math.log(max(total, _TINY))) / _LN10
+
+
+def chi2_limit(p: float, df: int) -> float:
+    """The x that χ²(df) exceeds with probability p."""
+    return float(chdtri(df, p))
+
+
+def log10_kolmogorov(x: float) -> float:
+    """log10 of the asymptotic P(D·sqrt(nm/(n+m)) ≥ x) (Smirnov 1948)."""
+    p = float(kolmogorov(x))
+    # beyond the first term of 2·Σ(-1)^(k-1)·exp(-2k²x²) nothing is left there
+    return math.log10(p) if p > _TINY else (math.log(2.0) - 2.0 * x * x) / _LN10
+
+
+def log10_hypergeometric(x: int, m: int, k: int, n: int) -> tuple[float, float]:
+    """log10 of P(X ≤ x) and of P(X ≥ x), where m of m + n rows are drawn and k of all of them are marked."""
+    low, high = max(0, k - n), min(k, m)
+    if not low <= x <= high:
+        raise ValueError(f"{x} marked rows of {m} drawn are impossible with {k} marked among {m + n}")
+    total = m + n
+    # x, the mean, and 40 standard deviations (a few hundred terms at least) on each side: what is left out is < 1e-300
+    mean = m * k / total
+    reach = 300 + int(40 * math.sqrt(max(1.0, mean * (1 - k / total))))
+    first, last = max(low, int(min(x, mean)) - reach), min(high, int(max(x, mean)) + reach)
+    terms = np.arange(first, last + 1, dtype=np.float64)
+    log_p = _log_choose(k, terms) + _log_choose(n + m - k, m - terms) - _log_choose(float(total), np.array(float(m)))
+    at = x - first
+    return _log10_sum(log_p[: at + 1]), _log10_sum(log_p[at:])
+
+
+def _log_choose(n: float, k: NDArray[np.float64]) -> NDArray[np.float64]:
+    out: NDArray[np.float64] = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+    return out
+
+
+def _log10_sum(logs: NDArray[np.float64]) -> float:
+    top = float(logs.max())
+    return min(0.0, (top + math.log(float(np.exp(logs - top).sum()))) / _LN10)

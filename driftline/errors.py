@@ -1,0 +1,14 @@
+"""How a command says that it cannot go on."""
+
+
+class CommandError(Exception):
+    """An expected end of a command: one line for the person, no traceback.
+
+    Args:
+        reason: One line: what is wrong and what to do about it.
+        exit_code: 2 for wrong use or configuration, 1 when the answer is no or something failed on the way.
+    """
+
+    def __init__(self, reason: str, exit_code: int = 2) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code

@@ -1,0 +1,123 @@
+"""`driftline train` and `driftline generate`: customers → model bundle, and customers out of a generator."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from driftline.errors import CommandError
+
+if TYPE_CHECKING:
+    from training.train import Trained
+
+_METRICS = {
+    "roc_auc": "ranking: 0.5 is chance, 1 is perfect",
+    "accuracy": "share of right labels",
+    "f1": "harmonic mean of precision and recall",
+    "precision": "of those labelled positive, how many are",
+    "recall": "of the positive, how many are found",
+    "brier": "squared error of the probability, lower is better",
+    "log_loss": "surprise per customer in nats, lower is better",
+}
+
+
+def train(
+    spec: Annotated[Path, typer.Option(help="TOML spec: features, target, estimator.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Customers: CSV with a header, or JSON Lines.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = Path("artifacts/model"),
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Instead of the spec's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Train a model and write its bundle: the model, its drift reference and the manifest.
+
+    The same data, spec, seed and library versions give the same files. Metrics are of held-out customers.
+
+    Example: driftline train --spec training/specs/telco.toml --data training/data/telco_churn.csv --out artifacts/model
+    """
+    # The messages of these errors are one line each and name the table, key or column.
+    from training.dataset import DatasetError
+    from training.estimators import EstimatorError
+    from training.spec import SpecError, read_spec
+    from training.train import TrainingError, train_bundle
+
+    try:
+        wanted = read_spec(spec)
+        if seed is not None:
+            wanted = wanted.model_copy(update={"training": wanted.training.model_copy(update={"seed": seed})})
+        with Console(stderr=True).status("training …"):
+            trained = train_bundle(wanted, data, out, datetime.now(UTC).replace(microsecond=0))
+    except (SpecError, DatasetError, EstimatorError, TrainingError) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{out}: {error.strerror or error}") from error
+    if as_json:
+        print(json.dumps(_summary(trained, out), indent=2))
+    else:
+        _show(trained, out)
+
+
+def generate(
+    out: Annotated[Path, typer.Option(help="CSV file to write.", show_default=False)],
+    rows: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many customers.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same customers.")] = 42,
+) -> None:
+    """Write invented customers of a subscription service: five features and a label, for training/specs/churn5.toml.
+
+    Example: driftline generate --out artifacts/churn5.csv --rows 5000 --seed 42
+    """
+    from training.generate import generate_customers
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(generate_customers(rows, seed), encoding="utf-8", newline="")
+    except OSError as error:
+        raise CommandError(f"{out}: {error.strerror or error}") from error
+    print(f"{out}: {rows} customers", file=sys.stderr)
+
+
+def _summary(trained: Trained, out: Path) -> dict[str, object]:
+    manifest = trained.manifest
+    return {
+        "bundle": str(out),
+        "name": manifest.name,
+        "version": manifest.version,
+        "features": len(manifest.features),
+        "positive_class": manifest.positive_class,
+        "threshold": manifest.threshold,
+        "rows": {
+            "all": manifest.training_data.rows,
+            "training": trained.training_rows,
+            "held_out": trained.held_out_rows,
+            "reference": trained.reference_rows,
+        },
+        "metrics": manifest.metrics,
+        "files": {name: entry.sha256 for name, entry in manifest.files.items()},
+    }
+
+
+def _show(trained: Trained, out: Path) -> None:
+    manifest = trained.manifest
+    console = Console()
+    table = Table(
+        title=f"{manifest.name} {manifest.version}: {trained.held_out_rows} held-out customers", title_style=""
+    )
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("what it says", style="dim")
+    for name, value in manifest.metrics.items():
+        table.add_row(name, f"{value:.4f}", _METRICS.get(name, ""))
+    console.print(table)
+    console.print(
+        f"{manifest.training_data.rows} customers, {len(manifest.features)} features; trained on "
+        f"{trained.training_rows}; drift reference of {trained.reference_rows}; threshold {manifest.threshold:.4g}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"bundle: {out}", highlight=False, soft_wrap=True)

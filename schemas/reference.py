@@ -1,0 +1,79 @@
+"""The drift reference: a sample of the customers the model was trained for, stored row-aligned in the bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """At most 10,000 rows; row i of every array is the same customer.
+
+    numeric: float64 (n, numeric features), NaN = missing. codes: int32 (n, categorical and boolean features in manifest
+    order), an index into the feature's categories, or MISSING. score: float64 (n,), probability of the positive class,
+    out of sample. singletons: int64 (categorical and boolean features,), how many of these rows hold a category that
+    occurs exactly once in the whole data set (0 where the spec lists the categories).
+    """
+
+    numeric: NDArray[np.float64]
+    codes: NDArray[np.int32]
+    score: NDArray[np.float64]
+    singletons: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if (self.numeric.ndim, self.codes.ndim, self.score.ndim, self.singletons.ndim) != (2, 2, 1, 1):
+            raise ValueError("reference: numeric and codes must have two dimensions, score and singletons one")
+        n = len(self.score)
+        if not 1 <= n <= MAX_ROWS:
+            raise ValueError(f"reference: {n} rows, expected 1 to {MAX_ROWS}")
+        if self.numeric.shape[:1] != (n,) or self.codes.shape[:1] != (n,):
+            raise ValueError("reference: numeric, codes and score must have the same number of rows")
+        if self.singletons.shape != self.codes.shape[1:]:
+            raise ValueError("reference: one singleton count per category column is needed")
+
+    @property
+    def rows(self) -> int:
+        """Number of stored rows: the n of every statistic, never the size of the data set it was drawn from."""
+        return len(self.score)
+
+    def to_bytes(self) -> bytes:
+        """An npz archive, the same bytes for the same arrays (numpy writes a fixed time stamp)."""
+        out = io.BytesIO()
+        np.savez(out, numeric=self.numeric, codes=self.codes, score=self.score, singletons=self.singletons)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Reference:
+        """The arrays back; ValueError if `raw` is not such an archive. Never unpickles."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+                # not np.load, which guesses what the bytes are and, for a pickle, advises to load it unsafely
+                arrays = {
+                    name: np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
+                    for name in ("numeric", "codes", "score", "singletons")
+                }
+        except (KeyError, ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"reference: not a reference archive ({error})") from None
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fi":
+                raise ValueError(f"reference: {name} holds {array.dtype}, not numbers")
+        return cls(
+            arrays["numeric"].astype(np.float64, copy=False),
+            arrays["codes"].astype(np.int32, copy=False),
+            arrays["score"].astype(np.float64, copy=False),
+            arrays["singletons"].astype(np.int64, copy=False),
+        )
+
+    @staticmethod
+    def digest(raw: bytes) -> str:
+        """sha256 of the archive's bytes, lower-case hex: the reference's identity everywhere."""
+        return hashlib.sha256(raw).hexdigest()

@@ -1,0 +1,136 @@
+"""A bundle's bytes → a model that may be served: libraries, only then unpickling, then the golden rows."""
+
+from __future__ import annotations
+
+import io
+import platform
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import sklearn
+from sklearn.exceptions import InconsistentVersionWarning
+
+from schemas.bundle import MANIFEST, MODEL, REFERENCE, BundleBytes, BundleError, Manifest, read_bundle
+from schemas.event import EventDecoder
+from schemas.features import UNSEEN, Layout
+from schemas.reference import Reference
+from scorer.direct import DirectForm, NotCompilable, differs, proof_rows
+from scorer.score import FrameForm, Predict
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A verified model. `predict` maps columns to float64 (n,), the positive class's probability.
+
+    form: `direct` or `frame`; why_not_direct: empty for the former.
+    """
+
+    manifest: Manifest
+    sha256: str
+    signed: bool
+    predict: Predict
+    form: str
+    why_not_direct: str
+
+
+def load(directory: Path, public_key: Path | None) -> Model:
+    """Read, verify and try the bundle in `directory`; BundleError in one line if it must not be served."""
+    try:
+        key = public_key.read_bytes() if public_key is not None else None
+    except OSError as error:
+        raise BundleError(f"MODEL_PUBLIC_KEY: {public_key}: {error.strerror}") from None
+    bundle = read_bundle(directory, key)
+    _check_libraries(bundle.manifest)
+    try:
+        EventDecoder(bundle.manifest.features, bundle.manifest.event)
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST}: no event can be read with it: {error}") from None
+    form, why_not_direct = _form(bundle, *_estimator(bundle))
+    model = Model(bundle.manifest, bundle.manifest_sha256, bundle.signed, form, form.name, why_not_direct)
+    check_golden(model)
+    return model
+
+
+def _check_libraries(manifest: Manifest) -> None:
+    """A pickle is only as portable as the code it names: same Python minor, same scikit-learn major.minor."""
+    here = {"python": platform.python_version(), "scikit-learn": sklearn.__version__}
+    fitted = {"python": manifest.libraries.python, "scikit-learn": manifest.libraries.scikit_learn}
+    for name, version in here.items():
+        if version.split(".")[:2] != fitted[name].split(".")[:2]:
+            raise BundleError(f"{MANIFEST}: fitted with {name} {fitted[name]}, this process runs {version}")
+
+
+def _estimator(bundle: BundleBytes) -> tuple[Any, int]:
+    """The unpickled estimator and the column of its positive class."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InconsistentVersionWarning)  # a patch version apart is accepted above
+            estimator = joblib.load(io.BytesIO(bundle.files[MODEL]))
+    except Exception as error:  # noqa: BLE001 - unpickling runs foreign code and may raise anything
+        raise BundleError(f"{MODEL}: cannot be loaded: {_one_line(error)}") from None
+    classes = getattr(estimator, "classes_", None)
+    if classes is None or len(classes) != 2 or not hasattr(estimator, "predict_proba"):
+        raise BundleError(f"{MODEL}: not a fitted binary classifier with predict_proba")
+    members = np.asarray(classes).tolist()
+    if bundle.manifest.positive_class not in members:
+        raise BundleError(f"{MANIFEST}: positive_class: {bundle.manifest.positive_class!r} is not one of {members}")
+    return estimator, members.index(bundle.manifest.positive_class)
+
+
+def _form(bundle: BundleBytes, estimator: Any, positive: int) -> tuple[DirectForm | FrameForm, str]:
+    """The direct form if there is one and it is proven on this bundle's own rows, else the frame form and why."""
+    frame = FrameForm(estimator, positive)
+    layout = Layout(bundle.manifest.features)
+    reference = _reference(bundle, layout)
+    try:
+        direct = DirectForm(estimator, layout, positive)
+        why_not = differs(direct, frame, proof_rows(layout, reference))
+    except NotCompilable as reason:
+        return frame, str(reason)
+    except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
+        raise BundleError(f"{MODEL}: fails on the reference rows: {_one_line(error)}") from None
+    return (direct, "") if why_not is None else (frame, why_not)
+
+
+def _reference(bundle: BundleBytes, layout: Layout) -> Reference:
+    try:
+        reference = Reference.from_bytes(bundle.files[REFERENCE])
+    except ValueError as error:
+        raise BundleError(f"{REFERENCE}: {error}") from None
+    widths = (reference.numeric.shape[1], reference.codes.shape[1])
+    if widths != (len(layout.numeric), len(layout.categorical)):
+        raise BundleError(f"{REFERENCE}: {widths[0]} + {widths[1]} columns are not the manifest's features")
+    for i, categories, codes in zip(layout.categorical, layout.categories, reference.codes.T, strict=True):
+        if codes.min() < UNSEEN or codes.max() >= len(categories):
+            raise BundleError(f"{REFERENCE}: a code of {layout.names[i]} is none of the manifest's categories")
+    return reference
+
+
+def check_golden(model: Model) -> None:
+    """BundleError unless the model gives the golden rows the probabilities it gave when the bundle was made."""
+    golden = model.manifest.golden
+    if not golden.rows:
+        raise BundleError(f"{MANIFEST}: golden: no rows")
+    try:
+        columns = Layout(model.manifest.features).columns(
+            [[row.get(feature.name) for row in golden.rows] for feature in model.manifest.features]
+        )
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{MANIFEST}: golden: {_one_line(error)}") from None
+    try:
+        got = model.predict(columns)
+    except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
+        raise BundleError(f"{MODEL}: predict_proba fails on the golden rows: {_one_line(error)}") from None
+    if got.shape != (len(golden.rows),):
+        raise BundleError(f"{MODEL}: predict_proba gave {got.shape[0]} rows for {len(golden.rows)}")
+    worst = float(np.max(np.abs(got - np.array(golden.probabilities))))
+    if not worst <= golden.tolerance:
+        raise BundleError(f"{MODEL}: golden rows differ by {worst:.3g}, at most {golden.tolerance:.3g} is accepted")
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

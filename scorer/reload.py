@@ -1,0 +1,154 @@
+"""A changed bundle, loaded and verified in a thread of its own and swapped in between two batches.
+
+The manifest is the switch: writers replace it last, so that its bytes decide what the bundle is. Whatever goes wrong
+with a new bundle, the old model serves on; the reason stands in /health until a good bundle comes.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.bundle import MANIFEST, BundleError, Manifest
+from scorer.model import Model, load
+from scorer.report import Report
+
+# A writer that takes longer than this many polls between two files is reported, and tried again all the same.
+TORN_READS = 3
+
+# name, mtime in ns, size and inode of every file a bundle's fate depends on
+Fingerprint = frozenset[tuple[str, int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a bundle is not served, since when, and the files it was made of."""
+
+    reason: str
+    at: datetime
+    files: Fingerprint
+
+
+def new_requirement(old: Manifest, new: Manifest) -> str | None:
+    """What `new` asks of producers that `old` did not; None if every event of today is valid for it, too.
+
+    A narrower `min` or `max` is no new input: it is a decision of whoever wrote the spec.
+    """
+    if new.event != old.event:
+        return "the event mapping is another one"
+    had = {feature.source: feature for feature in old.features}
+    for feature in new.features:
+        before = had.get(feature.source)
+        if before is not None and before.kind != feature.kind:
+            return f"{feature.source} is {feature.kind} and was {before.kind}"
+        if not feature.nullable and (before is None or before.nullable):
+            was = "was not asked for" if before is None else "could be missing"
+            return f"{feature.source} is required and {was}"
+    return None
+
+
+class Reloader:
+    """Polls a bundle's manifest and hands over what may be served instead of the present model."""
+
+    def __init__(
+        self,
+        directory: Path,
+        public_key: Path | None,
+        poll_s: float,
+        served: Callable[[], Model],
+        serve: Callable[[Model], None],
+        report: Report,
+    ) -> None:
+        self._directory = directory
+        self._public_key = public_key
+        self._poll_s = poll_s
+        self._served = served
+        self._serve = serve
+        self._report = report
+        self._refusal: Refusal | None = None
+        self._loading = False
+        self._torn = 0
+        self._ended = threading.Event()
+        # a daemon: a bundle whose unpickling never returns must not keep the process from ending
+        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+
+    def start(self) -> None:
+        """Poll from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the load in hand, or leave it behind after two seconds."""
+        self._ended.set()
+        self._thread.join(timeout=2.0)
+
+    def state(self) -> dict[str, Any]:
+        """For /health: `watching`, `loading`, or `refused` with the reason and since when."""
+        refusal = self._refusal
+        name = "loading" if self._loading else "watching" if refusal is None else "refused"
+        return {
+            "state": name,
+            "reason": refusal.reason if refusal else None,
+            "since": refusal.at.isoformat(timespec="milliseconds") if refusal else None,
+        }
+
+    def look(self) -> None:
+        """One poll: load and serve a changed bundle, or remember why not."""
+        try:
+            digest = hashlib.sha256((self._directory / MANIFEST).read_bytes()).hexdigest()
+        except OSError:
+            digest = ""  # load() says what is wrong with the file
+        if digest == self._served().sha256:
+            self._refusal = None
+            return
+        files = self._fingerprint()
+        if self._refusal is not None and self._refusal.files == files:
+            return
+        self._loading = True
+        try:
+            reason = self._load_and_serve()
+        finally:
+            self._loading = False
+        if reason is None:
+            self._refusal, self._torn = None, 0
+            return
+        if self._torn < TORN_READS and self._fingerprint() != files:
+            # it was being replaced while it was read: neither bundle is to blame
+            self._torn += 1
+            return
+        self._refusal, self._torn = Refusal(reason, datetime.now(UTC), files), 0
+        self._report.model_refused(reason)
+
+    def _load_and_serve(self) -> str | None:
+        """None if the new model is served now, else the reason why it is not, one line."""
+        try:
+            model = load(self._directory, self._public_key)
+            requirement = new_requirement(self._served().manifest, model.manifest)
+            if requirement is not None:
+                return f"{MANIFEST}: restart with producers updated: {requirement}"
+            self._serve(model)
+        except BundleError as error:
+            return str(error)
+        except BaseException as error:  # noqa: BLE001 - unpickling is foreign code: it may even ask to exit
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        self._report.model_loaded(model, first=False)
+        # A decoder's types hold each other, and the collector, tuned for batches, comes by for them too rarely.
+        gc.collect()
+        return None
+
+    def _fingerprint(self) -> Fingerprint:
+        try:
+            paths = [*self._directory.iterdir(), *([self._public_key] if self._public_key else [])]
+            stats = [(path.name, path.stat()) for path in paths]
+        except OSError:
+            return frozenset()
+        return frozenset((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._poll_s):
+            self.look()

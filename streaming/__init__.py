@@ -1,0 +1,15 @@
+"""The Kafka and HTTP shell that both services share. It knows nothing of churn or drift.
+
+settings.py     environment → frozen settings
+logs.py         one JSON object a line
+errors.py       an exception → what to do next
+clients.py      aiokafka clients from settings
+transactions.py outputs and offset of one batch, all or nothing
+producing.py    records sent without a transaction, for those who produce events
+topics.py       the cluster's topics: look, create
+inbox.py        reads a partition ahead of its task, bounded
+partitions.py   who owns a partition, and the task that serves it
+consumer.py     the group member: tasks for the assigned partitions, readiness, liveness
+lifecycle.py    start, run, drain, stop; exit codes
+http.py         health and metrics on a thread of their own
+"""

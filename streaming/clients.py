@@ -1,0 +1,122 @@
+"""aiokafka clients made from settings, in one place: consumer, producers, admin."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.helpers import create_ssl_context
+
+from streaming.settings import KafkaSettings
+
+# Below the broker's 1,048,588 (message.max.bytes): a fresh batch would accept more, and the broker then refuse it.
+MAX_BATCH_BYTES = 1_000_000
+# aiokafka's own is 40 s; a request that takes longer than a transaction may is of no use.
+REQUEST_TIMEOUT_MS = 10_000
+# aiokafka waits this long before it repeats a request, also one that cannot be sent while a broker is away.
+RETRY_BACKOFF_MS = 100
+# How soon new partitions are seen.
+METADATA_MAX_AGE_MS = 10_000
+# A member that takes no records for so long is left out of the group; whoever waits here keeps polling.
+MAX_POLL_INTERVAL_MS = 300_000
+# A transaction that comes right after another is refused until that one's markers are written: 100 ms would cost 75 ms
+# of tail latency.
+TRANSACTION_RETRY_BACKOFF_MS = 20
+
+
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """Keyword arguments that every aiokafka client takes."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "security_protocol": settings.kafka_security_protocol,
+        "retry_backoff_ms": RETRY_BACKOFF_MS,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_password is not None:
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_sasl_username
+        options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return options
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    password = settings.kafka_ssl_key_password
+    context: ssl.SSLContext = create_ssl_context(
+        cafile=settings.kafka_ssl_cafile,
+        certfile=settings.kafka_ssl_certfile,
+        keyfile=settings.kafka_ssl_keyfile,
+        password=password.get_secret_value() if password is not None else None,
+    )
+    return context
+
+
+def group_consumer(settings: KafkaSettings, topics: Sequence[str], group: str, listener: Any) -> AIOKafkaConsumer:
+    """A group member that reads committed records and never commits by itself."""
+    session_ms = round(settings.kafka_session_timeout.total_seconds() * 1000)
+    consumer = AIOKafkaConsumer(
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",  # where to start is decided in one place: streaming.partitions
+        isolation_level="read_committed",
+        session_timeout_ms=session_ms,
+        heartbeat_interval_ms=max(1, session_ms // 3),
+        max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+        partition_assignment_strategy=(StickyPartitionAssignor,),
+        # a batch of 5,000 events of 600 bytes must fit into one fetch, and four partitions into memory
+        max_partition_fetch_bytes=4 << 20,
+        fetch_max_wait_ms=100,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        **connection(settings),
+    )
+    consumer.subscribe(topics, listener=listener)
+    return consumer
+
+
+def reader(settings: KafkaSettings) -> AIOKafkaConsumer:
+    """A reader of committed records outside any group; assign partitions and seek."""
+    return AIOKafkaConsumer(
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=4 << 20,
+        **connection(settings),
+    )
+
+
+def transactional_producer(settings: KafkaSettings, transactional_id: str) -> AIOKafkaProducer:
+    """A producer whose start fences every earlier one of the same id."""
+    transaction_ms = round(settings.kafka_transaction_timeout.total_seconds() * 1000)
+    options = connection(settings)
+    options["retry_backoff_ms"] = TRANSACTION_RETRY_BACKOFF_MS
+    # Longer than any transaction: a request that timed out would be repeated within it, the transaction succeed, and
+    # the first one, arriving late, end the next transaction half-way (seen: a batch visible without its offset).
+    options["request_timeout_ms"] = transaction_ms + 1000
+    return AIOKafkaProducer(
+        transactional_id=transactional_id,
+        transaction_timeout_ms=transaction_ms,
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=8 * MAX_BATCH_BYTES,
+        **options,
+    )
+
+
+def idempotent_producer(settings: KafkaSettings) -> AIOKafkaProducer:
+    """A producer without transactions: for those who send events, and for at-least-once delivery."""
+    return AIOKafkaProducer(
+        enable_idempotence=True,
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=8 * MAX_BATCH_BYTES,
+        **connection(settings),
+    )
+
+
+def admin(settings: KafkaSettings) -> AIOKafkaAdminClient:
+    """An admin client; its calls do not time out by themselves."""
+    return AIOKafkaAdminClient(**connection(settings))

@@ -1,0 +1,83 @@
+"""The broker is frozen, unreachable or silent: outcomes are unknown, and a person wants to stop us (rows 8 and 23)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from network import Network
+from oracle import assert_exactly_once
+from proxy import Api, Proxy, Side
+from stage import Stage
+from waiting import wait_until
+
+SMALL = {"SCORER_MAX_BATCH_RECORDS": "100"}
+DRAIN_S = 5.0
+
+
+@pytest.mark.timeout(900)
+def test_a_frozen_broker_leaves_no_transaction_torn(network: Network, far: Stage, long: bool) -> None:
+    """Row 8: SIGSTOP while a commit is under way, longer than a transaction may take; then all go on by themselves.
+
+    The requests lie in the frozen broker's sockets, and it takes them up when it wakes.
+    """
+    frozen_s = 45.0 if long else 5.0
+    environment = SMALL if long else {**SMALL, "KAFKA_TRANSACTION_TIMEOUT": "2s"}
+    proxy = network.proxies[0]
+    with (
+        far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address, **environment) as first,
+        far.scorer(**environment) as second,
+    ):
+        for scorer in (first, second):
+            wait_until(lambda s=scorer: s.reasons() == [] and s.assigned() == 2, "two partitions each", 60)
+        ending = proxy.catch(Api.END_TXN, skip=2)
+        sent = far.send_customers(3000)
+        ending.wait()
+        network.broker.suspend()
+        try:
+            ending.release()
+            time.sleep(frozen_s)
+            assert first.get("/livez").status_code == 200
+        finally:
+            network.broker.resume()
+        far.reader.wait_for(3000)
+        assert first.stop() == 0
+        assert second.stop() == 0
+    assert_exactly_once(sent, far.reader.answers)
+
+
+FAULTS = {"refuses": Proxy.cut, "is silent": lambda proxy: proxy.silence(*Side)}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_sigterm_while_the_broker_is_away(network: Network, far: Stage, fault: str) -> None:
+    """Row 23: with a batch in hand whose outcome nobody can tell it, the scorer ends within its grace period."""
+    proxy = network.proxies[0]
+    environment = {**SMALL, "SCORER_DRAIN_TIMEOUT": f"{DRAIN_S:.0f}s"}
+    with far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address, **environment) as scorer:
+        ending = proxy.catch(Api.END_TXN, skip=6)
+        sent = far.send_customers(2000)
+        ending.wait()
+        FAULTS[fault](proxy)
+        if fault == "refuses":
+            wait_until(lambda: "broker_unreachable" in scorer.reasons(), "it knows", 20)
+        started = time.monotonic()
+        assert scorer.stop() in {0, 1}
+        assert time.monotonic() - started < DRAIN_S + 1.0
+    proxy.heal()
+    with far.scorer(**SMALL) as scorer:
+        far.reader.wait_for(2000)
+        assert scorer.stop() == 0
+    assert_exactly_once(sent, far.reader.answers)
+
+
+def test_sigterm_before_there_is_a_broker(network: Network, far: Stage) -> None:
+    """Row 23: a scorer that has never reached its broker is alive, says why it is not ready, and ends at once."""
+    proxy = network.proxies[0]
+    proxy.cut()
+    with far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address) as scorer:
+        wait_until(lambda: "broker_unreachable" in (scorer.reasons() or []), "it knows", 20)
+        assert scorer.get("/livez").status_code == 200
+        started = time.monotonic()
+        assert scorer.stop() == 0
+        assert time.monotonic() - started < 3.0

@@ -1,0 +1,97 @@
+"""Scorers that die at the worst moment of a batch: the proxy stops the very request, then SIGKILL (rows 1 and 2)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from network import Network
+from oracle import assert_exactly_once, committed
+from proxy import Api, Side
+from stage import Stage
+from waiting import wait_until
+
+SESSION_S = 3.0
+IMPATIENT = {"KAFKA_SESSION_TIMEOUT": "3s", "SCORER_MAX_BATCH_RECORDS": "50"}
+# The request or answer at which it dies, and how many of the kind pass before, so that the second batch is hit: the
+# first transaction of a partition commits where it starts, and has no records.
+POINTS = {
+    "before send": (Api.PRODUCE, Side.REQUEST, 1),
+    "between send and offsets": (Api.ADD_OFFSETS_TO_TXN, Side.REQUEST, 2),
+    "between offsets and end": (Api.END_TXN, Side.REQUEST, 2),
+    "after end was sent": (Api.END_TXN, Side.ANSWER, 2),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_scorer_killed_at_a_point_of_its_transaction(network: Network, far: Stage, point: str) -> None:
+    """Row 1: nothing lost or doubled, and its partition goes on within the session time-out + 5 s of the restart."""
+    proxy = network.proxies[0]
+    sent = far.send_customers(2000)
+    partition = 2
+    transactional_id = f"{far.names.group}.{far.names.events}.{partition}".encode()
+    caught = proxy.catch(*POINTS[point], where=lambda request: transactional_id in request)
+
+    def answered() -> set[int]:
+        return {answer.source[1] for answer in far.reader.answers if answer.source[0] == partition}
+
+    with far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address, **IMPATIENT) as scorer:
+        caught.wait()
+        ended = 100 if point == "after end was sent" else 50
+        wait_until(lambda: len(answered()) >= ended, "the batches before this point are visible")
+        scorer.kill()
+        caught.reset()
+    assert len(answered()) == ended
+    with far.scorer(**IMPATIENT) as scorer:
+        wait_until(lambda: len(answered()) > ended, f"partition {partition} goes on", SESSION_S + 5.0)
+        far.reader.wait_for(2000)
+        assert scorer.stop() == 0
+    assert_exactly_once(sent, far.reader.answers)
+
+
+def test_the_survivor_takes_over_from_one_killed_in_its_transaction(network: Network, far: Stage) -> None:
+    """Row 2: everything is answered within the group's time-out + 5 s, although a transaction was left open."""
+    proxy = network.proxies[0]
+    with (
+        far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address, **IMPATIENT) as victim,
+        far.scorer(**IMPATIENT) as survivor,
+    ):
+        for scorer in (victim, survivor):
+            wait_until(lambda s=scorer: s.assigned() == 2, "two partitions for each of two", 40)
+        caught = proxy.catch(Api.END_TXN, skip=2)
+        sent = far.send_customers(2000)
+        caught.wait()
+        victim.kill()
+        caught.reset()
+        far.reader.wait_for(2000, SESSION_S + 5.0)
+        assert survivor.stop() == 0
+    assert_exactly_once(sent, far.reader.answers)
+
+
+def test_at_least_once_a_killed_scorer_repeats_and_loses_nothing(network: Network, far: Stage) -> None:
+    """Killed between its records and its offsets: what comes twice has the same prediction_id and the same content."""
+    proxy = network.proxies[0]
+    sent = far.send_customers(2000, bad=Fraction(1, 20))
+    caught = proxy.catch(Api.OFFSET_COMMIT, skip=5)  # four partitions commit where they start
+    environment = {**IMPATIENT, "SCORER_DELIVERY": "at_least_once"}
+    with far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address, **environment) as scorer:
+        caught.wait()
+        scorer.kill()
+        caught.reset()
+    with far.scorer(**environment) as scorer:
+        ends = {p: max(offset for q, offset in sent.records if q == p) + 1 for p in range(4)}
+        wait_until(lambda: committed(far.bootstrap, far.names.group, far.names.events) == ends, "all is committed")
+        assert scorer.stop() == 0
+    wait_until(lambda: {a.source for a in far.reader.answers} == set(sent.records), "every record is answered")
+    seen = Counter(answer.source for answer in far.reader.answers)
+    assert max(seen.values()) == 2, "the scorer was killed before it committed: something must have come twice"
+    predictions: dict[str, dict] = {}
+    for answer in far.reader.answers:
+        if answer.topic == far.names.predictions:
+            prediction = json.loads(answer.value)
+            del prediction["scored_at"]
+            identity = f"{far.names.events}-{answer.source[0]}-{answer.source[1]}"
+            assert prediction["prediction_id"] == identity
+            assert predictions.setdefault(identity, prediction) == prediction

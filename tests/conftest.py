@@ -1,0 +1,55 @@
+"""What every test can ask for: a real broker, shared by the whole run, and names that no other test uses."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from stage import Stage
+
+from driftline.broker import LocalBroker
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: suites that have a short form for every run and a long one for `make chaos` and its like."""
+    parser.addoption("--long", action="store_true", help="run the long forms")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form was asked for."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[LocalBroker]:
+    """One Apache Kafka for the whole run; a test that stops, kills or freezes a broker starts one of its own."""
+    with LocalBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix for topics, groups and transactional ids that belongs to this test alone."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def telco_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Telco model, trained once for the whole run from the real customers."""
+    from training.spec import read_spec
+    from training.train import train_bundle
+
+    directory = tmp_path_factory.mktemp("telco") / "model"
+    spec, data = read_spec(Path("training/specs/telco.toml")), Path("training/data/telco_churn.csv")
+    train_bundle(spec, data, directory, datetime(2026, 1, 1, tzinfo=UTC))
+    return directory
+
+
+@pytest.fixture
+def stage(broker: LocalBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path) -> Iterator[Stage]:
+    """Topics of this test's own, and a reader that watches them from before the first record."""
+    stage = Stage(broker, topic_prefix, telco_bundle, tmp_path)
+    yield stage
+    stage.reader.close()

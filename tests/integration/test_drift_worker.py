@@ -1,0 +1,347 @@
+"""The drift worker as a process on a real Kafka: drift is announced, nothing is lost or doubled whatever dies."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from oracle import send
+from services import Service
+from stage import Stage
+
+from drift_worker.deltas import Merged, decode
+from schemas.rfc3339 import parse, render
+
+PROFILE = {
+    "DRIFT_PANE": "1s",
+    "DRIFT_WINDOWS": "5s,15s",
+    "DRIFT_ALLOWED_LATENESS": "1s",
+    "DRIFT_IDLE_TIMEOUT": "4s",
+    "DRIFT_STRAGGLER": "60s",
+    "DRIFT_MIN_EVENTS": "200",
+}
+RATE = 200  # events per second of event time
+WAIT_S = 90.0
+
+
+def _worker(stage: Stage, name: str, **environment: str) -> Service:
+    return Service(
+        "drift_worker",
+        {
+            "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap,
+            "SCORER_MODEL": str(stage.bundle),
+            **stage.names.environment,
+            **PROFILE,
+            **environment,
+        },
+        stage.folder / f"{name}.log",
+    )
+
+
+def _own_topics(stage: Stage, name: str) -> dict[str, str]:
+    """A second drift service over the same events: its own group and output topics."""
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    topics = {
+        f"TOPIC_{kind.upper()}": f"{stage.names.prefix}-{name}-{kind}" for kind in ("panes", "measurements", "alerts")
+    }
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap})
+    for future in admin.create_topics([NewTopic(topic, 1, 1) for topic in topics.values()]).values():
+        future.result(timeout=30)
+    return {**topics, "DRIFT_GROUP": f"{stage.names.prefix}-{name}"}
+
+
+def _read(stage: Stage, topic: str) -> list[tuple[bytes | None, bytes]]:
+    """Every committed record of a one-partition topic, (key, value)."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": stage.bootstrap,
+            "group.id": f"{topic}-reader",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+        }
+    )
+    where = TopicPartition(topic, 0, 0)
+    _, end = consumer.get_watermark_offsets(where, timeout=30)
+    consumer.assign([where])
+    records: list[tuple[bytes | None, bytes]] = []
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for message in consumer.consume(1000, timeout=0.2):
+            assert message.error() is None, message.error()
+            records.append((message.key(), message.value()))
+        if consumer.position([where])[0].offset >= end:
+            break
+    consumer.close()
+    return records
+
+
+def _measurements(stage: Stage, topic: str | None = None) -> list[dict]:
+    records = _read(stage, topic or stage.names.environment["TOPIC_MEASUREMENTS"])
+    return [json.loads(value) for key, value in records if key and not key.endswith(b"/counts")]
+
+
+def _alerts(stage: Stage, topic: str | None = None) -> list[dict]:
+    return [json.loads(value) for _, value in _read(stage, topic or stage.names.environment["TOPIC_ALERTS"])]
+
+
+def _wait(
+    condition: Callable[[], bool], what: str, services: Iterable[Service] = (), timeout_s: float = WAIT_S
+) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        logs = "\n".join(service.tail() for service in services)
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}\n{logs}"
+        time.sleep(0.3)
+
+
+def _customers(stage: Stage, seconds: int, start_ms: int, **options: object) -> Iterable[list[tuple]]:
+    """Real customers for so many seconds of event time, a second at a time."""
+    source = stage.source(**options)
+    for second in range(seconds):
+        yield source.take(RATE, float(second), start_ms + second * 1000)
+
+
+def test_drift_is_announced_and_resolved(stage: Stage) -> None:
+    """75 s of customers, charges raised from second 25 to 45: one episode of two messages, on every surface."""
+    start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
+    with stage.scorer() as scorer, _worker(stage, "drift") as worker:
+        worker.wait_ready()
+        scorer.wait_ready()
+        for batch in _customers(stage, 75, start_ms, drifts=["monthly_charges:shift=+25@25s..45s"]):
+            send(stage.bootstrap, stage.names.events, batch)
+
+        def settled() -> bool:
+            ends = [m["window"]["end"] for m in _measurements(stage) if m["window"]["length"] == "15s"]
+            return bool(ends) and max(ends) >= render(start_ms + 75_000)
+
+        _wait(settled, "the last window of 15 s was measured", [worker])
+        alerts = [a for a in _alerts(stage) if a["labels"]["alertname"] == "FeatureDrift"]
+        assert [(a["status"], a["labels"]["feature"], a["sequence"]) for a in alerts] == [
+            ("firing", "monthly_charges", 1),
+            ("resolved", "monthly_charges", 2),
+        ]
+        fired, resolved = alerts
+        assert start_ms + 25_000 < parse(fired["startsAt"]) <= start_ms + 35_000
+        assert start_ms + 45_000 < parse(resolved["endsAt"]) <= start_ms + 75_000
+        assert fired["labels"]["severity"] == "critical"
+        assert fired["evidence"]["statistic"]["ks"] > 0.2
+        first, following = fired["evidence"]["offsets"][stage.names.events]["0"]
+        assert 0 <= first < following
+
+        found = _measurements(stage)
+        for length in ("5s", "15s"):
+            ours = [m for m in found if m["window"]["length"] == length]
+            assert len({m["window"]["start"] for m in ours}) == len(ours)
+            assert sum(m["sample"]["events"] for m in ours) == 75 * RATE
+            assert sum(m["score"]["events"] for m in ours) == 75 * RATE
+            assert {m["sample"]["late"] for m in ours} == {0}
+
+        drift = worker.get("/drift").json()
+        assert drift["evaluating"] is True
+        assert drift["windows"]["5s"]["features"]["monthly_charges"]["state"] in {"inactive", "not_enough_data"}
+        assert worker.metric("driftline_drift_read_records_total") == 2 * 75 * RATE
+        assert worker.metric("driftline_drift_counted_events_total") == 2 * 75 * RATE
+        assert worker.metric("driftline_drift_alerts_total", status="firing") == len(
+            [a for a in _alerts(stage) if a["status"] == "firing"]
+        )
+        assert (
+            'driftline_drift_limit{feature="monthly_charges",model="churn-telco",severity="warning"'
+            in worker.get("/metrics").text
+        )
+        assert worker.get("/livez").status_code == 200
+        assert worker.get("/health").json()["model"]["name"] == "churn-telco"
+
+        tail = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "driftline",
+                "alerts",
+                "tail",
+                "--json",
+                "--from-start",
+                "--count",
+                "2",
+                "--timeout",
+                "10",
+            ],
+            env={"PATH": "", "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap, **stage.names.environment},
+            cwd=Path.cwd(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert tail.returncode == 0, tail.stderr
+        assert [json.loads(line)["fingerprint"] for line in tail.stdout.splitlines()] == [
+            a["fingerprint"] for a in _alerts(stage)[:2]
+        ]
+        assert worker.stop() == 0
+
+
+def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage) -> None:
+    """Two workers, one of them killed four times, beside one that is left alone: the same bits, the same alerts."""
+    draw = random.Random(1)
+    calm, stormy = _own_topics(stage, "calm"), _own_topics(stage, "stormy")
+    start_ms = (time.time_ns() // 1_000_000 - 3_600_000) // 15_000 * 15_000
+    batches = list(_customers(stage, 90, start_ms, drifts=["tenure:scale=0.5@30s..60s"], bad=Fraction(1, 100)))
+    with (
+        _worker(stage, "calm", **calm) as quiet,
+        _worker(stage, "one", **stormy) as one,
+        _worker(stage, "two", **stormy) as two,
+    ):
+        for worker in (quiet, one, two):
+            worker.wait_ready()
+        victims = {"one": one, "two": two}
+        kills = sorted(draw.sample(range(8, 80), 4))
+        for second, batch in enumerate(batches):
+            send(stage.bootstrap, stage.names.events, batch)
+            time.sleep(0.15)
+            if second in kills:
+                name = draw.choice(sorted(victims))
+                victims[name].kill()
+                victims[name] = _worker(stage, name, **stormy)
+        try:
+
+            def measured(topics: dict[str, str]) -> bool:
+                found = _measurements(stage, topics["TOPIC_MEASUREMENTS"])
+                return any(
+                    m["window"]["length"] == "15s" and parse(m["window"]["end"]) >= start_ms + 90_000 for m in found
+                )
+
+            for topics in (calm, stormy):
+                _wait(lambda t=topics: measured(t), "the last window was measured", [quiet, *victims.values()])
+            expected, found = (_measurements(stage, t["TOPIC_MEASUREMENTS"]) for t in (calm, stormy))
+            assert _numbers(found, start_ms) == _numbers(expected, start_ms)
+            windows = [(m["window"]["length"], m["window"]["start"]) for m in found]
+            assert len(windows) == len(set(windows)), "no window is measured twice"
+            units, expected_units = (_units(stage, t, start_ms) for t in (stormy, calm))
+            assert units == expected_units
+            assert len(expected_units) > 15 * 20
+            said, expected_said = (
+                [
+                    (a["fingerprint"], a["status"], a["sequence"], a["startsAt"], a["endsAt"])
+                    for a in _alerts(stage, t["TOPIC_ALERTS"])
+                    if parse(a["startsAt"]) < start_ms + 85_000
+                ]
+                for t in (stormy, calm)
+            )
+            assert said == expected_said
+            assert len(said) >= 2
+        finally:
+            for victim in victims.values():
+                victim.kill()
+
+
+def _numbers(measurements: list[dict], start_ms: int) -> dict:
+    """What was measured, per window that events have closed; batches may differ, and so the covered offsets."""
+    return {
+        (m["window"]["length"], m["window"]["start"]): (m["sample"]["events"], m["sample"]["late"], m["features"])
+        for m in measurements
+        if parse(m["window"]["end"]) <= start_ms + 85_000
+    }
+
+
+def _units(stage: Stage, topics: dict[str, str], start_ms: int) -> dict:
+    """The written counts of every unit of time and series, added up."""
+    units: dict[tuple[int, int], dict[int, int]] = {}
+    from drift_worker.deltas import unpack
+
+    for key, value in _read(stage, topics["TOPIC_MEASUREMENTS"]):
+        record = decode(value) if key and key.endswith(b"/counts") else None
+        if isinstance(record, Merged) and record.start_ms < start_ms + 80_000:
+            cells = units.setdefault((record.start_ms, record.series), {})
+            part = unpack(record.packed, 1 << 31)
+            for index, number in zip(part.indices.tolist(), part.counts.tolist(), strict=True):
+                cells[index] = cells.get(index, 0) + number
+    return units
+
+
+def test_poison_is_counted_and_never_raises(stage: Stage) -> None:
+    """What the scorer refuses, and garbage among the predictions and the panes: counted by reason, still ready."""
+    start_ms = time.time_ns() // 1_000_000 - 60_000
+    good = next(iter(_customers(stage, 1, start_ms)))
+    event = json.loads(good[0][1])
+    nested = b"[" * 50_000
+    poison = [None, b"", b"{", b"\xff\xfe", b"\x00\x00\x00\x00\x01x", nested, b"[]", b"{}", b'{"a": NaN}']
+    poison += [
+        json.dumps({**event, **change}).encode()
+        for change in (
+            {"event_time": "2099-01-01T00:00:00Z"},
+            {"event_time": 7},
+            {"features": {**event["features"], "tenure": "12"}},
+            {"features": {**event["features"], "tenure": 1e300}},
+            {"features": {}},
+            {"customer_id": ""},
+        )
+    ]
+    with _worker(stage, "poison") as worker:
+        worker.wait_ready()
+        send(stage.bootstrap, stage.names.events, [*good, *[(b"k", value) for value in poison]])
+        send(
+            stage.bootstrap,
+            stage.names.predictions,
+            [(b"k", value, [("driftline-source-offset", b"\xff")]) for value in poison],
+        )
+        send(stage.bootstrap, stage.names.environment["TOPIC_PANES"], [(None, value) for value in poison])
+
+        def all_read() -> bool:
+            return worker.metric("driftline_drift_read_records_total") == len(good) + 2 * len(poison)
+
+        _wait(all_read, "everything was read", [worker])
+        events, predictions = stage.names.events, stage.names.predictions
+        assert worker.metric("driftline_drift_counted_events_total") == len(good)
+        assert worker.metric("driftline_drift_future_events_total", topic=events) == 1
+        assert worker.metric("driftline_drift_refused_events_total", reason="not_a_prediction") == len(poison)
+        refused = worker.metric("driftline_drift_refused_events_total") - len(poison)
+        assert refused == len(poison) - 1
+        assert worker.metric("driftline_drift_refused_events_total", reason="empty") == 2
+        assert worker.metric("driftline_drift_read_records_total", topic=predictions) == len(poison)
+        _wait(
+            lambda: worker.metric("driftline_drift_unreadable_records_total") == len(poison), "garbage panes", [worker]
+        )
+        assert worker.get("/readyz").json() == {"ready": True, "state": "running", "reasons": []}
+        assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"DRIFT_WINDOWS": "5s,5s,x", "DRIFT_CONFIRM": "1h:2/3"}, ["DRIFT_WINDOWS", "DRIFT_CONFIRM"]),
+        ({"DRIFT_WINDOW": "5s"}, ["DRIFT_WINDOW: no such setting; the nearest is DRIFT_WINDOWS"]),
+        ({"DRIFT_REFERENCE": "/nonexistent"}, ["reference refused", "manifest.json"]),
+    ],
+)
+def test_wrong_use_is_one_message_and_exit_code_2(tmp_path: Path, environment: dict[str, str], says: list[str]) -> None:
+    """Every problem is named, and there is no traceback."""
+    with Service("drift_worker", environment, tmp_path / "log") as worker:
+        assert worker.process.wait(30) == 2
+        text = worker.tail()
+    assert "Traceback" not in text
+    assert all(part in text for part in says)
+
+
+def test_readiness_is_refused_while_the_broker_is_away(tmp_path: Path, telco_bundle: Path) -> None:
+    """Alive, not ready, with the reason; SIGTERM still ends it."""
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "SCORER_MODEL": str(telco_bundle), **PROFILE}
+    with Service("drift_worker", environment, tmp_path / "log") as worker:
+
+        def answers() -> bool:
+            try:
+                return "broker_unreachable" in worker.get("/readyz").text
+            except httpx.TransportError:
+                return False
+
+        _wait(answers, "not ready", [worker])
+        assert worker.get("/livez").status_code == 200
+        assert worker.stop() == 0

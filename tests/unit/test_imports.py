@@ -1,0 +1,89 @@
+"""Who may import whom, and which files know nothing of clocks, logs and networks."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("schemas", "streaming", "scorer", "drift_worker", "training", "driftline")
+MAY_IMPORT = {
+    "schemas": set(),
+    "streaming": set(),
+    "scorer": {"schemas", "streaming"},
+    "drift_worker": {"schemas", "streaming"},
+    "training": {"schemas", "streaming"},
+    "driftline": {"schemas", "streaming", "training"},
+}
+IMPURE = {"aiokafka", "prometheus_client", "asyncio", "logging", "structlog", "os", "time"}
+# No I/O, no clock, no environment, no logging, no metrics: time and randomness are arguments.
+PURE = {
+    *(
+        f"schemas/{n}.py"
+        for n in ("alert", "dead_letter", "environment", "event", "features", "headers", "measurement")
+    ),
+    *(f"schemas/{n}.py" for n in ("bundle", "prediction", "reference", "rfc3339", "verdict")),
+    *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
+    *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
+    *(f"drift_worker/{n}.py" for n in ("event_time", "evidence", "ks", "level", "lifecycle", "measure", "psi")),
+    *(f"drift_worker/{n}.py" for n in ("quality", "rates", "repeats", "tails", "windows")),
+}
+
+
+def _files(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _imports(path):
+    """Top-level names of everything a file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield path.parent.name if node.level else node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_it_may(package):
+    """The services never import each other; schemas and streaming import nothing of ours."""
+    allowed = MAY_IMPORT[package] | {package}
+    files = _files(package)
+    assert files
+    wrong = {
+        (str(path.relative_to(ROOT)), name)
+        for path in files
+        for name in _imports(path)
+        if name in PACKAGES and name not in allowed
+    }
+    assert wrong == set()
+
+
+def test_only_streaming_and_the_verifier_know_the_kafka_library():
+    """Everything else uses what streaming offers, so that a change of library is a change of one folder."""
+    using = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in _files(package)
+        if package != "streaming"
+        and "aiokafka" in set(_imports(path))
+        # the benchmark's rivals are programs of their own, run as processes
+        and "driftline/benchmark/peers" not in str(path)
+    }
+    assert using == {"driftline/verify.py"}
+
+
+def test_the_verifier_shares_no_code_with_what_it_judges():
+    """A defect in shared code would hide itself."""
+    assert set(_imports(ROOT / "driftline/verify.py")) & set(PACKAGES) == set()
+
+
+@pytest.mark.parametrize("path", sorted(PURE))
+def test_pure_files_import_nothing_that_does_things(path):
+    """What they do is decided by their arguments alone, and every test of them is a matter of milliseconds."""
+    assert set(_imports(ROOT / path)) & IMPURE == set()
+
+
+def test_no_file_of_ours_imports_the_tests():
+    """The tests' eyes on Kafka are theirs alone."""
+    support = {path.stem for path in (ROOT / "tests/support").glob("*.py")} - {"events"}
+    assert all(not set(_imports(path)) & (support | {"tests"}) for package in PACKAGES for path in _files(package))

@@ -1,0 +1,406 @@
+"""Settings: environment variables only, read once, every problem in one message, secrets never shown."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from drift_worker.settings import DriftSettings
+from schemas.environment import KNOWN, Topics
+from scorer.settings import ScorerSettings
+from streaming.settings import KafkaSettings, LogSettings, SettingsError, duration, unknown_variables
+
+SASL = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "KAFKA_SASL_USERNAME": "driftline",
+    "KAFKA_SASL_PASSWORD": "tiger-9f2c",
+}
+
+
+def _read(environment, kind=ScorerSettings):
+    return kind.read(environment, KNOWN)
+
+
+def _problems(environment, kind=ScorerSettings):
+    with pytest.raises(SettingsError) as caught:
+        _read(environment, kind)
+    return str(caught.value).splitlines()
+
+
+def test_the_defaults_are_the_contracts():
+    """As `--print-settings` shows them: durations in their written form, nothing for what is not set."""
+    assert _read({}).public() == {
+        "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092",
+        "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "KAFKA_SASL_MECHANISM": None,
+        "KAFKA_SASL_USERNAME": None,
+        "KAFKA_SASL_PASSWORD": None,
+        "KAFKA_SSL_CAFILE": None,
+        "KAFKA_SSL_CERTFILE": None,
+        "KAFKA_SSL_KEYFILE": None,
+        "KAFKA_SSL_KEY_PASSWORD": None,
+        "KAFKA_SESSION_TIMEOUT": "6s",
+        "KAFKA_TRANSACTION_TIMEOUT": "15s",
+        "LOG_LEVEL": "info",
+        "LOG_FORMAT": None,
+        "LOG_HASH_KEY": None,
+        "TOPIC_EVENTS": "customer-events",
+        "TOPIC_PREDICTIONS": "predictions",
+        "TOPIC_SHADOW": "predictions-shadow",
+        "TOPIC_DEAD_LETTERS": "dead-letters",
+        "TOPIC_LABELS": "labels",
+        "TOPIC_PANES": "drift-panes",
+        "TOPIC_MEASUREMENTS": "drift-measurements",
+        "TOPIC_LABEL_STATE": "driftline-label-state",
+        "TOPIC_ALERTS": "drift-alerts",
+        "SCORER_MODEL": "artifacts/model",
+        "SCORER_MODEL_POLL": "5s",
+        "MODEL_PUBLIC_KEY": None,
+        "SCORER_GROUP": "driftline-scorer",
+        "SCORER_DELIVERY": "exactly_once",
+        "SCORER_MAX_BATCH_RECORDS": 5000,
+        "SCORER_COMMIT_INTERVAL": "10ms",
+        "SCORER_MAX_EVENT_BYTES": 65536,
+        "SCORER_MAX_DEAD_LETTER_BYTES": 900000,
+        "SCORER_UNKNOWN_FIELDS": "ignore",
+        "SCORER_MAX_FUTURE_SKEW": "5m",
+        "SCORER_DETAIL_VALUES": False,
+        "SCORER_DEAD_LETTER_LIMIT": 0.5,
+        "SCORER_FIRST_START": "earliest",
+        "SCORER_OFFSET_LOST": "stop",
+        "SCORER_HTTP_HOST": "127.0.0.1",
+        "SCORER_HTTP_PORT": 8000,
+        "SCORER_DRAIN_TIMEOUT": "20s",
+    }
+
+
+def test_the_drift_workers_defaults_are_the_contracts():
+    """Those that are its own."""
+    shown = _read({}, DriftSettings).public()
+    assert {name: shown[name] for name in shown if name.startswith("DRIFT_")} == {
+        "DRIFT_REFERENCE": None,
+        "DRIFT_PANE": "1m",
+        "DRIFT_WINDOWS": "15m,1h,24h",
+        "DRIFT_ALLOWED_LATENESS": "30s",
+        "DRIFT_IDLE_TIMEOUT": "1m",
+        "DRIFT_STRAGGLER": "5m",
+        "DRIFT_MIN_EVENTS": 500,
+        "DRIFT_POLICY": "calibrated",
+        "DRIFT_FALSE_PAGES_PER_MONTH": 1.0,
+        "DRIFT_EFFECT_WARNING": 0.1,
+        "DRIFT_EFFECT_CRITICAL": 0.2,
+        "DRIFT_CONFIRM": "15m:2/3,1h:2/3,24h:1/1",
+        "DRIFT_BASELINE": "training",
+        "DRIFT_GROUP": "driftline-drift",
+        "DRIFT_FIRST_START": "earliest",
+        "DRIFT_OFFSET_LOST": "earliest",
+        "DRIFT_LABEL_HORIZON": "90d",
+        "DRIFT_HTTP_HOST": "127.0.0.1",
+        "DRIFT_HTTP_PORT": 8001,
+    }
+    assert shown["RUNBOOK_URL"] == "docs/runbook.md"
+
+
+def test_what_both_services_read_has_one_default():
+    """One environment file serves both, and an empty one means the same to both."""
+    scorer, drift = _read({}).public(), _read({}, DriftSettings).public()
+    assert {n: scorer[n] for n in scorer.keys() & drift.keys()} == {n: drift[n] for n in scorer.keys() & drift.keys()}
+
+
+def test_every_known_name_is_somebodys_and_every_field_is_known():
+    """The list of names and the classes say the same, but for the champion's challenger, which nobody reads yet."""
+    fields = {f.upper() for kind in (ScorerSettings, DriftSettings) for f in kind.model_fields}
+    assert fields - KNOWN == set()
+    assert KNOWN - fields == {"SCORER_CHALLENGER", "SCORER_CHALLENGER_MODE"}
+    assert {f.upper() for kind in (Topics, KafkaSettings, LogSettings) for f in kind.model_fields} < KNOWN
+
+
+def test_every_problem_is_in_one_message():
+    """Misspelt names, wrong values and what does not fit together, one a line, each with its variable."""
+    problems = _problems(
+        {
+            "SCORER_GRUOP": "x",
+            "DRIFT_WINDOW": "1h",
+            "SCORER_HTTP_PORT": "eighty",
+            "SCORER_COMMIT_INTERVAL": "10",
+            "SCORER_DELIVERY": "at_most_once",
+            "TOPIC_EVENTS": "no spaces",
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "GSSAPI",
+            "KAFKA_SSL_CAFILE": "/no/such/file",
+        }
+    )
+    assert sorted(line.partition(":")[0] for line in problems) == [
+        "DRIFT_WINDOW",
+        "KAFKA_SASL_MECHANISM",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SASL_USERNAME",
+        "KAFKA_SSL_CAFILE",
+        "SCORER_COMMIT_INTERVAL",
+        "SCORER_DELIVERY",
+        "SCORER_GRUOP",
+        "SCORER_HTTP_PORT",
+        "TOPIC_EVENTS",
+    ]
+
+
+def test_a_problem_is_not_told_twice():
+    """A password whose file cannot be read is not missing as well."""
+    problems = _problems({**SASL, "KAFKA_SASL_PASSWORD_FILE": "/no/such/file"} | {"KAFKA_SASL_PASSWORD": "x"})
+    assert problems == ["KAFKA_SASL_PASSWORD: set KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE, not both"]
+    environment = {name: value for name, value in SASL.items() if name != "KAFKA_SASL_PASSWORD"}
+    problems = _problems({**environment, "KAFKA_SASL_PASSWORD_FILE": "/no/such/file"})
+    assert len(problems) == 1
+    assert problems[0].startswith("KAFKA_SASL_PASSWORD_FILE: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("SCORER_GRUOP", "SCORER_GROUP"),
+        ("SCORER_DEADLETTER_LIMIT", "SCORER_DEAD_LETTER_LIMIT"),
+        ("TOPIC_EVENT", "TOPIC_EVENTS"),
+        ("DRIFT_WINDOW", "DRIFT_WINDOWS"),
+        ("SCORER_MODEL_FILE", "SCORER_MODEL"),
+        ("TOPIC_EVENTS_FILE", "TOPIC_EVENTS"),
+        ("SCORER_HTTP_PORT_", "SCORER_HTTP_PORT"),
+    ],
+)
+def test_an_unknown_variable_is_answered_with_the_nearest_name(name, nearest):
+    """_FILE is for secrets only, and none of these is one."""
+    assert _problems({name: "x"}) == [f"{name}: no such setting; the nearest is {nearest}"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"DRIFT_WINDOWS": "1h", "DRIFT_HTTP_PORT": "nonsense"},
+        {"SCORER_CHALLENGER_MODE": "split:10"},
+        {"KAFKA_HEAP_OPTS": "-Xmx1g", "KAFKA_SASL_PASWORD": "x"},
+        {"LOG_DIR": "/var/log"},
+        {"MODEL_URL": "x", "RUNBOOK_DIR": "x"},
+        {"PATH": "/bin", "SCORER": "x", "TOPICS": "x", "scorer_group": "x"},
+    ],
+)
+def test_what_is_not_ours_to_judge_is_left_alone(environment):
+    """The drift worker's settings, unknown KAFKA_* and LOG_*, and everybody else's."""
+    assert _read(environment) == ScorerSettings()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SCORER_SERVICE_HOST": "10.0.0.1"},
+        {"SCORER_SERVICE_PORT": "8000"},
+        {"SCORER_SERVICE_PORT_HTTP": "8000"},
+        {"SCORER_PORT": "tcp://10.0.0.1:8000"},
+        {"SCORER_PORT": "udp://10.0.0.1:8000"},
+        {"SCORER_PORT": "sctp://10.0.0.1:8000"},
+        {"SCORER_PORT_8000_TCP": "tcp://10.0.0.1:8000"},
+        {"SCORER_PORT_8000_UDP_PROTO": "udp"},
+        {"SCORER_PORT_8000_SCTP_PORT": "8000"},
+        {"DRIFT_WORKER_PORT_8001_TCP_ADDR": "10.0.0.1"},
+        {"TOPIC_BROWSER_SERVICE_PORT_WEB": "1"},
+    ],
+)
+def test_what_kubernetes_injects_is_ignored(environment):
+    """For a service called scorer, drift-worker or topic-browser in the same namespace."""
+    assert unknown_variables(environment, KNOWN) == []
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SCORER_PORT": "8000"},
+        {"SCORER_PORT": "http://10.0.0.1"},
+        {"SCORER_PORT_8000_HTTP": "x"},
+        {"SCORER_PORT_X_TCP": "x"},
+        {"SCORER_PORT_8000_TCP_NAME": "x"},
+        {"SCORER_HOST": "x"},
+    ],
+)
+def test_what_only_looks_like_it_is_a_problem(environment):
+    """A misspelt port is not excused by its name."""
+    assert len(unknown_variables(environment, KNOWN)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("1ms", timedelta(milliseconds=1)),
+        ("250ms", timedelta(milliseconds=250)),
+        ("30s", timedelta(seconds=30)),
+        ("15m", timedelta(minutes=15)),
+        ("1h", timedelta(hours=1)),
+        ("7d", timedelta(days=7)),
+    ],
+)
+def test_durations_are_a_whole_number_and_a_unit(text, length):
+    """Shown again as they may be written."""
+    assert duration(text) == length
+    assert _read({"SCORER_DRAIN_TIMEOUT": text}).public()["SCORER_DRAIN_TIMEOUT"] == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0s", "05s", "-1s", "1.5s", "1 s", "s", "10", "1S", "1M", "1w", "1h30m", " 1s", "1s\n", "١s"]
+)
+def test_other_durations_are_problems(text):
+    """Including 0, which no wait of ours means."""
+    assert _problems({"SCORER_DRAIN_TIMEOUT": text}) == [
+        "SCORER_DRAIN_TIMEOUT: expected a duration like 250ms, 30s, 15m, 1h or 7d"
+    ]
+
+
+@pytest.mark.parametrize("digits", [12, 400, 5000])
+def test_a_duration_without_end_is_a_problem_and_no_traceback(digits):
+    """Longer than Python can hold."""
+    (line,) = _problems({"SCORER_DRAIN_TIMEOUT": "9" * digits + "d"})
+    assert line.startswith("SCORER_DRAIN_TIMEOUT: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SCORER_MAX_BATCH_RECORDS", "0"),
+        ("SCORER_MAX_EVENT_BYTES", "100"),
+        ("SCORER_MAX_EVENT_BYTES", "900001"),
+        ("SCORER_MAX_DEAD_LETTER_BYTES", "1000001"),
+        ("SCORER_DEAD_LETTER_LIMIT", "0"),
+        ("SCORER_DEAD_LETTER_LIMIT", "1.01"),
+        ("SCORER_DEAD_LETTER_LIMIT", "nan"),
+        ("SCORER_UNKNOWN_FIELDS", "refuse"),
+        ("SCORER_FIRST_START", "stop"),
+        ("SCORER_OFFSET_LOST", "none"),
+        ("SCORER_DETAIL_VALUES", "maybe"),
+        ("SCORER_HTTP_PORT", "0"),
+        ("SCORER_HTTP_PORT", "65536"),
+        ("SCORER_GROUP", ""),
+        ("KAFKA_BOOTSTRAP_SERVERS", ""),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("LOG_LEVEL", "INFO"),
+        ("LOG_FORMAT", "text"),
+        ("TOPIC_EVENTS", ""),
+        ("TOPIC_EVENTS", "x" * 250),
+        ("TOPIC_EVENTS", "a/b"),
+    ],
+)
+def test_values_out_of_range_are_problems_of_their_variable(name, value):
+    """One line that begins with the name."""
+    (line,) = _problems({name: value})
+    assert line.startswith(f"{name}: ")
+
+
+def test_no_two_topics_are_one():
+    """A scorer that reads what it writes would answer its own answers for ever."""
+    assert _problems({"TOPIC_PREDICTIONS": "customer-events"}) == ["TOPIC_PREDICTIONS: the same topic as TOPIC_EVENTS"]
+    assert _problems({"TOPIC_DEAD_LETTERS": "x", "TOPIC_PREDICTIONS": "x"}) == [
+        "TOPIC_DEAD_LETTERS: the same topic as TOPIC_PREDICTIONS"
+    ]
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_the_mechanisms_of_the_contract_are_accepted(mechanism):
+    """With user and password."""
+    assert _read({**SASL, "KAFKA_SASL_MECHANISM": mechanism}).kafka_sasl_mechanism == mechanism
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "GSSAPI"])
+def test_other_mechanisms_are_refused_as_not_supported_yet(mechanism):
+    """By name, so that nobody searches for their own mistake."""
+    assert _problems({**SASL, "KAFKA_SASL_MECHANISM": mechanism}) == [
+        f"KAFKA_SASL_MECHANISM: {mechanism} is not supported yet"
+    ]
+
+
+def test_settings_are_frozen():
+    """Read once: nothing changes them later."""
+    with pytest.raises(ValidationError):
+        _read({}).scorer_group = "other"
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+SECRETS = ("KAFKA_SASL_PASSWORD", "KAFKA_SSL_KEY_PASSWORD", "LOG_HASH_KEY")
+
+
+def test_these_settings_are_secrets():
+    """Whatever is a secret can be given as a file; the list is complete for both services."""
+    found = {
+        name.upper()
+        for kind in (ScorerSettings, DriftSettings)
+        for name, info in kind.model_fields.items()
+        if "SecretStr" in str(info.annotation)
+    }
+    assert found == set(SECRETS)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("kind", [ScorerSettings, DriftSettings])
+def test_every_secret_can_be_a_file(tmp_path, name, kind):
+    """One newline at the end is the editor's; everything else is the secret's."""
+    (tmp_path / "secret").write_text(" tiger-9f2c \n")
+    settings = _read({f"{name}_FILE": str(tmp_path / "secret")}, kind)
+    assert getattr(settings, name.lower()) == SecretStr(" tiger-9f2c ")
+    assert settings.public()[name] == "********"
+
+
+def test_a_secret_file_that_is_not_text_is_a_problem_without_its_content(tmp_path):
+    """Nothing of a secret is ever said."""
+    (tmp_path / "secret").write_bytes(b"tiger\xff9f2c")
+    (line,) = _problems({"LOG_HASH_KEY_FILE": str(tmp_path / "secret")})
+    assert line.startswith("LOG_HASH_KEY_FILE: ")
+    assert "tiger" not in line
+
+
+def test_secrets_are_masked_wherever_settings_are_shown():
+    """In --print-settings, in a representation and in an error."""
+    settings = _read(SASL)
+    shown = f"{settings!r} {settings} {settings.public()} {settings.model_dump_json()}"
+    assert "tiger" not in shown
+    assert "driftline" in shown
+    assert "tiger" not in "\n".join(_problems({**SASL, "SCORER_HTTP_PORT": "x", "KAFKA_SASL_MECHANISM": "GSSAPI"}))
+
+
+def _scorer(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "scorer", *arguments],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_print_settings_prints_json_with_secrets_masked():
+    """On standard output, exit 0."""
+    done = _scorer("--print-settings", **SASL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == _read(SASL).public()
+    assert "tiger" not in done.stdout
+
+
+def test_wrong_settings_end_the_process_with_2_and_no_traceback():
+    """Every problem on standard error, one a line."""
+    done = _scorer(SCORER_GRUOP="x", SCORER_HTTP_PORT="x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["SCORER_GRUOP", "SCORER_HTTP_PORT"]
+
+
+def test_a_model_that_is_not_there_ends_the_process_with_2_and_one_line(tmp_path):
+    """Which file, and why."""
+    done = _scorer(SCORER_MODEL=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == f"model refused: {tmp_path}/manifest.json: No such file or directory\n"
+
+
+def test_python_without_assertions_is_refused():
+    """The Kafka library's transactions are guarded by assert statements: -O would corrupt silently."""
+    done = _scorer("--print-settings", PYTHONOPTIMIZE="1")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1

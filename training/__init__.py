@@ -1,0 +1,1 @@
+"""Makes model bundles: data, estimator, drift reference and manifest."""

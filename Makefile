@@ -14,7 +14,8 @@ help: ## this list
 
 .venv: $(VENV)/.installed ## the Python environment, from the lock file
 
-# Redone only when the lock or the project file changes.
+# Redone only when the lock or the project file changes. The lock is complete, so nothing is resolved (--no-deps): pip
+# would else take the newest release for a requirement with an extra, which the lock names without it, and refuse it.
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@python=""; seen=""; \
 	for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -28,7 +29,7 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	  echo "make: $$python has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 2; fi; \
 	set -e; echo "make: installing into $(VENV) with $$python (a minute or two, once)"; \
 	$$python -m venv $(VENV); \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	touch $@
 

@@ -38,7 +38,7 @@ def python_for(requirements: str | None, say: Callable[[str], None]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)])
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
-    _run([*pip, "--require-hashes", "-r", str(lock)])
+    _run([*pip, "--no-deps", "--require-hashes", "-r", str(lock)])
     installed.write_text(wanted, encoding="utf-8")
     return python
 

@@ -107,7 +107,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             while not drain.is_set() and self._fatal is None:
                 await self._poll_if_idle()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(drain.wait(), TURN_S)
+                    async with asyncio.timeout(TURN_S):
+                        await drain.wait()
             self._draining = True
             if self._fatal is not None:
                 raise self._fatal
@@ -137,7 +138,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
                 await self._close(self._admin)
                 self._admin = None
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(drain.wait(), min(5.0, 0.5 * failures))
+                    async with asyncio.timeout(min(5.0, 0.5 * failures)):
+                        await drain.wait()
                 continue
             self._reachable = self._tried = True
             return
@@ -253,7 +255,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         if self._consumer is None or not owned or not self._reachable:
             return
         try:
-            ends = await asyncio.wait_for(self._consumer.end_offsets(list(owned)), CALL_TIMEOUT_S)
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                ends = await self._consumer.end_offsets(list(owned))
         except (KafkaError, TimeoutError, OSError) as error:
             log.debug("ends_unknown", exception=repr(error))
             return
@@ -266,7 +269,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         if self._consumer is None:
             return
         try:
-            topics = await asyncio.wait_for(self._consumer.topics(), PROBE_S)
+            async with asyncio.timeout(PROBE_S):
+                topics = await self._consumer.topics()
         except (KafkaError, TimeoutError, OSError) as error:
             if self._reachable:
                 log.warning("broker_unreachable", exception=repr(error))

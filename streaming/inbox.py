@@ -130,8 +130,10 @@ class Inbox:
 
     async def _wait_for_room(self) -> None:
         self._room.clear()
+        # not asyncio.wait_for: Python 3.11's forgets a cancellation that comes just after the event was set
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), ROOM_S)
+            async with asyncio.timeout(ROOM_S):
+                await self._room.wait()
             return
         self._consumer.pause(self._source)
         while self.full:

@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--custom-compile-command "make lock"
+MINUTES ?= 30
 PACKAGES := driftline drift_worker schemas scorer streaming training
 
-.PHONY: help .venv demo test check chaos docs bench up down lock clean
+.PHONY: help .venv demo test check chaos docs soak bench up down lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI
 
 chaos: .venv ## the fault tests in their long forms
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long tests/chaos
+
+soak: .venv ## a scorer under 5,000 events a second for MINUTES (30): what it holds must not grow
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
 
 bench: .venv ## throughput and event age of a scorer beside other ways to do the same; half an hour
 	@$(BIN)/driftline bench

@@ -12,14 +12,21 @@ from driftline.broker import LocalBroker
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--long`: suites that have a short form for every run and a long one for `make chaos` and its like."""
+    """Suites that have a short form for every run and a long one for `make chaos`, `make soak` and their like."""
     parser.addoption("--long", action="store_true", help="run the long forms")
+    parser.addoption("--minutes", type=float, default=3, help="how long the soak lasts")
 
 
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether the long form was asked for."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
+def minutes(request: pytest.FixtureRequest) -> float:
+    """How long the soak is to last."""
+    return float(request.config.getoption("--minutes"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,147 @@
+"""A scorer under a steady stream: what it holds stays as much as it was, and every event has its answer."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from oracle import Names, create_topics
+from services import Service
+from waiting import wait_until
+
+from driftline.benchmark.figures import age_ms, quantile
+from driftline.benchmark.stage import Feeder
+from driftline.broker import LocalBroker
+
+RATE = 5000  # events per second
+SLICE_S = 20  # what is held is looked at so often
+MEGABYTE = 1 << 20
+PARTITIONS = 4
+
+
+@dataclass
+class Position:
+    """How far the answers to one input partition have come."""
+
+    answers: int = 0
+    last: int = -1
+    offsets: int = 0  # their sum
+
+
+class Tally(threading.Thread):
+    """Reads the predictions as a downstream consumer does, record by record, and keeps only sums.
+
+    A stream of hours does not fit into memory. Answers in rising order of their source's offset hold no duplicate, and
+    if there are as many as were sent, none is missing.
+    """
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        super().__init__(name="tally", daemon=True)
+        self.sources = {partition: Position() for partition in range(PARTITIONS)}
+        self.disorder: list[tuple[int, int]] = []
+        self.ages_ms: list[float] = []
+        self._ended = threading.Event()
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": topic, "isolation.level": "read_committed",
+             "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        )  # fmt: skip
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+        self.start()
+
+    @property
+    def answers(self) -> int:
+        return sum(position.answers for position in self.sources.values())
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            message = self._consumer.poll(0.2)
+            if message is None or message.error() is not None:
+                continue
+            self.ages_ms.append(age_ms(time.time_ns(), message.value())[1])
+            headers = dict(message.headers())
+            offset = int(headers["driftline-source-offset"])
+            position = self.sources[int(headers["driftline-source-partition"])]
+            if offset <= position.last:
+                self.disorder.append((message.partition(), message.offset()))
+            position.answers += 1
+            position.offsets += offset
+            position.last = offset
+
+    def taken(self) -> list[float]:
+        """The ages since the last call, ascending."""
+        ages, self.ages_ms = self.ages_ms, []
+        return sorted(ages)
+
+    def close(self) -> None:
+        self._ended.set()
+        self.join(10)
+        self._consumer.close()
+
+
+@dataclass
+class Held:
+    """What the scorer held at the end of each slice, and how old answers were in it."""
+
+    memory: list[int] = field(default_factory=list)
+    tasks: list[int] = field(default_factory=list)
+    sockets: list[int] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+
+    def look(self, scorer: Service, ages: list[float]) -> None:
+        self.memory.append(scorer.memory_bytes())
+        self.tasks.append(scorer.tasks())
+        self.sockets.append(scorer.sockets())
+        self.p99_ms.append(quantile(ages, 0.99))
+        sys.stdout.write(
+            f"{len(self.memory) * SLICE_S:6} s  {self.memory[-1] / 1e6:6.1f} MB  {self.tasks[-1]} tasks  "
+            f"{self.sockets[-1]} sockets  event age p50 {quantile(ages, 0.5):5.1f}  p99 {self.p99_ms[-1]:6.1f} ms\n"
+        )
+        sys.stdout.flush()
+
+
+@pytest.mark.timeout(0)  # as long as it was asked to
+def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
+    broker: LocalBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path, minutes: float
+) -> None:
+    """5,000 events a second: memory, tasks, sockets and event age are in the last third what they were before it."""
+    names = Names(topic_prefix)
+    create_topics(broker.bootstrap_servers, names)
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "SCORER_MODEL": str(telco_bundle),
+        **names.environment,
+    }
+    held = Held()
+    tally = Tally(broker.bootstrap_servers, names.predictions)
+    with (
+        Feeder(broker.bootstrap_servers, telco_bundle) as feeder,
+        Service("scorer", environment, tmp_path / "scorer.log") as scorer,
+    ):
+        scorer.wait_ready()
+        for _ in range(max(6, round(minutes * 60 / SLICE_S))):
+            feeder.send(names.events, RATE, RATE * SLICE_S)
+            held.look(scorer, tally.taken())
+        sent = len(held.memory) * RATE * SLICE_S
+        wait_until(lambda: tally.answers >= sent, f"{sent} answers")
+        assert scorer.metric("driftline_scorer_producer_rebuilds_total") == 0
+        assert scorer.metric("driftline_scorer_transactions_total", outcome="committed") > 0
+        assert scorer.stop() == 0
+    tally.close()
+    assert not tally.disorder, f"{len(tally.disorder)} answers out of order or doubled"
+    for partition, position in tally.sources.items():
+        n = position.answers
+        assert position.offsets == n * (n - 1) // 2, f"partition {partition}: {n} answers are not offsets 0 to {n - 1}"
+    assert tally.answers == sent
+    third = len(held.memory) // 3
+    before, after = slice(third, 2 * third), slice(-third, None)
+    assert median(held.memory[after]) < median(held.memory[before]) + 10 * MEGABYTE
+    assert max(held.tasks[after]) <= max(held.tasks[:-third]) + 2
+    assert max(held.sockets[after]) <= max(held.sockets[:-third]) + 2
+    # whatever else the machine does; a queue that grows is another matter
+    assert median(held.p99_ms[after]) < 3 * median(held.p99_ms[before]) + 100

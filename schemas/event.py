@@ -7,6 +7,7 @@ arrays is: identifiers, times, numeric ranges. Whatever is not plainly valid is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -109,13 +110,13 @@ class EventDecoder:
         indices: list[int] = []
         unknown: dict[int, int] = {}
         limit = self._rules.max_event_bytes
-        strict = self._tree.strict.decode
+        known = self._tree.known.decode
         for i, record in enumerate(records):
             value = record.value
             small = bool(value) and record_size(record) <= limit
             if small and value is not None:
                 try:
-                    structs.append(strict(value))
+                    structs.append(known(value))
                     indices.append(i)
                     continue
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -156,9 +157,13 @@ class EventDecoder:
         )
 
     def _second_look(self, record: Record, now_ms: int, *, small: bool) -> tuple[Any, Defect | None, int]:
-        """The struct of a record that the strict decoder refused, or its defect; and how many fields are unknown."""
+        """The struct of a record that the first decoder refused, or its defect; and how many fields are unknown."""
+        if small and record.value:
+            # a category that training did not see is as valid as any
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                return self._tree.strict.decode(record.value), None, 0
         if small and not self._rules.reject_unknown_fields and record.value:
-            # by far the most common cause is a field that is not ours: skip it, but make sure that it is valid JSON
+            # the next most common cause is a field that is not ours: skip it, but make sure that it is valid JSON
             try:
                 struct = self._tree.lenient.decode(record.value)
                 generic = msgspec.json.decode(record.value)
@@ -227,7 +232,9 @@ def _plain(text: str) -> bool:
 class _Tree:
     """msgspec decoders for an event's known fields, and the way from decoded structs to columns.
 
-    `strict` refuses an unknown field (so that it has looked at every byte when it accepts), `lenient` skips it.
+    `strict` refuses an unknown field (so that it has looked at every byte when it accepts), `lenient` skips it. `known`
+    is as strict, and refuses unknown categories as well: one that it knows comes out as the same object every time,
+    its hash already computed, and nothing is allocated.
     """
 
     def __init__(self, features: Sequence[Feature], mapping: EventMapping, shape: Shape) -> None:
@@ -239,11 +246,17 @@ class _Tree:
             types["schema_version"] = (Literal[1], 1)
         prefix = f"{mapping.features}." if mapping.features else ""
         self.feature_paths = [prefix + f.source for f in features]
+        closed = dict(types)
         for path, feature in zip(self.feature_paths, features, strict=True):
             kind = _VALUE_TYPES[feature.kind]
             types[path] = (kind | None, None) if feature.nullable else (kind,)
-        strict, self._plan = _struct(shape, split_prefix="", types=types, forbid=True)
+            if feature.kind == "categorical" and feature.categories:
+                kind = Literal[feature.categories]
+            closed[path] = (kind | None, None) if feature.nullable else (kind,)
+        known, self._plan = _struct(shape, split_prefix="", types=closed, forbid=True)
+        strict, _ = _struct(shape, split_prefix="", types=types, forbid=True)
         self.lenient_type, _ = _struct(shape, split_prefix="", types=types, forbid=False)
+        self.known = msgspec.json.Decoder(known)
         self.strict = msgspec.json.Decoder(strict)
         self.lenient = msgspec.json.Decoder(self.lenient_type)
 

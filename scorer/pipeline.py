@@ -67,6 +67,7 @@ class Pipeline:
         candidates = self._decoder.read(records, now_ms())
         times.append(clock())
         batch = self._decoder.assemble(candidates)
+        del candidates  # megabytes, and copied into columns
         times.append(clock())
         probabilities, wrong = predict_each(self.model.predict, batch.columns)
         times.append(clock())

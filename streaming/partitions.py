@@ -280,6 +280,7 @@ class OwnedPartition:
                 self._telemetry.transaction(self.source, "committed", produce_s, commit_s)
                 self._work.committed(self.source, result, records)
                 self._failures = 0
+            del process, result, records  # a batch answered must not be held while the next one is waited for
             self.held = 0
             self._answered = inbox.position
             self._at_end(inbox.position)

@@ -1,0 +1,205 @@
+"""A made-up stream whose truth is known, and the drift engine's own path from its events to episodes.
+
+Nothing here decides: events are drawn here, and counted, measured, judged and announced by the code that
+runs in production. Kafka, clocks and files are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift_worker import counts
+from drift_worker.cells import Cells
+from drift_worker.decide import Confirm, Policy, judge
+from drift_worker.episodes import Announcer
+from drift_worker.measure import Measurer
+from schemas.alert import Alert
+from schemas.bundle import Feature
+from schemas.measurement import Measurement, Sample, Window
+from schemas.reference import Reference
+from schemas.rfc3339 import render
+
+MINUTE_MS = 60_000
+LENGTHS = {"15m": 15 * MINUTE_MS, "1h": 60 * MINUTE_MS, "24h": 1440 * MINUTE_MS}
+POLICY = Policy(lengths=LENGTHS, confirm={"15m": Confirm(2, 3), "1h": Confirm(2, 3), "24h": Confirm(1, 1)})
+START_MS = 1_795_305_600_000  # 2026-11-22T00:00:00Z
+# What real tables hold: bell-shaped, skewed, heavy-tailed, whole, mostly zero, few values; two to fifty categories.
+NUMERIC = ("normal",) * 4 + ("gamma",) * 3 + ("lognormal",) * 2 + ("months",) * 2 + ("spent", "stars")
+SIZES = (2, 3, 3, 4, 6, 10, 50)
+FEATURES = tuple(Feature(name=f"n{i}_{kind}", kind="numeric", nullable=True) for i, kind in enumerate(NUMERIC)) + tuple(
+    Feature(name=f"c{i}", kind="categorical", categories=tuple(f"v{j}" for j in range(size)), nullable=True)
+    for i, size in enumerate(SIZES)
+)
+CATEGORIES = tuple(tuple(f.categories or ()) for f in FEATURES[len(NUMERIC) :])
+_DRAW: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
+    "normal": lambda g, n: g.normal(50.0, 10.0, n),
+    "gamma": lambda g, n: g.gamma(2.0, 30.0, n),
+    "lognormal": lambda g, n: np.exp(g.normal(3.0, 1.0, n)),
+    "months": lambda g, n: np.floor(72.0 * g.beta(0.7, 0.9, n)),
+    "spent": lambda g, n: np.where(g.random(n) < 0.6, 0.0, np.round(g.gamma(1.5, 20.0, n), 2)),
+    "stars": lambda g, n: g.choice(5, n, p=[0.05, 0.1, 0.2, 0.4, 0.25]) + 1.0,
+}
+_SHARES = [np.arange(size, 0, -1) ** 1.5 / (np.arange(size, 0, -1) ** 1.5).sum() for size in SIZES]
+# One standard deviation of the first feature, whose drifts are spoken of in these units.
+SD = 10.0
+
+
+@dataclass
+class Events:
+    """n events. numeric: float64 (n, 13); codes: int32 (n, 7); scores: float64 (n,); customers: one name each."""
+
+    numeric: NDArray[np.float64]
+    codes: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    customers: Sequence[str]
+
+    def take(self, rows: NDArray[np.int64]) -> Events:
+        """These rows, of the same customers."""
+        names = [self.customers[row] for row in rows.tolist()]
+        return Events(self.numeric[rows], self.codes[rows], self.scores[rows], names)
+
+
+Drift = Callable[[np.random.Generator, Events], None]
+
+
+def draw(generator: np.random.Generator, n: int, name: str = "c") -> Events:
+    """N events of n different customers, without drift."""
+    numeric = np.column_stack([_DRAW[kind](generator, n) for kind in NUMERIC])
+    codes = np.column_stack([generator.choice(len(p), n, p=p) for p in _SHARES]).astype(np.int32)
+    logit = 0.05 * (numeric[:, 0] - 50.0) + 0.4 * (codes[:, 0] == 0) - 0.01 * (numeric[:, 9] - 30.0)
+    noise = generator.normal(0.0, 0.5, n)
+    return Events(numeric, codes, 1.0 / (1.0 + np.exp(-(logit + noise))), [f"{name}{i}" for i in range(n)])
+
+
+@dataclass
+class Seen:
+    """What came of a stream: measurements and alerts, in order, and the number of windows."""
+
+    windows: int = 0
+    measurements: list[Measurement] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+
+    @property
+    def pages(self) -> int:
+        """Episodes opened, of either severity."""
+        return sum(alert.status == "firing" and alert.sequence == 1 for alert in self.alerts)
+
+
+class Stream:
+    """Windows of one length against one reference, each shared by all its windows."""
+
+    def __init__(self, seed: int, n: int, length: str = "15m", policy: Policy = POLICY) -> None:
+        self.generator = np.random.default_rng(seed)
+        sample = draw(self.generator, n)
+        self._reference = Reference(sample.numeric, sample.codes, sample.scores, np.zeros(len(SIZES), dtype=np.int64))
+        self._cells = Cells(FEATURES, CATEGORIES, self._reference)
+        self._measurer = Measurer(self._cells, self._reference, min_events=500)
+        self._hash = counts.CustomerHash(f"{seed:064x}")
+        self._announcer = Announcer(policy, "simulated", "docs/runbook.md")
+        self._length, self._policy = length, policy
+        self._before: tuple[NDArray[np.int64], int] | None = None
+        self._end_ms = START_MS
+        self.seen = Seen()
+
+    def run(self, windows: int, m: int, drift: Drift | None = None) -> Seen:
+        """So many windows of m events of new customers, all with this drift."""
+        for _ in range(windows):
+            events = draw(self.generator, m, name=f"{self._end_ms}-")
+            if drift is not None:
+                drift(self.generator, events)
+            self.close(events)
+        return self.seen
+
+    def close(self, events: Events) -> Measurement:
+        """One window with these events."""
+        m = len(events.scores)
+        panes, hashes = np.zeros(m, dtype=np.int64), self._hash(events.customers)
+        vectors: dict[int, NDArray[np.int64]] = {}
+        for _, series, part in self._count(panes, events, hashes):
+            vectors[series] = np.zeros(counts.size_of(self._cells, series), dtype=np.int64)
+            part.add_to(vectors[series])
+        start, self._end_ms = self._end_ms, self._end_ms + LENGTHS[self._length]
+        measured = Measurement(
+            model="simulated",
+            model_version="1.0.0",
+            reference_sha256="0" * 64,
+            window=Window(self._length, render(start), render(self._end_ms)),
+            complete=True,
+            missing_partitions=[],
+            sample=Sample(events=m, late=0, refused=0),
+            features=self._measurer.features(vectors),
+            score=self._measurer.score(vectors),
+        )
+        sketch, overlap = vectors[counts.CUSTOMERS], 0.0
+        if self._before is not None:
+            overlap = counts.overlap(sketch, self._before[0]) / (m * self._before[1])
+        self._before = (sketch, m)
+        judged, findings = judge(self._policy, measured, self._measurer.tests, overlap)
+        alerts, _ = self._announcer.step(self._end_ms, [(judged, findings)])
+        self.seen.windows += 1
+        self.seen.measurements = [*self.seen.measurements[-2:], judged]  # the last three: a month does not fit
+        self.seen.alerts += alerts
+        return judged
+
+    def _count(
+        self, panes: NDArray[np.int64], events: Events, hashes: NDArray[np.uint64]
+    ) -> Iterator[tuple[int, int, counts.Sparse]]:
+        yield from counts.count_events(self._cells, panes, events.numeric, events.codes, hashes)
+        yield from counts.count_scores(self._cells, panes, events.scores, events.scores >= 0.5, hashes)
+
+
+# -- drifts -----------------------------------------------------------------------------------------------------------
+
+
+def shift(sd: float) -> Drift:
+    """The first feature of every event, by so many standard deviations."""
+
+    def apply(_: np.random.Generator, events: Events) -> None:
+        events.numeric[:, 0] += sd * SD
+
+    return apply
+
+
+def shift_everything(sd: float) -> Drift:
+    """Every number by so many of its own standard deviations."""
+    spread = {
+        "normal": 10.0, "gamma": 30.0 * 2**0.5, "lognormal": 43.0, "months": 23.0, "spent": 22.0, "stars": 1.1,
+    }  # fmt: skip
+
+    def apply(_: np.random.Generator, events: Events) -> None:
+        events.numeric += sd * np.array([spread[kind] for kind in NUMERIC])
+
+    return apply
+
+
+def category_loses(points: float) -> Drift:
+    """The share of the third categorical feature's first category, to its second."""
+
+    def apply(generator: np.random.Generator, events: Events) -> None:
+        column = events.codes[:, 2]
+        moved = (column == 0) & (generator.random(len(column)) < points / _SHARES[2][0])
+        column[moved] = 1
+
+    return apply
+
+
+def unseen(share: float) -> Drift:
+    """A category that the reference does not know, in the fifth categorical feature."""
+
+    def apply(generator: np.random.Generator, events: Events) -> None:
+        events.codes[generator.random(len(events.scores)) < share, 4] = -2
+
+    return apply
+
+
+def missing(share: float) -> Drift:
+    """The first feature left out."""
+
+    def apply(generator: np.random.Generator, events: Events) -> None:
+        events.numeric[generator.random(len(events.scores)) < share, 0] = np.nan
+
+    return apply

@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --for
 MINUTES ?= 30
 PACKAGES := driftline drift_worker schemas scorer streaming training
 
-.PHONY: help .venv demo test check chaos docs soak bench up down lock clean
+.PHONY: help .venv demo test check chaos docs soak quality bench up down lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ chaos: .venv ## the fault tests in their long forms
 
 soak: .venv ## a scorer under 5,000 events a second for MINUTES (30): what it holds must not grow
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
+
+quality: .venv ## false, missed and late alerts on streams whose truth is known, as many windows as the bars ask for
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long --capture=no tests/quality
 
 bench: .venv ## throughput and event age of a scorer beside other ways to do the same; half an hour
 	@$(BIN)/driftline bench

@@ -60,6 +60,7 @@ quality: .venv ## false, missed and late alerts on streams whose truth is known,
 
 bench: .venv ## throughput and event age of a scorer beside other ways to do the same; half an hour
 	@$(BIN)/driftline bench
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests/quality $(BIN)/python tests/quality/cost.py
 
 up: ## everything in containers (docker compose)
 	docker compose up --build --detach --wait

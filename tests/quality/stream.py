@@ -28,8 +28,8 @@ LENGTHS = {"15m": 15 * MINUTE_MS, "1h": 60 * MINUTE_MS, "24h": 1440 * MINUTE_MS}
 POLICY = Policy(lengths=LENGTHS, confirm={"15m": Confirm(2, 3), "1h": Confirm(2, 3), "24h": Confirm(1, 1)})
 START_MS = 1_795_305_600_000  # 2026-11-22T00:00:00Z
 # What real tables hold: bell-shaped, skewed, heavy-tailed, whole, mostly zero, few values; two to fifty categories.
-NUMERIC = ("normal",) * 4 + ("gamma",) * 3 + ("lognormal",) * 2 + ("months",) * 2 + ("spent", "stars")
-SIZES = (2, 3, 3, 4, 6, 10, 50)
+NUMERIC = ("normal",) * 5 + ("gamma",) * 3 + ("lognormal",) * 2 + ("months",) * 2 + ("spent",) * 2 + ("stars",)
+SIZES = (2, 2, 3, 3, 4, 5, 6, 10, 20, 50)
 FEATURES = tuple(Feature(name=f"n{i}_{kind}", kind="numeric", nullable=True) for i, kind in enumerate(NUMERIC)) + tuple(
     Feature(name=f"c{i}", kind="categorical", categories=tuple(f"v{j}" for j in range(size)), nullable=True)
     for i, size in enumerate(SIZES)
@@ -50,7 +50,7 @@ SD = 10.0
 
 @dataclass
 class Events:
-    """n events. numeric: float64 (n, 13); codes: int32 (n, 7); scores: float64 (n,); customers: one name each."""
+    """n events. numeric: float64 (n, 15); codes: int32 (n, 10); scores: float64 (n,); customers: one name each."""
 
     numeric: NDArray[np.float64]
     codes: NDArray[np.int32]
@@ -70,7 +70,7 @@ def draw(generator: np.random.Generator, n: int, name: str = "c") -> Events:
     """N events of n different customers, without drift."""
     numeric = np.column_stack([_DRAW[kind](generator, n) for kind in NUMERIC])
     codes = np.column_stack([generator.choice(len(p), n, p=p) for p in _SHARES]).astype(np.int32)
-    logit = 0.05 * (numeric[:, 0] - 50.0) + 0.4 * (codes[:, 0] == 0) - 0.01 * (numeric[:, 9] - 30.0)
+    logit = 0.05 * (numeric[:, 0] - 50.0) + 0.4 * (codes[:, 0] == 0) - 0.01 * (numeric[:, 10] - 30.0)
     noise = generator.normal(0.0, 0.5, n)
     return Events(numeric, codes, 1.0 / (1.0 + np.exp(-(logit + noise))), [f"{name}{i}" for i in range(n)])
 
@@ -96,12 +96,13 @@ class Stream:
         self.generator = np.random.default_rng(seed)
         sample = draw(self.generator, n)
         self._reference = Reference(sample.numeric, sample.codes, sample.scores, np.zeros(len(SIZES), dtype=np.int64))
-        self._cells = Cells(FEATURES, CATEGORIES, self._reference)
-        self._measurer = Measurer(self._cells, self._reference, min_events=500)
-        self._hash = counts.CustomerHash(f"{seed:064x}")
+        self.cells = Cells(FEATURES, CATEGORIES, self._reference)
+        self.measurer = Measurer(self.cells, self._reference, min_events=500)
+        self.hash = counts.CustomerHash(f"{seed:064x}")
         self._announcer = Announcer(policy, "simulated", "docs/runbook.md")
         self._length, self._policy = length, policy
         self._before: tuple[NDArray[np.int64], int] | None = None
+        self.vectors: dict[int, NDArray[np.int64]] = {}  # the last window's counts
         self._end_ms = START_MS
         self.seen = Seen()
 
@@ -117,10 +118,10 @@ class Stream:
     def close(self, events: Events) -> Measurement:
         """One window with these events."""
         m = len(events.scores)
-        panes, hashes = np.zeros(m, dtype=np.int64), self._hash(events.customers)
-        vectors: dict[int, NDArray[np.int64]] = {}
+        panes, hashes = np.zeros(m, dtype=np.int64), self.hash(events.customers)
+        self.vectors = vectors = {}
         for _, series, part in self._count(panes, events, hashes):
-            vectors[series] = np.zeros(counts.size_of(self._cells, series), dtype=np.int64)
+            vectors[series] = np.zeros(counts.size_of(self.cells, series), dtype=np.int64)
             part.add_to(vectors[series])
         start, self._end_ms = self._end_ms, self._end_ms + LENGTHS[self._length]
         measured = Measurement(
@@ -131,14 +132,14 @@ class Stream:
             complete=True,
             missing_partitions=[],
             sample=Sample(events=m, late=0, refused=0),
-            features=self._measurer.features(vectors),
-            score=self._measurer.score(vectors),
+            features=self.measurer.features(vectors),
+            score=self.measurer.score(vectors),
         )
         sketch, overlap = vectors[counts.CUSTOMERS], 0.0
         if self._before is not None:
             overlap = counts.overlap(sketch, self._before[0]) / (m * self._before[1])
         self._before = (sketch, m)
-        judged, findings = judge(self._policy, measured, self._measurer.tests, overlap)
+        judged, findings = judge(self._policy, measured, self.measurer.tests, overlap)
         alerts, _ = self._announcer.step(self._end_ms, [(judged, findings)])
         self.seen.windows += 1
         self.seen.measurements = [*self.seen.measurements[-2:], judged]  # the last three: a month does not fit
@@ -148,8 +149,8 @@ class Stream:
     def _count(
         self, panes: NDArray[np.int64], events: Events, hashes: NDArray[np.uint64]
     ) -> Iterator[tuple[int, int, counts.Sparse]]:
-        yield from counts.count_events(self._cells, panes, events.numeric, events.codes, hashes)
-        yield from counts.count_scores(self._cells, panes, events.scores, events.scores >= 0.5, hashes)
+        yield from counts.count_events(self.cells, panes, events.numeric, events.codes, hashes)
+        yield from counts.count_scores(self.cells, panes, events.scores, events.scores >= 0.5, hashes)
 
 
 # -- drifts -----------------------------------------------------------------------------------------------------------

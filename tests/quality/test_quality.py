@@ -36,7 +36,7 @@ def say(row: str, what: str, hits: int, n: int) -> None:
 @pytest.mark.parametrize("n", [1000, 7000])
 @pytest.mark.parametrize(("m", "length"), [(500, "15m"), (1500, "1h"), (10_000, "24h")])
 def test_without_drift_nobody_is_called(n: int, m: int, length: str, long: bool) -> None:
-    """(a) 20 features, many references, each shared by all its windows: not one episode."""
+    """(a) 25 features, many references, each shared by all its windows: not one episode."""
     references, windows = (20, 95) if long else (2, 20 if m == 10_000 else 60)
     pages = total = 0
     for seed in range(references):

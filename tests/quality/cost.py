@@ -1,0 +1,60 @@
+"""What the drift engine costs: counting an event, evaluating a window. Prints, and judges nothing.
+
+python tests/quality/cost.py    (make bench runs it)
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+from stream import FEATURES, POLICY, Stream, draw
+
+from drift_worker import counts
+from drift_worker.decide import judge
+
+EVENTS, WINDOW, ROUNDS = 5000, 10_000, 20
+
+
+def best(call: Callable[[], object]) -> float:
+    """Seconds of the fastest of some calls: the least that other programs took part in."""
+    found = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def main() -> None:
+    """One batch counted, one window measured and judged."""
+    stream = Stream(1, 7000)
+    events = draw(stream.generator, EVENTS)
+    panes, hashes = np.zeros(EVENTS, dtype=np.int64), stream.hash(events.customers)
+    gc.freeze()
+    gc.disable()
+
+    def count() -> None:
+        list(counts.count_events(stream.cells, panes, events.numeric, events.codes, hashes))
+
+    measurement = stream.close(draw(stream.generator, WINDOW))
+    vectors = stream.vectors
+
+    def evaluate() -> None:
+        measured = stream.measurer.features(vectors)
+        stream.measurer.score(vectors)
+        judge(POLICY, measurement, stream.measurer.tests, 0.0)
+        assert len(measured) == len(FEATURES)
+
+    per_event, per_window = best(count) / EVENTS * 1e6, best(evaluate) * 1e3
+    sys.stdout.write(
+        f"counting an event of {len(FEATURES)} features, in batches of {EVENTS:,}: {per_event:.2f} µs\n"
+        f"evaluating a window of {len(FEATURES)} features against 7,000 reference rows: {per_window:.2f} ms\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -189,12 +189,15 @@ def test_drift_is_announced_and_resolved(stage: Stage) -> None:
         assert worker.stop() == 0
 
 
-def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage) -> None:
-    """Two workers, one of them killed four times, beside one that is left alone: the same bits, the same alerts."""
+@pytest.mark.timeout(900)
+def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage, long: bool) -> None:
+    """Two workers, one or the other killed four times (long form: twenty), beside one that is left alone: same bits."""
+    seconds, times = (360, 20) if long else (90, 4)
     draw = random.Random(1)
     calm, stormy = _own_topics(stage, "calm"), _own_topics(stage, "stormy")
     start_ms = (time.time_ns() // 1_000_000 - 3_600_000) // 15_000 * 15_000
-    batches = list(_customers(stage, 90, start_ms, drifts=["tenure:scale=0.5@30s..60s"], bad=Fraction(1, 100)))
+    closed_ms = start_ms + 1000 * (seconds - 5)  # what ends later is closed by silence, whenever that begins
+    batches = list(_customers(stage, seconds, start_ms, drifts=["tenure:scale=0.5@30s..60s"], bad=Fraction(1, 100)))
     with (
         _worker(stage, "calm", **calm) as quiet,
         _worker(stage, "one", **stormy) as one,
@@ -203,7 +206,7 @@ def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage) -> N
         for worker in (quiet, one, two):
             worker.wait_ready()
         victims = {"one": one, "two": two}
-        kills = sorted(draw.sample(range(8, 80), 4))
+        kills = sorted(draw.sample(range(8, seconds - 10), times))
         for second, batch in enumerate(batches):
             send(stage.bootstrap, stage.names.events, batch)
             time.sleep(0.15)
@@ -216,23 +219,24 @@ def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage) -> N
             def measured(topics: dict[str, str]) -> bool:
                 found = _measurements(stage, topics["TOPIC_MEASUREMENTS"])
                 return any(
-                    m["window"]["length"] == "15s" and parse(m["window"]["end"]) >= start_ms + 90_000 for m in found
+                    m["window"]["length"] == "15s" and parse(m["window"]["end"]) >= start_ms + 1000 * seconds
+                    for m in found
                 )
 
             for topics in (calm, stormy):
                 _wait(lambda t=topics: measured(t), "the last window was measured", [quiet, *victims.values()])
             expected, found = (_measurements(stage, t["TOPIC_MEASUREMENTS"]) for t in (calm, stormy))
-            assert _numbers(found, start_ms) == _numbers(expected, start_ms)
+            assert _numbers(found, closed_ms) == _numbers(expected, closed_ms)
             windows = [(m["window"]["length"], m["window"]["start"]) for m in found]
             assert len(windows) == len(set(windows)), "no window is measured twice"
-            units, expected_units = (_units(stage, t, start_ms) for t in (stormy, calm))
+            units, expected_units = (_units(stage, t, closed_ms - 5000) for t in (stormy, calm))
             assert units == expected_units
             assert len(expected_units) > 15 * 20
             said, expected_said = (
                 [
                     (a["fingerprint"], a["status"], a["sequence"], a["startsAt"], a["endsAt"])
                     for a in _alerts(stage, t["TOPIC_ALERTS"])
-                    if parse(a["startsAt"]) < start_ms + 85_000
+                    if parse(a["startsAt"]) < closed_ms
                 ]
                 for t in (stormy, calm)
             )
@@ -243,23 +247,23 @@ def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage) -> N
                 victim.kill()
 
 
-def _numbers(measurements: list[dict], start_ms: int) -> dict:
+def _numbers(measurements: list[dict], closed_ms: int) -> dict:
     """What was measured, per window that events have closed; batches may differ, and so the covered offsets."""
     return {
         (m["window"]["length"], m["window"]["start"]): (m["sample"]["events"], m["sample"]["late"], m["features"])
         for m in measurements
-        if parse(m["window"]["end"]) <= start_ms + 85_000
+        if parse(m["window"]["end"]) <= closed_ms
     }
 
 
-def _units(stage: Stage, topics: dict[str, str], start_ms: int) -> dict:
+def _units(stage: Stage, topics: dict[str, str], until_ms: int) -> dict:
     """The written counts of every unit of time and series, added up."""
     units: dict[tuple[int, int], dict[int, int]] = {}
     from drift_worker.deltas import unpack
 
     for key, value in _read(stage, topics["TOPIC_MEASUREMENTS"]):
         record = decode(value) if key and key.endswith(b"/counts") else None
-        if isinstance(record, Merged) and record.start_ms < start_ms + 80_000:
+        if isinstance(record, Merged) and record.start_ms < until_ms:
             cells = units.setdefault((record.start_ms, record.series), {})
             part = unpack(record.packed, 1 << 31)
             for index, number in zip(part.indices.tolist(), part.counts.tolist(), strict=True):

@@ -6,8 +6,10 @@ import asyncio
 import sys
 from collections.abc import Iterable
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -18,8 +20,11 @@ from driftline.settings import CommandSettings, read_settings
 from schemas.alert import Alert, Severity, decode_alert
 from streaming.reading import reader
 from streaming.records import KafkaError
+from streaming.settings import duration
 
-app = typer.Typer(help="Alerts on drift: follow them as they come, or see which are open.", no_args_is_help=True)
+app = typer.Typer(
+    help="Alerts on drift: follow them, see which are open, post them to an Alertmanager.", no_args_is_help=True
+)
 
 
 @app.command("tail")
@@ -74,6 +79,55 @@ def list_alerts(
         _show_table(alerts)
     else:
         print("\n".join(_line(alert) for alert in alerts))
+
+
+@app.command("forward")
+def forward(
+    to: Annotated[str, typer.Option(metavar="URL", help="The Alertmanager, without /api/v2/alerts.")],
+    every: Annotated[
+        str, typer.Option(metavar="DURATION", help="How often a firing alert is posted again; below resolve_timeout.")
+    ] = "1m",
+    generator_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The link that Alertmanager shows as the alert's source.")
+    ] = None,
+) -> None:
+    """Post open alerts to an Alertmanager, again and again, until SIGTERM or Ctrl-C. For those without Prometheus.
+
+    A change is posted at once, and an end three times. A receiver that fails is tried again after 1, 2, 4, … seconds.
+    Where nothing forwards, an Alertmanager ends an alert by itself after its resolve_timeout (5 minutes).
+    The password of an address is not shown: `https://user:password@host`.
+
+    Example: `driftline alerts forward --to http://localhost:9093`
+    """
+    from driftline import forwarding
+
+    every_s, url = _every_s(every), _http_url("--to", to)
+    if generator_url is not None:
+        _http_url("--generator-url", generator_url)
+    settings = read_settings()
+    try:
+        asyncio.run(forwarding.forward(settings, url, every_s, generator_url))
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
+
+
+def _every_s(text: str) -> float:
+    try:
+        every = duration(text)
+    except ValueError as error:
+        raise CommandError(f"--every: {error}") from None
+    assert isinstance(every, timedelta), "duration gives one for a string"  # noqa: S101
+    return every.total_seconds()
+
+
+def _http_url(option: str, text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise CommandError(f"{option}: {error}") from None
+    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > 65_535:
+        raise CommandError(f"{option}: expected an address like http://localhost:9093")
+    return url
 
 
 def open_alerts(records: Iterable[tuple[str, Alert | None]]) -> list[Alert]:

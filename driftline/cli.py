@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from driftline import (
     __version__,
     alerts,
+    backtest_command,
     bench,
     broker,
     bundle_command,
@@ -67,6 +68,7 @@ app.command("verify")(verify_command.command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("skip")(dead_letters.skip)
 app.add_typer(alerts.app, name="alerts")
+app.command("backtest")(backtest_command.command)
 app.command("bench")(bench.command)
 
 

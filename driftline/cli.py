@@ -21,6 +21,7 @@ from driftline import (
     keys,
     predict,
     produce,
+    rebaseline,
     topics,
     train_command,
     verify_command,
@@ -59,6 +60,7 @@ app.command("train")(train_command.train)
 app.command("generate")(train_command.generate)
 app.add_typer(bundle_command.spec, name="spec")
 app.command("bundle")(bundle_command.command)
+app.command("rebaseline")(rebaseline.command)
 app.command("keys")(keys.keys)
 app.command("sign")(keys.sign)
 app.command("predict")(predict.command)

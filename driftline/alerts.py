@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterable
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +20,9 @@ from schemas.alert import Alert, Severity, decode_alert
 from streaming.reading import reader
 from streaming.records import KafkaError
 from streaming.settings import duration
+
+if TYPE_CHECKING:
+    import httpx
 
 app = typer.Typer(
     help="Alerts on drift: follow them, see which are open, post them to an Alertmanager.", no_args_is_help=True
@@ -121,6 +123,8 @@ def _every_s(text: str) -> float:
 
 
 def _http_url(option: str, text: str) -> httpx.URL:
+    import httpx
+
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:

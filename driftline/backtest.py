@@ -205,7 +205,8 @@ class _Model:
     def _evaluator(self, measurement: Measurement) -> tuple[Announcer, list[Alert]]:
         """The announcer to go on with; after a restart of the worker, what it said of features that are gone."""
         assert measurement.decision is not None, "Replay takes no other"  # noqa: S101
-        announcer, alerts = self._announcer, []
+        announcer = self._announcer
+        alerts: list[Alert] = []
         if announcer is None or measurement.decision.policy != self._stated:
             self._stated = measurement.decision.policy
             self.policy = self._change.of(Policy.of(self._stated))

@@ -7,14 +7,13 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from driftline.backtest import Change, Episode, Replay, episodes_of, side_by_side
 from driftline.errors import CommandError
 from driftline.settings import CommandSettings, read_settings
 from driftline.since import parse_since
@@ -23,6 +22,9 @@ from schemas.measurement import decode_measurement
 from schemas.rfc3339 import render
 from streaming.reading import Reader, reader
 from streaming.records import KafkaError
+
+if TYPE_CHECKING:
+    from driftline.backtest import Episode, Replay
 
 _CONFIRM = re.compile(r"([^:,]+):([1-9][0-9]?)/([1-9][0-9]?)")
 _WHY = {
@@ -58,6 +60,8 @@ def command(
 
     Example: `driftline backtest --effect-warning 0.15 --confirm 15m:3/4 --since 7d`
     """
+    from driftline.backtest import Change, Replay, episodes_of
+
     change = Change(policy, effect_warning, effect_critical, false_pages, _confirm(confirm))
     start_ms = parse_since(since)
     settings = read_settings()
@@ -118,6 +122,8 @@ def _open_since(episode: Episode, start_ms: int) -> bool:
 
 
 def _as_dict(replay: Replay, announced: Sequence[Episode], replayed: Sequence[Episode]) -> dict[str, Any]:
+    from driftline.backtest import side_by_side
+
     return {
         "policy": {model: policy.stated() for model, policy in replay.policies().items()},
         "since": replay.since(),
@@ -130,6 +136,8 @@ def _as_dict(replay: Replay, announced: Sequence[Episode], replayed: Sequence[Ep
 
 
 def _show(replay: Replay, announced: Sequence[Episode], replayed: Sequence[Episode]) -> None:
+    from driftline.backtest import side_by_side
+
     console = Console(width=None if sys.stdout.isatty() else 160)
     pairs = side_by_side(announced, replayed)
     if pairs:

@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from driftline.errors import CommandError
-from schemas.bundle import BundleError
 
 if TYPE_CHECKING:
     from driftline.reference_diff import Change
@@ -51,6 +50,7 @@ def command(
     Example: driftline rebaseline --model artifacts/model --data november.jsonl --out artifacts/model-1.0.1
     """
     from driftline.reference_diff import differences
+    from schemas.bundle import BundleError
     from training.dataset import DatasetError
     from training.existing import ExistingError
     from training.rebaseline import RebaselineError, rebaseline

@@ -53,7 +53,7 @@ def differences(features: Sequence[Feature], old: Reference, new: Reference) -> 
     changes = []
     for feature, former, latter in zip(features, before.features, after.features, strict=True):
         if isinstance(former.cells, CategoryCells):
-            changes.append(_category(feature, former, latter))
+            changes.append(_category(feature, former.cells, former, latter))
         else:
             column = numeric[feature.name]
             changes.append(
@@ -77,14 +77,14 @@ def _number(
     )
 
 
-def _category(feature: Feature, former: Column[CategoryCells], latter: Column[CategoryCells]) -> Change:
+def _category(feature: Feature, cells: CategoryCells, former: Column[Any], latter: Column[Any]) -> Change:
     # in the former one's cells: which categories share one depends on how rare they are there
     width = len(former.psi_counts)
     counts = np.bincount(former.psi_cell, weights=latter.values, minlength=width).astype(np.int64)
     # an unseen value is in neither of both; a cell for it alone would always be empty
-    size = width - int(former.cells.open and former.psi_counts[-1] == 0)
+    size = width - int(cells.open and former.psi_counts[-1] == 0)
     shares = [column.values / max(1, column.present) for column in (former, latter)]
-    pairs = zip(former.cells.categories, shares[0].tolist(), shares[1].tolist(), strict=False)
+    pairs = zip(cells.categories, shares[0].tolist(), shares[1].tolist(), strict=False)
     known = bool(former.present and latter.present)
     return Change(
         name=feature.name,

@@ -111,8 +111,9 @@ def next_patch(version: str) -> str:
 def _version(previous: Manifest, wanted: str | None) -> str:
     if wanted is None:
         return next_patch(previous.version)
+    semver: TypeAdapter[str] = TypeAdapter(SemVer)
     try:
-        version: str = TypeAdapter(SemVer).validate_python(wanted)
+        version = semver.validate_python(wanted)
     except ValidationError:
         raise RebaselineError(f"--version: {wanted!r} is no version such as {next_patch(previous.version)}") from None
     if version == previous.version:

@@ -40,12 +40,12 @@ class Recent:
     customers: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Line:
     """A line of a file as a record (schemas.verdict.Record); what only Kafka knows is empty, and its time long ago."""
 
-    value: bytes
-    key: bytes
+    value: bytes | None
+    key: bytes | None
     topic: str = ""
     partition: int = 0
     offset: int = 0

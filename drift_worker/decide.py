@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 from msgspec.structs import replace
 
 from drift_worker.level import MAX_Q, benjamini_hochberg, correlation, level
@@ -91,6 +92,34 @@ class Policy:
     def longest(self) -> str:
         """Label of the longest window."""
         return list(self.lengths)[-1]
+
+    def stated(self) -> dict[str, Any]:
+        """As a measurement says it, JSON."""
+        stated: dict[str, Any] = msgspec.to_builtins(self)
+        return stated
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> Policy:
+        """The policy that a measurement states; ValueError if that is none."""
+        try:
+            return msgspec.convert(stated, cls)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"policy: {error}") from None
+
+
+def decide(policy: Policy, measurement: Measurement) -> tuple[Measurement, list[Finding]]:
+    """`judge` with what the measurement's own decision says; nothing else is needed to decide it again.
+
+    LookupError if it has none.
+    """
+    decision = measurement.decision
+    if decision is None:
+        raise LookupError("the measurement does not say what it was decided on")
+    judged, findings = judge(policy, measurement, decision.tests, decision.overlap)
+    if decision.first:
+        # counting began in the middle of it: that there is little in it says nothing
+        findings = [f for f in findings if f.alertname is not AlertName.NO_DATA]
+    return judged, findings
 
 
 def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) -> tuple[Measurement, list[Finding]]:

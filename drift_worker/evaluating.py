@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from drift_worker import counts, deltas
 from drift_worker.cells import Vector
-from drift_worker.decide import Finding, Policy, judge
+from drift_worker.decide import Finding, Policy, decide
 from drift_worker.deltas import Checkpoint, Delta, Merged, Packed, Progress
 from drift_worker.episodes import Announcer, Decisions
 from drift_worker.lifecycle import key_of
@@ -28,7 +28,7 @@ from drift_worker.reference import LoadedReference
 from drift_worker.report import Report
 from drift_worker.windows import UNIT, Closing, Side, Windows
 from schemas.alert import Alert, AlertName
-from schemas.measurement import Episode, FeatureMeasurement, Measurement, Sample, Window, as_json
+from schemas.measurement import Decision, Episode, FeatureMeasurement, Measurement, Sample, Window, as_json
 from schemas.rfc3339 import render
 from streaming.records import ConsumerRecord, TopicPartition
 from streaming.transactions import Output, Result
@@ -86,6 +86,7 @@ class EvaluatingWork:
         """`read_back(topic, since_ms)` gives every committed record since then."""
         self._loaded = loaded
         self._policy = policy
+        self._stated_policy = policy.stated()
         self._report = report
         self._topics = topics
         self._measurements_topic = measurements_topic
@@ -241,22 +242,25 @@ class EvaluatingWork:
     def _windows_ended(self, closings: Sequence[Closing], now_ms: int) -> tuple[list[Measurement], list[Alert]]:
         """Measurements and alerts of the windows that end together, shortest first."""
         judged: list[tuple[Measurement, list[Finding]]] = []
-        for label in self._policy.lengths:
+        end_ms = closings[0].end_ms
+        announced = now_ms - end_ms <= ALERT_HORIZON_MS
+        together = [label for label in self._policy.lengths if any(c.label == label for c in closings)]
+        for label in together:
             sides = {c.side: c for c in closings if c.label == label}
-            if sides:
-                measurement = self._measure(label, sides)
-                overlap = self._overlap(label, sides)
-                judged_one, findings = judge(self._policy, measurement, self._measurer.tests, overlap)
-                if any(closing.first for closing in sides.values()):
-                    # counting began in the middle of it: that there is little in it says nothing
-                    findings = [f for f in findings if f.alertname is not AlertName.NO_DATA]
-                judged.append((judged_one, findings))
+            decision = Decision(
+                tests=self._measurer.tests,
+                overlap=self._overlap(label, sides),
+                together=together,
+                first=any(closing.first for closing in sides.values()),
+                announced=announced,
+                policy=self._stated_policy,
+            )
+            judged.append(decide(self._policy, replace(self._measure(label, sides), decision=decision)))
         if not judged:
             return [], []
-        end_ms = closings[0].end_ms
         alerts: list[Alert] = []
         episodes = self._announcer.shown()
-        if now_ms - end_ms <= ALERT_HORIZON_MS:
+        if announced:
             alerts, episodes = self._announcer.step(end_ms, judged)
         measurements = [self._with_states(measurement, episodes) for measurement, _ in judged]
         self._last |= {m.window.length: m for m in measurements if m.features}

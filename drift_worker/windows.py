@@ -278,8 +278,8 @@ class Windows:
         return min(self.written.values(), default=now_ms)
 
     def last_end(self) -> int:
-        """The latest end of a closed window, epoch ms; 0 if none was closed."""
-        return max(self._closed.values(), default=0)
+        """The latest end of a closed window that is measured, epoch ms; 0 if none was closed."""
+        return max((end_ms for (_, label), end_ms in self._closed.items() if label is not UNIT), default=0)
 
     def watermarks(self) -> dict[tuple[str, int], int]:
         """Watermark of every partition that has one."""

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 from contextlib import aclosing
-from typing import Annotated
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from driftline.errors import CommandError
 from driftline.settings import CommandSettings, read_settings
-from schemas.alert import Alert, decode_alert
+from schemas.alert import Alert, Severity, decode_alert
+from streaming.reading import reader
+from streaming.records import KafkaError
+from streaming.settings import duration
 
-app = typer.Typer(help="Alerts on drift: follow them as they come.", no_args_is_help=True)
+if TYPE_CHECKING:
+    import httpx
+
+app = typer.Typer(
+    help="Alerts on drift: follow them, see which are open, post them to an Alertmanager.", no_args_is_help=True
+)
 
 
 @app.command("tail")
@@ -40,13 +53,116 @@ def tail(
         raise typer.Exit(1)
 
 
+@app.command("list")
+def list_alerts(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every message that the topic still holds, resolved ones too, oldest first.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One alert a line, as it stands on the topic.")] = False,
+) -> None:
+    """Show the alerts that are open now: the last message of each, critical ones first.
+
+    The exit code is 0 whether any is open or not.
+
+    Example: `driftline alerts list --json | jq -r .annotations.summary`
+    """
+    settings = read_settings()
+    try:
+        records = asyncio.run(_written(settings))
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
+    alerts = [alert for _, alert in records if alert is not None] if everything else open_alerts(records)
+    if as_json:
+        for alert in alerts:
+            print(alert.encode().decode())
+    elif not alerts:
+        print(f"no {'alerts' if everything else 'open alerts'} on {settings.topic_alerts}")
+    elif sys.stdout.isatty():
+        _show_table(alerts)
+    else:
+        print("\n".join(_line(alert) for alert in alerts))
+
+
+@app.command("forward")
+def forward(
+    to: Annotated[str, typer.Option(metavar="URL", help="The Alertmanager, without /api/v2/alerts.")],
+    every: Annotated[
+        str, typer.Option(metavar="DURATION", help="How often a firing alert is posted again; below resolve_timeout.")
+    ] = "1m",
+    generator_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The link that Alertmanager shows as the alert's source.")
+    ] = None,
+) -> None:
+    """Post open alerts to an Alertmanager, again and again, until SIGTERM or Ctrl-C. For those without Prometheus.
+
+    A change is posted at once, and an end three times. A receiver that fails is tried again after 1, 2, 4, … seconds.
+    Where nothing forwards, an Alertmanager ends an alert by itself after its resolve_timeout (5 minutes).
+    The password of an address is not shown: `https://user:password@host`.
+
+    Example: `driftline alerts forward --to http://localhost:9093`
+    """
+    from driftline import forwarding
+
+    every_s, url = _every_s(every), _http_url("--to", to)
+    if generator_url is not None:
+        _http_url("--generator-url", generator_url)
+    settings = read_settings()
+    try:
+        asyncio.run(forwarding.forward(settings, url, every_s, generator_url))
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
+
+
+def _every_s(text: str) -> float:
+    try:
+        every = duration(text)
+    except ValueError as error:
+        raise CommandError(f"--every: {error}") from None
+    assert isinstance(every, timedelta), "duration gives one for a string"  # noqa: S101
+    return every.total_seconds()
+
+
+def _http_url(option: str, text: str) -> httpx.URL:
+    import httpx
+
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise CommandError(f"{option}: {error}") from None
+    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > 65_535:
+        raise CommandError(f"{option}: expected an address like http://localhost:9093")
+    return url
+
+
+def open_alerts(records: Iterable[tuple[str, Alert | None]]) -> list[Alert]:
+    """The last message of every fingerprint that is firing, critical ones first, then as long as they have been open.
+
+    records: (key, alert) in the topic's order; no alert: the key was deleted.
+    """
+    last = dict(records)
+    firing = [alert for alert in last.values() if alert is not None and alert.status == "firing"]
+    return sorted(firing, key=lambda alert: (alert.labels.get("severity") != Severity.CRITICAL, alert.starts_at))
+
+
+async def _written(settings: CommandSettings) -> list[tuple[str, Alert | None]]:
+    """Everything that the topic holds now; what is no alert is named on standard error and left out."""
+    found: list[tuple[str, Alert | None]] = []
+    async with reader(settings) as reading:
+        async for record in reading.scan(settings.topic_alerts):
+            try:
+                alert = None if record.value is None else decode_alert(record.value)
+            except ValueError as error:
+                sys.stderr.write(f"offset {record.offset}: {error}\n")
+                continue
+            key = alert.fingerprint if alert is not None else (record.key or b"").decode(errors="replace")
+            found.append((key, alert))
+    return found
+
+
 async def _tail(
     settings: CommandSettings, as_json: bool, from_start: bool, count: int | None, quiet_s: float | None
 ) -> int:
     """How many alerts were shown."""
-    from streaming.reading import reader
-    from streaming.records import KafkaError
-
     shown, loop = 0, asyncio.get_running_loop()
     heard = loop.time()
     try:
@@ -76,6 +192,37 @@ def _show(value: bytes, as_json: bool) -> None:
 def _line(alert: Alert) -> str:
     """When, what, how bad, and the summary."""
     at = alert.ends_at or alert.evidence.get("window", {}).get("end") or alert.starts_at
-    labels = alert.labels
-    name = " ".join(labels[label] for label in ("alertname", "feature") if label in labels)
-    return f"{at}  {alert.status.upper():8}  {labels['severity']:8}  {name}: {alert.annotations['summary']}"
+    severity, summary = alert.labels.get("severity", ""), alert.annotations.get("summary", "")
+    return f"{at}  {alert.status.upper():8}  {severity:8}  {_name(alert)}: {summary}"
+
+
+def _show_table(alerts: list[Alert]) -> None:
+    models = len({alert.labels.get("model") for alert in alerts}) > 1
+    ended = any(alert.ends_at for alert in alerts)
+    table = Table(box=None)
+    for name, wanted in (("severity", True), ("alert", True), ("model", models), ("since", True), ("until", ended)):
+        if wanted:
+            table.add_column(name)
+    table.add_column("summary", overflow="fold")
+    for alert in alerts:
+        cells = {
+            "severity": alert.labels.get("severity", ""),
+            "alert": _name(alert),
+            "model": alert.labels.get("model", ""),
+            "since": _second(alert.starts_at),
+            "until": _second(alert.ends_at or ""),
+            "summary": alert.annotations.get("summary", ""),
+        }
+        urgent = alert.status == "firing" and cells["severity"] == Severity.CRITICAL
+        shown = [escape(cells[str(column.header)]) for column in table.columns]
+        table.add_row(*shown, style="bold red" if urgent else "")
+    Console().print(table)
+
+
+def _name(alert: Alert) -> str:
+    return " ".join(alert.labels[label] for label in ("alertname", "feature") if label in alert.labels)
+
+
+def _second(time: str) -> str:
+    """One of our times to the second, as people read it: `2026-11-22 05:00:00Z`."""
+    return f"{time[:10]} {time[11:19]}Z" if time else ""

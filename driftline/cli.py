@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from driftline import (
     __version__,
     alerts,
+    backtest_command,
     bench,
     broker,
     bundle_command,
@@ -20,6 +21,7 @@ from driftline import (
     keys,
     predict,
     produce,
+    rebaseline,
     topics,
     train_command,
     verify_command,
@@ -58,6 +60,7 @@ app.command("train")(train_command.train)
 app.command("generate")(train_command.generate)
 app.add_typer(bundle_command.spec, name="spec")
 app.command("bundle")(bundle_command.command)
+app.command("rebaseline")(rebaseline.command)
 app.command("keys")(keys.keys)
 app.command("sign")(keys.sign)
 app.command("predict")(predict.command)
@@ -67,6 +70,7 @@ app.command("verify")(verify_command.command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("skip")(dead_letters.skip)
 app.add_typer(alerts.app, name="alerts")
+app.command("backtest")(backtest_command.command)
 app.command("bench")(bench.command)
 
 

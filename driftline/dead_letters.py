@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -19,12 +18,12 @@ from rich.table import Table
 
 from driftline.errors import CommandError
 from driftline.settings import CommandSettings, read_settings
+from driftline.since import parse_since
 from schemas import headers as h
 from schemas import rfc3339
 from schemas.verdict import Reason
 from streaming.reading import Reader, reader
 from streaming.records import ConsumerRecord, KafkaError, TopicPartition
-from streaming.settings import duration
 from streaming.transactions import Output, Result, TransactionalSink
 
 CHUNK = 1000
@@ -79,7 +78,7 @@ def show(reason: _Reason = None, since: _Since = None, limit: Annotated[
 
     Example: `driftline dead-letters show --reason wrong_type --since 2h`
     """
-    letters = _run(_letters(read_settings(), reason, _since_ms(since)))[-limit:]
+    letters = _run(_letters(read_settings(), reason, parse_since(since)))[-limit:]
     if as_json:
         print("\n".join(orjson.dumps(asdict(letter)).decode() for letter in letters))
         return
@@ -98,7 +97,7 @@ def count(reason: _Reason = None, since: _Since = None, as_json: _Json = False) 
 
     Example: `driftline dead-letters count --since 7d --json`
     """
-    counts = Counter(letter.reason for letter in _run(_letters(read_settings(), reason, _since_ms(since))))
+    counts = Counter(letter.reason for letter in _run(_letters(read_settings(), reason, parse_since(since))))
     if as_json:
         print(orjson.dumps(counts).decode())
         return
@@ -122,9 +121,9 @@ def redrive(
 
     Example: `driftline dead-letters redrive --reason missing_feature --since 2h --dry-run`
     """
-    since_ms = _since_ms(since)
+    start_ms = parse_since(since)
     reasons = [reason] if reason is not None else list(Reason)
-    tally = _run(_redrive(read_settings(), reasons, since_ms, max_attempts, dry_run=dry_run))
+    tally = _run(_redrive(read_settings(), reasons, start_ms, max_attempts, dry_run=dry_run))
     if as_json:
         print(orjson.dumps({**tally, "dry_run": dry_run}).decode())
         return
@@ -161,21 +160,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except (KafkaError, TimeoutError, OSError) as error:
         raise CommandError(f"Kafka: {error!r}", 1) from None
-
-
-def _since_ms(text: str | None) -> int:
-    """Epoch milliseconds; 0 for None."""
-    if text is None:
-        return 0
-    try:
-        back = duration(text)
-    except ValueError:
-        ms = rfc3339.parse(text)
-        if ms is None:
-            raise CommandError("--since: expected a duration like 2h or an RFC 3339 date-time") from None
-        return ms
-    assert isinstance(back, timedelta), "duration gives one for a string"  # noqa: S101
-    return round((datetime.now(UTC) - back).timestamp() * 1000)
 
 
 async def _letters(settings: CommandSettings, reason: Reason | None, since_ms: int) -> list[Letter]:

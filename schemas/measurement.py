@@ -92,6 +92,22 @@ class Episode(msgspec.Struct, frozen=True):
     since: str
 
 
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided on beside the numbers: with it, a window can be decided again, under the same policy or another.
+
+    tests, overlap: see drift_worker.decide.judge. together: the lengths of the windows that ended and were decided with
+    this one, itself included, shortest first. first: counting began within this window, so that having few events says
+    nothing. announced: False if it had ended too long ago to raise an alert. policy: drift_worker.decide.Policy.
+    """
+
+    tests: int
+    overlap: float
+    together: list[str]
+    first: bool
+    announced: bool
+    policy: dict[str, Any]
+
+
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """One closed window. `reason` says why it is not complete, where that is not a missing partition."""
 
@@ -104,6 +120,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     missing_partitions: list[str] = []
     sample: Sample
     level: Level | None = None
+    decision: Decision | None = None
     features: dict[str, FeatureMeasurement] = {}
     score: FeatureMeasurement | None = None
     episodes: dict[str, Episode] = {}

@@ -117,6 +117,10 @@ class Reader:
             if not batches:
                 yield None
 
+    async def reached(self, ends: dict[TopicPartition, int]) -> bool:
+        """Whether `follow` has come to these offsets; asked when it gave None, so that nothing is still on its way."""
+        return all([await self._position(partition) >= end for partition, end in ends.items()])
+
     async def _seek(self, ends: dict[TopicPartition, int], since_ms: int) -> None:
         self._consumer.assign(list(ends))
         async with asyncio.timeout(CALL_TIMEOUT_S):

@@ -71,10 +71,14 @@ def bundle_existing(
     held_out: it was not fitted on these customers, so that scores and metrics of them are honest. SpecError,
     DatasetError, or ExistingError.
     """
-    raw, estimator, fitted_with = _load(model)
+    try:
+        raw = model.read_bytes()
+    except OSError as error:
+        raise ExistingError(f"{model}: {error.strerror or error}") from None
+    estimator, fitted_with = load_estimator(model, raw)
     for part in _foreign(estimator):
         raise ExistingError(f"{model}: {part}: put it into a module that is installed where the scorer runs")
-    classes = _classes(model, estimator)
+    classes = classes_of(model, estimator)
     which = _positive(spec, classes)
     _same_columns(model, estimator, spec)
     labelled = held_out and spec.data.target is not None and spec.data.target in column_names(data)
@@ -82,7 +86,7 @@ def bundle_existing(
     features, values = typed_features(table, spec, _known_categories(estimator))
     _in_scope(spec, table)
     columns = Layout(features).columns(values)
-    score = _scores(model, estimator, columns, which)
+    score = scores_of(model, estimator, columns, which)
     _same_as_fitted(model, data, estimator, columns, score, which)
 
     labels = (
@@ -109,16 +113,12 @@ def bundle_existing(
         business=spec.business,
     )
     files = {MODEL: raw, REFERENCE: reference.to_bytes()}
-    form, why_not_direct = _try(manifest, files)
+    form, why_not_direct = try_bundle(manifest, files)
     return Bundled(write_bundle(out, manifest, files), reference.rows, form, why_not_direct)
 
 
-def _load(path: Path) -> tuple[bytes, Any, str]:
-    """The file's bytes, the estimator in it, and the version of scikit-learn that it was fitted with."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ExistingError(f"{path}: {error.strerror or error}") from None
+def load_estimator(path: Path, raw: bytes) -> tuple[Any, str]:
+    """The estimator in a file's bytes, and the version of scikit-learn that it was fitted with; ExistingError."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -131,8 +131,8 @@ def _load(path: Path) -> tuple[bytes, Any, str]:
             version = warning.message.original_sklearn_version
             if version.split(".")[:2] != here.split(".")[:2]:
                 raise ExistingError(f"{path}: fitted with scikit-learn {version}, here is {here}: install the same")
-            return raw, estimator, version
-    return raw, estimator, here
+            return estimator, version
+    return estimator, here
 
 
 def _why_not_loaded(error: Exception) -> str:
@@ -177,7 +177,7 @@ def _foreign(estimator: object) -> Iterator[str]:
             yield f"{name} is defined inside a function{where}"
 
 
-def _classes(path: Path, estimator: Any) -> list[Any]:
+def classes_of(path: Path, estimator: Any) -> list[Any]:
     """The two classes; ExistingError with the scope if it is anything but a fitted binary classifier."""
     for _, part in _parts(estimator):
         if type(part).__module__.startswith("sklearn.feature_extraction.text"):
@@ -265,7 +265,8 @@ def _probability(estimator: Any, frame: pd.DataFrame, which: int) -> NDArray[np.
         return np.asarray(estimator.predict_proba(frame)[:, which], dtype=np.float64)
 
 
-def _scores(path: Path, estimator: Any, columns: Columns, which: int) -> NDArray[np.float64]:
+def scores_of(path: Path, estimator: Any, columns: Columns, which: int) -> NDArray[np.float64]:
+    """Probabilities of class number `which`, by the frame a scorer makes; ExistingError if they are none."""
     try:
         score = _probability(estimator, columns.frame(), which)
     except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
@@ -278,14 +279,14 @@ def _scores(path: Path, estimator: Any, columns: Columns, which: int) -> NDArray
 def _golden(path: Path, estimator: Any, golden: Columns, which: int) -> NDArray[np.float64]:
     """Probabilities of the golden rows, one of which has unseen categories and one what may be missing."""
     try:
-        return _scores(path, estimator, golden, which)
+        return scores_of(path, estimator, golden, which)
     except ExistingError as error:
         for row, what in (
             (UNSEEN_ROW, "a category it has never seen (OneHotEncoder: set handle_unknown='ignore', no refit needed)"),
             (MISSING_ROW, "missing values where the spec says nullable"),
         ):
             try:
-                _scores(path, estimator, golden.take(np.array([row])), which)
+                scores_of(path, estimator, golden.take(np.array([row])), which)
             except ExistingError:
                 raise ExistingError(f"{path}: predict_proba fails on {what}, which an event may have") from error
         raise
@@ -353,7 +354,7 @@ def _threshold(spec: FeatureSpec, labels: Labels | None, positive: object, score
     return best_f1(labels == positive, score)
 
 
-def _try(manifest: Manifest, files: dict[str, bytes]) -> tuple[str, str | None]:
+def try_bundle(manifest: Manifest, files: dict[str, bytes]) -> tuple[str, str | None]:
     """Write the bundle somewhere else and load it in a process that knows nothing of this one; how it will score."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "model"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import platform
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -172,19 +172,25 @@ def best_f1(positive: NDArray[np.bool_], probability: NDArray[np.float64]) -> fl
 
 
 def drift_reference(spec: FeatureSpec, columns: Columns, score: NDArray[np.float64]) -> Reference:
+    """`sampled_reference`; categories are learnt where the spec lists none."""
+    tables = spec.features.items()
+    learnt = {name for name, table in tables if table.kind == "categorical" and table.categories is None}
+    return sampled_reference(columns, score, learnt, spec.training.seed)
+
+
+def sampled_reference(columns: Columns, score: NDArray[np.float64], learnt: Container[str], seed: int) -> Reference:
     """At most 10,000 rows drawn at random from all of them.
 
     singletons counts the stored rows whose category occurs nowhere else in the whole data set: over the number of
     stored rows that estimates how often a new customer brings an unseen category (Good 1953), at any size of the data.
-    Where the spec lists the categories, and for a boolean, none is to be expected.
+    For a feature whose categories were not learnt from data, none is to be expected.
     """
     rows = np.arange(columns.n)
     if columns.n > MAX_ROWS:
-        rows = np.sort(np.random.default_rng(spec.training.seed).choice(columns.n, MAX_ROWS, replace=False))
+        rows = np.sort(np.random.default_rng(seed).choice(columns.n, MAX_ROWS, replace=False))
     singletons = np.zeros(columns.codes.shape[1], dtype=np.int64)
     for column, feature in enumerate(columns.layout.categorical):
-        table = spec.features[columns.layout.names[feature]]
-        if table.kind == "boolean" or table.categories is not None:
+        if columns.layout.names[feature] not in learnt:
             continue
         codes = columns.codes[:, column]
         counts = np.bincount(codes[codes >= 0])

@@ -21,6 +21,7 @@ from drift_worker.metrics import DriftMetrics
 from drift_worker.reference import load
 from drift_worker.report import Report
 from drift_worker.windows import Side
+from driftline.backtest import Change, Replay
 from driftline.replay import open_source
 from schemas.alert import decode_alert
 from schemas.headers import Stamp
@@ -360,6 +361,47 @@ def test_a_new_model_without_the_feature_retires_its_alert(story, telco_bundle, 
     later = [m for m in found if m.window.end > "2026-11-22T06:00:34.500Z"]
     assert later
     assert all("monthly_charges" not in m.features and m.complete for m in later)
+    assert _decided_again(log) == log.values("alerts")
+
+
+def _decided_again(log, change=Change(), **options):  # noqa: B008 - it is frozen
+    """What a backtest of the measurements would have written to the alerts topic."""
+    replay = Replay(change, "docs/runbook.md", **options)
+    for measurement in _measurements(log):
+        replay.take(measurement)
+    return [alert.encode() for alert in replay.alerts]
+
+
+def test_decided_again_under_the_same_policy_it_is_announced_again(uninterrupted, story, disorderly, telco_bundle):
+    """Byte for byte: a story in order, one without scores for a while, late and returning customers, and restarts."""
+    draw = random.Random(5)
+    logs = [
+        uninterrupted[0],
+        _play(story, telco_bundle, scorer_off=range(20, 80))[0],
+        _play(disorderly, telco_bundle, kill=lambda _step: ("evaluating",) if draw.random() < 0.2 else ())[0],
+        _play([[], *story[4:6]], telco_bundle, end_idle_s=45.0)[0],
+    ]
+    for log in logs:
+        assert log.values("alerts")
+        assert _decided_again(log) == log.values("alerts")
+
+
+def test_a_backlog_is_decided_again_only_if_that_is_asked(uninterrupted, story, telco_bundle):
+    """What was too old to be announced says nothing, or what it would have said on its day."""
+    log, _ = _play(story, telco_bundle, ahead_ms=25 * 3_600_000)
+    assert log.values("alerts") == []
+    assert _decided_again(log) == []
+    assert _decided_again(log, backlog=True) == uninterrupted[0].values("alerts")
+
+
+def test_decided_again_under_other_policies(uninterrupted):
+    """With limits that nothing reaches there is no drift; the textbook's rule says more than ours."""
+    log, _ = uninterrupted
+    high = [decode_alert(v) for v in _decided_again(log, Change(effect_warning=9.0, effect_critical=9.5))]
+    assert not {"FeatureDrift", "PredictionDrift"} & {a.labels["alertname"] for a in high}
+    classic = [decode_alert(v) for v in _decided_again(log, Change(kind="classic"))]
+    assert {a.labels["alertname"] for a in classic} == {"DriftPolicyClassic"}
+    assert len(classic) > len(_alerts(log))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -15,6 +15,12 @@ MAY_IMPORT = {
     "training": {"schemas", "streaming"},
     "driftline": {"schemas", "streaming", "training"},
 }
+# A command that says what the drift worker would say uses its rule, not a copy of it (docs/adr/0004). Only pure files,
+# and nothing else of the service: it stays a process of its own.
+MAY_USE = {
+    "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
+    "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
+}
 IMPURE = {"aiokafka", "prometheus_client", "asyncio", "logging", "structlog", "os", "time"}
 # No I/O, no clock, no environment, no logging, no metrics: time and randomness are arguments.
 PURE = {
@@ -34,13 +40,21 @@ def _files(package):
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def _imports(path):
-    """Top-level names of everything a file imports, wherever in it the import stands."""
+def _modules(path):
+    """Full names of everything a file imports, wherever in it the import stands."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield path.parent.name if node.level else node.module.split(".")[0]
+            module = path.parent.name if node.level else node.module
+            # `from package import file` names a file, too
+            files = [f"{module}.{alias.name}" for alias in node.names if module in PACKAGES]
+            yield from [f for f in files if (ROOT / f"{f.replace('.', '/')}.py").exists()] or [module]
+
+
+def _imports(path):
+    """Their top-level names."""
+    return (name.split(".")[0] for name in _modules(path))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -52,10 +66,30 @@ def test_a_package_imports_only_what_it_may(package):
     wrong = {
         (str(path.relative_to(ROOT)), name)
         for path in files
-        for name in _imports(path)
-        if name in PACKAGES and name not in allowed
+        for name in _modules(path)
+        if name.split(".")[0] in PACKAGES
+        and name.split(".")[0] not in allowed
+        and name not in MAY_USE.get(str(path.relative_to(ROOT)), ())
     }
     assert wrong == set()
+
+
+@pytest.mark.parametrize("name", sorted({name for names in MAY_USE.values() for name in names}))
+def test_what_a_command_uses_of_a_service_is_pure_down_to_the_ground(name):
+    """The file itself, and every file of the service that it imports."""
+    pending, seen = [name], set()
+    while pending:
+        file = f"{pending.pop().replace('.', '/')}.py"
+        if file not in seen:
+            seen.add(file)
+            pending += [module for module in _modules(ROOT / file) if module.startswith("drift_worker.")]
+    assert seen <= PURE
+
+
+def test_nothing_is_allowed_that_nobody_uses():
+    """An exception that has outlived its reason is taken back."""
+    for file, names in MAY_USE.items():
+        assert names <= set(_modules(ROOT / file))
 
 
 def test_only_streaming_and_the_verifier_know_the_kafka_library():

@@ -1,0 +1,223 @@
+"""Measurements decided again: what the drift worker would have announced under another policy.
+
+The rule is not written a second time. This file, and of the command line only this one, imports the drift worker's
+decisions, which are pure (docs/adr/0004-backtest-imports-decisions.md): decided again under the policy that was in
+force, the measurements give the alerts that were announced, message by message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from drift_worker.decide import Confirm, Finding, Policy, decide
+from drift_worker.episodes import Announcer
+from schemas.alert import GROUP, Alert, AlertName
+from schemas.measurement import Measurement
+from schemas.rfc3339 import parse
+
+# The two names of one thing: a distribution moved. What both policies call alike is compared under its own name.
+_DRIFT = frozenset({AlertName.FEATURE_DRIFT, AlertName.PREDICTION_DRIFT, AlertName.CLASSIC})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be otherwise than it was; None: as it was."""
+
+    kind: Literal["calibrated", "classic"] | None = None
+    effect_warning: float | None = None
+    effect_critical: float | None = None
+    budget: float | None = None
+    confirm: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def of(self, policy: Policy) -> Policy:
+        """The policy with this change; ValueError if that makes none.
+
+        A feature's own limits stay, but for one that equals the general one: it follows it.
+        """
+        unknown = [label for label in self.confirm if label not in policy.lengths]
+        if unknown:
+            known = ", ".join(policy.lengths)
+            raise ValueError(f"--confirm: no windows of {unknown[0]} were measured, only of {known}")
+        warning = policy.effect_warning if self.effect_warning is None else self.effect_warning
+        critical = policy.effect_critical if self.effect_critical is None else self.effect_critical
+        if critical < warning:
+            raise ValueError(f"--effect-critical: {critical:g} is below the warning limit, {warning:g}")
+        own = {
+            name: (
+                warning if mine[0] == policy.effect_warning else mine[0],
+                critical if mine[1] == policy.effect_critical else mine[1],
+            )
+            for name, mine in policy.limits.items()
+        }
+        return dataclasses.replace(
+            policy,
+            kind=self.kind or policy.kind,
+            budget=policy.budget if self.budget is None else self.budget,
+            effect_warning=warning,
+            effect_critical=critical,
+            limits=own,
+            confirm={**policy.confirm, **{label: Confirm(k, n) for label, (k, n) in self.confirm.items()}},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One episode as its messages tell it. end: None while it is open. features: of a group, those that took part."""
+
+    model: str
+    alertname: str
+    feature: str | None
+    features: tuple[str, ...]
+    severity: str
+    start: str
+    end: str | None
+    messages: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Builtin types, for JSON."""
+        return dataclasses.asdict(self)
+
+    def concerns(self, other: Episode) -> bool:
+        """Whether both tell of the same movement: of one thing, and for some time at the same time."""
+        return (
+            self.model == other.model
+            and _kind(self.alertname) == _kind(other.alertname)
+            and not {*(self.features or (self.feature,))}.isdisjoint(other.features or (other.feature,))
+            and (self.end is None or other.start <= self.end)
+            and (other.end is None or self.start <= other.end)
+        )
+
+
+def episodes_of(alerts: Iterable[Alert]) -> list[Episode]:
+    """Messages in their order → episodes, oldest first."""
+    found: dict[tuple[str, str], Episode] = {}
+    for alert in alerts:
+        labels = alert.labels
+        listed = alert.evidence.get("features") or () if labels.get("feature") == GROUP else ()
+        found[alert.fingerprint, alert.starts_at] = Episode(
+            model=labels.get("model", ""),
+            alertname=labels.get("alertname", ""),
+            feature=labels.get("feature"),
+            features=tuple(sorted(str(member["feature"]) for member in listed)),
+            severity=labels.get("severity", ""),
+            start=alert.starts_at,
+            end=alert.ends_at,
+            messages=alert.sequence,
+        )
+    return sorted(found.values(), key=lambda episode: (episode.start, episode.model, episode.feature or ""))
+
+
+def side_by_side(
+    announced: Sequence[Episode], replayed: Sequence[Episode]
+) -> list[tuple[Episode | None, Episode | None]]:
+    """Each episode with its counterpart on the other side, if it has one; in the order of their beginnings."""
+    pairs: list[tuple[Episode | None, Episode | None]] = []
+    left = list(replayed)
+    for one in announced:
+        other = next((candidate for candidate in left if one.concerns(candidate)), None)
+        if other is not None:
+            left.remove(other)
+        pairs.append((one, other))
+    pairs += [(None, other) for other in left]
+    return sorted(pairs, key=lambda pair: min(episode.start for episode in pair if episode is not None))
+
+
+class Replay:
+    """Decides measurements again, in the order in which they were written.
+
+    `alerts` are what would have been announced. left_out counts, by reason: measurements that do not say what they were
+    decided on (`no_decision`), whose companions the topic no longer holds (`cut`), and which were too old to be
+    announced (`too_old`; with `backlog` they are decided like all others).
+    """
+
+    def __init__(self, change: Change, runbook_url: str = "docs/runbook.md", *, backlog: bool = False) -> None:
+        self._change = change
+        self._runbook_url = runbook_url
+        self._backlog = backlog
+        self._models: dict[str, _Model] = {}
+        self.alerts: list[Alert] = []
+        self.decided = 0
+        self.left_out = {"no_decision": 0, "cut": 0, "too_old": 0}
+
+    def take(self, measurement: Measurement) -> None:
+        """The next one; ValueError if the change does not fit its policy."""
+        decision = measurement.decision
+        if decision is None:
+            self.left_out["no_decision"] += 1
+            return
+        model = self._models.setdefault(measurement.model, _Model(self._change, measurement.model, self._runbook_url))
+        waiting = model.waiting
+        if waiting and decision.together[len(waiting) :][:1] != [measurement.window.length]:
+            self.left_out["cut"] += len(waiting)
+            waiting.clear()
+        if not waiting and decision.together[:1] != [measurement.window.length]:
+            self.left_out["cut"] += 1
+            return
+        waiting.append(measurement)
+        if len(waiting) == len(decision.together):
+            announced = decision.announced or self._backlog
+            self.left_out["too_old"] += 0 if announced else len(waiting)
+            self.decided += len(waiting) if announced else 0
+            self.alerts += model.decide(announced=announced)
+
+    def policies(self) -> dict[str, Policy]:
+        """The policy of each model at the end, change included."""
+        return {name: model.policy for name, model in self._models.items() if model.policy is not None}
+
+    def since(self) -> dict[str, str]:
+        """When the first windows of each model ended that could be decided again; what was before is not known."""
+        return {name: model.first_end for name, model in self._models.items() if model.first_end is not None}
+
+
+class _Model:
+    """One model's decisions, as its drift worker kept them."""
+
+    def __init__(self, change: Change, name: str, runbook_url: str) -> None:
+        self._change = change
+        self._name = name
+        self._runbook_url = runbook_url
+        self._stated: Mapping[str, Any] | None = None
+        self._announcer: Announcer | None = None
+        self._features: tuple[str, ...] = ()
+        self._last_end_ms = 0
+        self.policy: Policy | None = None
+        self.first_end: str | None = None
+        self.waiting: list[Measurement] = []
+
+    def decide(self, *, announced: bool) -> list[Alert]:
+        """Take in the windows that wait; they ended together."""
+        windows, self.waiting = self.waiting, []
+        end = windows[0].window.end
+        announcer, alerts = self._evaluator(windows[0])
+        assert self.policy is not None, "an evaluator has one"  # noqa: S101
+        judged: list[tuple[Measurement, list[Finding]]] = [decide(self.policy, window) for window in windows]
+        end_ms = parse(end) or 0
+        if announced:
+            said, _ = announcer.step(end_ms, judged)
+            alerts += said
+            self.first_end = self.first_end or end
+        self._last_end_ms = max(self._last_end_ms, end_ms)
+        return alerts
+
+    def _evaluator(self, measurement: Measurement) -> tuple[Announcer, list[Alert]]:
+        """The announcer to go on with; after a restart of the worker, what it said of features that are gone."""
+        assert measurement.decision is not None, "Replay takes no other"  # noqa: S101
+        announcer = self._announcer
+        alerts: list[Alert] = []
+        if announcer is None or measurement.decision.policy != self._stated:
+            self._stated = measurement.decision.policy
+            self.policy = self._change.of(Policy.of(self._stated))
+            remembered = None if announcer is None else announcer.decisions
+            announcer = self._announcer = Announcer(self.policy, self._name, self._runbook_url, remembered)
+        names = tuple(measurement.features)
+        if names and names != self._features:
+            alerts = announcer.retire(names, self._last_end_ms)
+            self._features = names
+        return announcer, alerts
+
+
+def _kind(alertname: str) -> str:
+    return "drift" if alertname in _DRIFT else alertname

@@ -20,6 +20,7 @@ from driftline import (
     keys,
     predict,
     produce,
+    report,
     topics,
     train_command,
     verify_command,
@@ -67,6 +68,7 @@ app.command("verify")(verify_command.command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("skip")(dead_letters.skip)
 app.add_typer(alerts.app, name="alerts")
+app.command("report")(report.command)
 app.command("bench")(bench.command)
 
 

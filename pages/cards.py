@@ -120,7 +120,7 @@ def _timeline(story: Story, one: Subject, span: tuple[int, int]) -> Html | None:
         return None
     label = f"{one.title}: effect over {len(dots)} windows of {length}"
     picture = pictures.timeline(dots, span, _limits(one.found), label)
-    return tag("figure", tag("figcaption", f"Effect over time, windows of {length}"), picture)
+    return tag("figure", tag("figcaption", f"Effect over time, windows of {length}; dashed: limits"), picture)
 
 
 def _names(unseen: Mapping[str, int]) -> Html | None:

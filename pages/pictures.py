@@ -149,8 +149,10 @@ def statistics(rows: Sequence[Statistic], label: str) -> Html:
             x = left + width * value / end
             parts.append(_line(f"mark {kind}", x, y + 1, x, y + row - 1))
             if word not in named and kind != "null":
+                # the smaller limit's name ends where its line is, the larger one's begins there: they never overlap
+                anchor, shift = ("start", -3) if named else ("end", 3)
                 named.add(word)
-                parts.append(_words(f"{word} {value:g}", x, top - 4, "middle", f"small {kind}"))
+                parts.append(_words(f"{word} {value:g}", x + shift, top - 4, anchor, f"small {kind}"))
     return _picture(top + len(rows) * row, label, *parts)
 
 

@@ -50,7 +50,7 @@ def comma(names: Sequence[Html]) -> Html:
 
 def cells(kind: str, *content: Content | tuple[str, Content]) -> Html:
     """A row of a table; a cell with a class is a pair."""
-    pairs = [c if isinstance(c, tuple) else (None, c) for c in content]
+    pairs: list[tuple[str | None, Content]] = [c if isinstance(c, tuple) else (None, c) for c in content]
     scope = "col" if kind == "th" else None
     return tag("tr", *(tag(kind, text, class_=one, scope=scope) for one, text in pairs))
 

@@ -62,7 +62,6 @@ table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-
 th, td { text-align: left; padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--muted); } td.n, th.n { text-align: right; white-space: nowrap; }
 td.t { white-space: nowrap; }
-td .muted { display: block; overflow-wrap: anywhere; min-width: 200px; }
 .panel { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 6px 14px; }
 details { margin-top: 4px; } summary { cursor: pointer; color: var(--muted); font-size: 13px; }
 details table { margin: 6px 0 10px; font-size: 12.5px; }

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES ?= 30
-PACKAGES := driftline drift_worker schemas scorer streaming training
+PACKAGES := driftline drift_worker pages schemas scorer streaming training
 
 .PHONY: help .venv demo test check chaos docs soak quality bench up down lock clean
 

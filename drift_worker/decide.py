@@ -123,7 +123,7 @@ def decide(policy: Policy, measurement: Measurement) -> tuple[Measurement, list[
 
 
 def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) -> tuple[Measurement, list[Finding]]:
-    """The measurement with its level and what is significant, and a finding per subject.
+    """The measurement with its level, its limits and what is significant, and a finding per subject.
 
     tests: of one window, made or not. overlap: see `level.correlation`. Of a measurement without features (or without
     a score) only the rest is judged.
@@ -133,7 +133,11 @@ def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) 
     if measurement.score is not None:
         subjects[None] = measurement.score
     if policy.kind == "classic":
-        return measurement, [_classic(name, subject) for name, subject in subjects.items()]
+        limits = {"effect_warning": CLASSIC_WATCH, "effect_critical": CLASSIC_ACT}
+        features = {name: replace(subject, **limits) for name, subject in measurement.features.items()}
+        score = None if measurement.score is None else replace(measurement.score, **limits)
+        findings = [_classic(name, subject) for name, subject in subjects.items()]
+        return replace(measurement, features=features, score=score), findings
     single, fast = _levels(policy, measurement.window.length, list(subjects.values()), tests, overlap)
     q = min(MAX_Q, tests * single)
     limit = benjamini_hochberg((p for subject in subjects.values() for p in subject.tests.values()), q, tests)
@@ -142,7 +146,13 @@ def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) 
     for name, subject in subjects.items():
         known = subject.effect is not None
         significant = subject.log10_p is not None and subject.log10_p <= limit
-        judged[name] = replace(subject, significant=significant if known else None)
+        warning, critical = policy.limits_of(name)
+        judged[name] = replace(
+            subject,
+            significant=significant if known else None,
+            effect_warning=warning,
+            effect_critical=critical,
+        )
         findings += _findings(policy, name, subject, limit, math.log10(fast))
     if measurement.window.length == policy.longest and measurement.features:
         findings.append(_no_data(measurement))

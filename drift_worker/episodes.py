@@ -81,6 +81,11 @@ class Announcer:
                 alerts.append(self._alert(mark, episode, text, end_ms))
         return alerts
 
+    def remembered(self) -> list[Alert]:
+        """The open episodes as alerts once more, for a page: a restart remembers no message's words."""
+        text = {"summary": "open since before this process began to evaluate"}
+        return [self._alert(mark, episode, text, None) for mark, episode in self.decisions.episodes.items()]
+
     def shown(self) -> dict[str, Episode]:
         """The open episodes, as a measurement names them."""
         return {

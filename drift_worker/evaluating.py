@@ -27,8 +27,18 @@ from drift_worker.measure import Measurer
 from drift_worker.reference import LoadedReference
 from drift_worker.report import Report
 from drift_worker.windows import UNIT, Closing, Side, Windows
+from pages.history import History, Story
 from schemas.alert import Alert, AlertName
-from schemas.measurement import Decision, Episode, FeatureMeasurement, Measurement, Sample, Window, as_json
+from schemas.measurement import (
+    Decision,
+    Episode,
+    FeatureMeasurement,
+    Measurement,
+    Sample,
+    Window,
+    as_json,
+    decode_measurement,
+)
 from schemas.rfc3339 import render
 from streaming.records import ConsumerRecord, TopicPartition
 from streaming.transactions import Output, Result
@@ -101,6 +111,7 @@ class EvaluatingWork:
         self._counts_key = f"{loaded.manifest.name}/{_shortest(policy)}/counts".encode()
         self._reset()
         self.shown: dict[str, Any] = {}  # for people: replaced as a whole, never changed
+        self.story = Story()  # the same, for /drift.html
 
     def _reset(self) -> None:
         self._windows = Windows(
@@ -119,6 +130,7 @@ class EvaluatingWork:
         self._late_before = 0
         self._retired: list[Alert] = []
         self._last: dict[str, Measurement] = {}
+        self._history = History(self._loaded.manifest.name)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -145,6 +157,7 @@ class EvaluatingWork:
                 merged.append(found)
         if checkpoint is not None:
             self._restore(checkpoint, merged)
+        self._recall(records)
         self._report.restored(source, self._restored_to, len(merged))
         return None
 
@@ -164,10 +177,27 @@ class EvaluatingWork:
         self._position = max(self._position, checkpoint.position)
         self._replaying = self._restored_to > 0
 
+    def _recall(self, records: Sequence[ConsumerRecord]) -> None:
+        """What the page shows of the past: the measurements among `records`, and the episodes that are open.
+
+        The alerts' topic is not read for it: whatever stands there, a page must not keep windows from being evaluated.
+        """
+        prefix = f"{self._loaded.manifest.name}/".encode()
+        for record in records:
+            if (record.key or b"").startswith(prefix) and record.key != self._counts_key and record.value is not None:
+                try:
+                    self._history.measured(decode_measurement(record.value))
+                except ValueError as error:
+                    self._report.unreadable(self._measurements_topic, error)
+        for alert in self._announcer.remembered():
+            self._history.announced(alert)
+        self.story = self._history.story()
+
     def closed(self, source: TopicPartition) -> None:  # noqa: ARG002
         """Another one evaluates now."""
         self._reset()
         self.shown = {}
+        self.story = Story()
         self._report.standing_by()
 
     def process(self, source: TopicPartition, records: Sequence[ConsumerRecord], *, at_end: bool) -> Result | None:
@@ -189,6 +219,11 @@ class EvaluatingWork:
         assert isinstance(result.context, Evaluated), "process put it there"  # noqa: S101
         self._report.evaluated(self._policy, result.context)
         self.shown = self._picture()
+        for measurement in result.context.measurements:
+            self._history.measured(measurement)
+        for alert in result.context.alerts:
+            self._history.announced(alert)
+        self.story = self._history.story()
 
     # -- in -----------------------------------------------------------------------------------------------------------
 

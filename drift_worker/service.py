@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
 from drift_worker.counting import LONGEST_WAIT_S, MAX_RECORDS, CountingWork
@@ -20,6 +20,7 @@ from drift_worker.reference import load
 from drift_worker.report import Report, StageTelemetry
 from drift_worker.settings import DriftSettings
 from drift_worker.windows import Side
+from pages.drift import drift_page
 from schemas.verdict import Rules
 from streaming import partitions
 from streaming.consumer import GroupMember
@@ -30,6 +31,11 @@ from streaming.records import ConsumerRecord
 # Deltas of 20 features and 4 partitions: a poll holds a few seconds of a stream, or of its backlog.
 MAX_DELTAS = 2000
 COMMIT_INTERVAL_S = 0.01
+# The page runs no script and loads nothing; a browser is told to insist on it.
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "cache-control": "no-store",
+}
 
 
 class DriftWorker:
@@ -161,6 +167,10 @@ class DriftWorker:
         def drift() -> dict[str, Any]:
             return self.drift()
 
+        @app.get("/drift.html", summary="The same for people, and what was before: one page", response_class=Response)
+        def page() -> Response:
+            return Response(self.page(), media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+
         return app
 
     def _not_ready(self) -> list[str]:
@@ -176,6 +186,24 @@ class DriftWorker:
             **self._evaluating.shown,
             "unseen_categories": {name: dict(seen.most_common()) for name, seen in self._counting.unseen.items()},
         }
+
+    def page(self) -> str:
+        """`drift` as a page, with the last windows over time and the alerts."""
+        manifest, evaluating = self._loaded.manifest, bool(self._evaluator.partitions)
+        note = (
+            None
+            if evaluating
+            else "This process does not evaluate: another one does, or will. Its page has the numbers."
+        )
+        return drift_page(
+            self._evaluating.story,
+            model=manifest.name,
+            version=manifest.version,
+            made_ms=_ms(time.time()),
+            source="From the drift worker that evaluates." if evaluating else "From a drift worker.",
+            note=note,
+            unseen={name: dict(seen.most_common()) for name, seen in self._counting.unseen.items()},
+        )
 
     def health(self) -> dict[str, Any]:
         """What a person wants to know about this process."""

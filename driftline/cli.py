@@ -22,6 +22,7 @@ from driftline import (
     predict,
     produce,
     rebaseline,
+    report,
     topics,
     train_command,
     verify_command,
@@ -71,6 +72,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.command("skip")(dead_letters.skip)
 app.add_typer(alerts.app, name="alerts")
 app.command("backtest")(backtest_command.command)
+app.command("report")(report.command)
 app.command("bench")(bench.command)
 
 

@@ -51,7 +51,8 @@ class FeatureMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     distribution; `tests` has log10 p of every test made (psi, ks, chi2, missing, unseen). effect: the number that is
     compared with the limits: the larger of PSI* and D, or of PSI* and L∞. null_999: the PSI that one window in a
     thousand exceeds without drift. score_shift: how much the mean score moves with this feature's shares.
-    quality: constant, all_missing or unit_jump. significant and state are the decision's, filled in last.
+    quality: constant, all_missing or unit_jump. significant, state and the limits are the decision's, filled in last.
+    effect_warning, effect_critical: what the effect is compared with; under policy classic, psi_textbook (else psi).
     """
 
     kind: str
@@ -69,6 +70,8 @@ class FeatureMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     significant: bool | None = None
     state: str = "inactive"
     reason: str | None = None
+    effect_warning: float | None = None
+    effect_critical: float | None = None
     reference: int = 0
     reference_missing_ratio: float | None = None
     reference_unseen_ratio: float | None = None

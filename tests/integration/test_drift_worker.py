@@ -149,6 +149,17 @@ def test_drift_is_announced_and_resolved(stage: Stage) -> None:
         drift = worker.get("/drift").json()
         assert drift["evaluating"] is True
         assert drift["windows"]["5s"]["features"]["monthly_charges"]["state"] in {"inactive", "not_enough_data"}
+        page = worker.get("/drift.html")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["content-security-policy"].startswith("default-src 'none'")
+        _is_told(page.text)
+        report = _driftline(stage, "report", "--since", "1h", "--out", str(stage.folder / "report.html"))
+        assert report.returncode == 0, report.stderr
+        _is_told((stage.folder / "report.html").read_text(encoding="utf-8"))
+        nothing = _driftline(stage, "report", "--name", "other", "--out", str(stage.folder / "none.html"))
+        assert (nothing.returncode, nothing.stderr.count("\n")) == (1, 1)
+        assert "there are some of churn-telco" in nothing.stderr
+        assert not (stage.folder / "none.html").exists()
         assert worker.metric("driftline_drift_read_records_total") == 2 * 75 * RATE
         assert worker.metric("driftline_drift_counted_events_total") == 2 * 75 * RATE
         assert worker.metric("driftline_drift_alerts_total", status="firing") == len(
@@ -161,32 +172,38 @@ def test_drift_is_announced_and_resolved(stage: Stage) -> None:
         assert worker.get("/livez").status_code == 200
         assert worker.get("/health").json()["model"]["name"] == "churn-telco"
 
-        tail = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "driftline",
-                "alerts",
-                "tail",
-                "--json",
-                "--from-start",
-                "--count",
-                "2",
-                "--timeout",
-                "10",
-            ],
-            env={"PATH": "", "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap, **stage.names.environment},
-            cwd=Path.cwd(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        tail = _driftline(stage, "alerts", "tail", "--json", "--from-start", "--count", "2", "--timeout", "10")
         assert tail.returncode == 0, tail.stderr
         assert [json.loads(line)["fingerprint"] for line in tail.stdout.splitlines()] == [
             a["fingerprint"] for a in _alerts(stage)[:2]
         ]
         assert worker.stop() == 0
+
+
+def _driftline(stage: Stage, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "driftline", *arguments],
+        env={"PATH": "", "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap, **stage.names.environment},
+        cwd=Path.cwd(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def _is_told(page: str) -> None:
+    """The feature and its episode, with the window's shares and the limits as pictures."""
+    for part in (
+        "Drift of <bdi>churn-telco</bdi>",
+        "Alerts: 0 open, 1 resolved",
+        "FeatureDrift · <bdi>monthly_charges</bdi>",
+        "resolved (critical)",
+        'aria-label="monthly_charges: shares in the reference',
+        "warning 0.1",
+        'aria-label="monthly_charges: effect over',
+    ):
+        assert part in page, part
 
 
 @pytest.mark.timeout(900)

@@ -206,6 +206,19 @@ def test_the_measurement_says_what_was_significant_and_at_which_level():
     assert measurement.level.q == pytest.approx(min(0.05, 62 * measurement.level.single))
 
 
+def test_the_measurement_says_which_limits_held():
+    """The feature's own where it has some; of the classic policy, the textbook's."""
+    own = Policy(LENGTHS, CONFIRM, limits={"a": (0.3, 0.6)})
+    measurement = replace(_measurement(a=QUIET, b=QUIET), score=replace(QUIET, kind="score"))
+    for policy, limits in (
+        (own, [(0.3, 0.6), (0.1, 0.2), (0.1, 0.2)]),
+        (Policy(LENGTHS, CONFIRM, kind="classic", effect_warning=0.5), [(0.1, 0.2)] * 3),
+    ):
+        judged, _ = judge(policy, measurement, 62, 0.0)
+        shown = [*judged.features.values(), judged.score]
+        assert [(s.effect_warning, s.effect_critical) for s in shown] == limits
+
+
 def test_the_score_is_judged_like_a_feature():
     """Its finding names no feature."""
     moved = replace(QUIET, kind="score", ks=0.3, effect=0.3, tests={"ks": -40.0, "psi": -40.0}, log10_p=-40.0)

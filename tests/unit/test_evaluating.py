@@ -313,6 +313,25 @@ def test_an_evaluator_that_is_killed_anywhere_says_the_same(uninterrupted, story
     assert log.values("alerts") == uninterrupted[0].values("alerts")
 
 
+def test_a_new_evaluator_shows_what_was_before_it(story, telco_bundle):
+    """In the middle of the drift: the windows of before and the open episodes; who stands by shows nothing."""
+    _, worker = _play(story[:44], telco_bundle, end_idle_s=0.0)
+    before = worker.evaluating.story
+    shown = {(t.alertname, t.feature, t.starts_ms) for t in before.told if t.open}
+    assert shown
+    assert len(before.past) >= 6
+    worker.evaluating.closed(PANES)
+    assert worker.evaluating.story.past == ()
+    worker.start_evaluating()
+    after = worker.evaluating.story
+    assert {(t.alertname, t.feature, t.starts_ms) for t in after.told if t.open} == shown
+    assert {t.summary for t in after.told} == {"open since before this process began to evaluate"}
+    assert after.past == before.past[-len(after.past) :]
+    assert {length: m.encode() for length, m in after.newest.items()} == {
+        length: m.encode() for length, m in before.newest.items()
+    }
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_late_events_and_returning_customers_survive_the_evaluators_death(disorderly, telco_bundle, seed):
     """Late for one length and in time for the other, windows that share customers: still equal, byte for byte."""

@@ -1,0 +1,160 @@
+"""`driftline report`: drift as one HTML file, from what the drift worker wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from driftline.errors import CommandError
+from driftline.settings import CommandSettings, read_settings
+
+if TYPE_CHECKING:
+    from pages.history import History, Story
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("report.html"),
+    since: Annotated[str, typer.Option(help="How far back: 2h, 7d, or an RFC 3339 date-time.")] = "7d",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model.", show_default="the one that was measured last")
+    ] = None,
+    evidently: Annotated[
+        bool, typer.Option("--evidently", help="Evidently's report on --current instead; needs driftline[evidently].")
+    ] = False,
+    current: Annotated[
+        Path | None, typer.Option(help="With --evidently: customers of now, CSV or JSON Lines.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path, typer.Option(envvar="SCORER_MODEL", help="With --evidently: folder of the bundle to compare with.")
+    ] = Path("artifacts/model"),
+) -> None:
+    """Write what was measured and announced as one HTML file: no script, nothing from elsewhere, light and dark.
+
+    The same page as `/drift.html` of the drift worker, over a longer time. Exit code 1 if nothing was measured.
+
+    With `--evidently`, that library's report on a file of customers, against the bundle's reference.
+
+    Example: `driftline report --since 24h --out drift.html`
+    """
+    if evidently:
+        if current is None:
+            raise CommandError("--evidently compares a file with the bundle's reference: name it with --current")
+        from driftline.evidently_report import write_report
+
+        print(write_report(current, model, out))
+        return
+    if current is not None:
+        raise CommandError("--current is for --evidently; the report itself reads the drift worker's topics")
+    now_ms = time.time_ns() // 1_000_000
+    settings = read_settings()
+    histories, passed_over = asyncio.run(_read(settings, since_ms(since, now_ms)))
+    stories = {known: history.story() for known, history in histories.items()}
+    measured = {known: story for known, story in stories.items() if story.newest}
+    if not measured or (name is not None and name not in measured):
+        what = f"no measurement of {name}" if name is not None and measured else "no measurement"
+        others = f"; there are some of {', '.join(sorted(measured))}" if measured else ""
+        raise CommandError(f"{what} since {since} on {settings.topic_measurements}{others}", 1)
+    chosen = name if name is not None else max(measured, key=lambda known: measured[known].past[-1].end_ms)
+    _write(out, page(measured[chosen], chosen, now_ms, since, settings))
+    windows = len(measured[chosen].past)
+    print(f"{out}: {chosen}, {windows:,} windows, {len(measured[chosen].told):,} alerts")
+    if others := sorted(measured.keys() - {chosen}):
+        print(f"not in it: {', '.join(others)} (--name)")
+    if passed_over:
+        print(f"{passed_over:,} records passed over: not measurements or alerts of this version")
+
+
+def page(story: Story, model: str, now_ms: int, since: str, settings: CommandSettings) -> str:
+    """The page about one model."""
+    from pages.drift import drift_page
+
+    where = f"From {settings.topic_measurements} and {settings.topic_alerts}, since {since}."
+    return drift_page(story, model=model, version="", made_ms=now_ms, source=where)
+
+
+def since_ms(text: str, now_ms: int) -> int:
+    """A duration before `now_ms`, or a date-time, as epoch ms; CommandError if it is neither."""
+    from datetime import timedelta
+
+    from schemas import rfc3339
+    from streaming.settings import duration
+
+    at = rfc3339.parse(text)
+    if at is not None:
+        return at
+    try:
+        span = duration(text)
+    except ValueError as error:
+        raise CommandError(f"--since: {error}, or an RFC 3339 date-time") from None
+    assert isinstance(span, timedelta), "a text is a duration or an error"  # noqa: S101
+    return max(0, now_ms - round(span.total_seconds() * 1000))
+
+
+async def _read(settings: CommandSettings, start_ms: int) -> tuple[Mapping[str, History], int]:
+    """What there is of every model, and how many records were passed over."""
+    from streaming.reading import reader
+    from streaming.records import KafkaError
+
+    found = Collected(start_ms)
+    try:
+        async with reader(settings) as reading:
+            async for record in reading.scan(settings.topic_measurements, start_ms):
+                found.measurement(record.key, record.value)
+            # an alert that is still open may have begun before: the topic is compacted and small
+            async for record in reading.scan(settings.topic_alerts):
+                found.alert(record.value)
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
+    return found.histories, found.passed_over
+
+
+class Collected:
+    """Records of both topics → a history for each model."""
+
+    def __init__(self, start_ms: int) -> None:
+        """Alerts that were resolved before `start_ms` are left out."""
+        self._start_ms = start_ms
+        self.histories: dict[str, History] = {}
+        self.passed_over = 0
+
+    def measurement(self, key: bytes | None, value: bytes | None) -> None:
+        """A record of the measurements' topic; the counts among them are the drift worker's own."""
+        from pages.history import History
+        from schemas.measurement import decode_measurement
+
+        if value is None or (key is not None and key.endswith(b"/counts")):
+            return
+        try:
+            measurement = decode_measurement(value)
+            self.histories.setdefault(measurement.model, History(measurement.model, self._start_ms)).measured(
+                measurement
+            )
+        except ValueError:
+            self.passed_over += 1
+
+    def alert(self, value: bytes | None) -> None:
+        """A record of the alerts' topic."""
+        from schemas.alert import decode_alert
+
+        if value is None:
+            return
+        try:
+            alert = decode_alert(value)
+            history = self.histories.get(alert.labels.get("model", ""))
+            if history is not None:
+                history.announced(alert)
+        except ValueError:
+            self.passed_over += 1
+
+
+def _write(out: Path, text: str) -> None:
+    try:
+        # a lone surrogate cannot come out of JSON, but a file name or a setting may hold one
+        out.write_bytes(text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise CommandError(f"{out}: {error.strerror or error}") from None

@@ -19,6 +19,7 @@ Measurements
 Decisions
     level.py       how small a p-value must be, from a budget of false alerts
     decide.py      measurements → findings
+    mismatch.py    whether the reference fits at all, by a table
     lifecycle.py   findings → states, by a table
     episodes.py evidence.py   states → alerts, and what they say
     evaluating.py  stage 2: windows → measurements and alerts, in one transaction

@@ -22,7 +22,6 @@ from drift_worker.cells import Vector
 from drift_worker.decide import Finding, Policy, decide
 from drift_worker.deltas import Checkpoint, Delta, Merged, Packed, Progress
 from drift_worker.episodes import Announcer, Decisions
-from drift_worker.lifecycle import key_of
 from drift_worker.measure import Measurer
 from drift_worker.reference import LoadedReference
 from drift_worker.report import Report
@@ -128,7 +127,7 @@ class EvaluatingWork:
         self._position = 0
         self._replaying = False  # what was read before the checkpoint is not yet read again
         self._late_before = 0
-        self._retired: list[Alert] = []
+        self._outdated: list[Alert] = []
         self._last: dict[str, Measurement] = {}
         self._history = History(self._loaded.manifest.name)
 
@@ -169,10 +168,13 @@ class EvaluatingWork:
         remembered = msgspec.msgpack.decode(checkpoint.decisions, type=_Remembered)
         self._announcer = Announcer(self._policy, self._loaded.manifest.name, self._runbook_url, remembered.decisions)
         names = [feature.name for feature in self._loaded.manifest.features]
-        self._retired = self._announcer.retire(names, self._windows.last_end())
+        end_ms = self._windows.last_end()
+        self._outdated = self._announcer.retire(names, end_ms)
         if same:
             for label, (pieces, events) in remembered.sketches.items():
                 self._sketches[label] = (_unpack(pieces), events)
+        else:
+            self._outdated += self._announcer.start_anew(end_ms)
         self._restored_to = checkpoint.position
         self._position = max(self._position, checkpoint.position)
         self._replaying = self._restored_to > 0
@@ -244,7 +246,7 @@ class EvaluatingWork:
     def _evaluate(self) -> Result | None:
         outputs: list[Output] = []
         measurements: list[Measurement] = []
-        alerts, self._retired = self._retired, []
+        alerts, self._outdated = self._outdated, []
         something = bool(alerts)
         now_ms = self._now_ms()
         for closings in self._windows.due(self._monotonic()):
@@ -271,7 +273,7 @@ class EvaluatingWork:
             },
             offset=self._windows.needed_from(self._position),
             metadata=msgspec.json.encode(Kept(max(0, since_ms))).decode(),
-            context=Evaluated(measurements, alerts, self._states(), late),
+            context=Evaluated(measurements, alerts, self._announcer.states(), late),
         )
 
     def _windows_ended(self, closings: Sequence[Closing], now_ms: int) -> tuple[list[Measurement], list[Alert]]:
@@ -297,6 +299,8 @@ class EvaluatingWork:
         episodes = self._announcer.shown()
         if announced:
             alerts, episodes = self._announcer.step(end_ms, judged)
+        else:
+            self._announcer.observe(judged)
         measurements = [self._with_states(measurement, episodes) for measurement, _ in judged]
         self._last |= {m.window.length: m for m in measurements if m.features}
         return measurements, alerts
@@ -341,23 +345,14 @@ class EvaluatingWork:
         return counts.overlap(sketch, before[0]) / (closing.window.events * before[1])
 
     def _with_states(self, measurement: Measurement, episodes: dict[str, Episode]) -> Measurement:
-        drift = AlertName.FEATURE_DRIFT if self._policy.kind == "calibrated" else AlertName.CLASSIC
-        states = self._states()
         features = {
-            name: replace(feature, state=states.get((drift, name), feature.state))
+            name: replace(feature, state=self._announcer.state_of(name, feature.state))
             for name, feature in measurement.features.items()
         }
         score = measurement.score
         if score is not None:
-            key = AlertName.PREDICTION_DRIFT if self._policy.kind == "calibrated" else AlertName.CLASSIC
-            score = replace(score, state=states.get((key, ""), score.state))
+            score = replace(score, state=self._announcer.state_of(None, score.state))
         return replace(measurement, features=features, score=score, episodes=episodes)
-
-    def _states(self) -> dict[tuple[str, str], str]:
-        """State by (alertname, feature); "" where there is no feature."""
-        trackers = self._announcer.decisions.trackers
-        keys = {name: key_of(name) for name in trackers}
-        return {(keys[name][0].value, keys[name][1] or ""): tracker.shown for name, tracker in trackers.items()}
 
     def _unit(self, start_ms: int, vectors: Mapping[int, Vector]) -> list[Output]:
         identity = self._loaded.identity
@@ -390,7 +385,7 @@ class EvaluatingWork:
             "windows": {label: as_json(measurement) for label, measurement in self._last.items()},
             "states": [
                 {"alertname": alertname, "feature": feature or None, "state": state}
-                for (alertname, feature), state in self._states().items()
+                for (alertname, feature), state in self._announcer.states().items()
             ],
             "episodes": as_json(self._announcer.shown()),
             "late_events": self._windows.late_events,

@@ -22,6 +22,10 @@ _WHAT_TO_DO = {
     AlertName.MISSING_VALUES: "Ask the producer of this feature why it is missing.",
     AlertName.UNSEEN_CATEGORIES: "Look at the new categories under /drift; the model has never seen them.",
     AlertName.DATA_QUALITY: "The data broke rather than drifted: ask the producer of this feature.",
+    AlertName.REFERENCE_MISMATCH: (
+        "It differs from the first window on, so nothing has drifted: if these are the customers you score, make a "
+        "reference of them with `driftline rebaseline`; if not, find out whom the model was trained on."
+    ),
     AlertName.NO_DATA: "Check that events arrive and that their event time is right.",
     AlertName.CLASSIC: "The textbook's rule was asked for; it knows no evidence: look at the window before acting.",
 }
@@ -115,7 +119,7 @@ def summary(
     if members:
         shown = ", ".join(f"{name} ({_size(measurement.features.get(name))})" for name in members[:3])
         more = f" and {len(members) - 3} more" if len(members) > 3 else ""
-        return f"{len(members)} features {'are back' if resolved else 'moved together'}: {shown}{more}"
+        return f"{len(members)} features {_verb(alertname, resolved=resolved, many=True)}: {shown}{more}"
     subject = subject_of(measurement, alertname, feature)
     if subject is None:
         what = "enough events again" if resolved else "not enough events"
@@ -130,8 +134,8 @@ def summary(
     if alertname is AlertName.DATA_QUALITY:
         what = (subject.quality or "back to normal").replace("_", " ")
         return f"{feature}: {what} {subject.quality_detail or ''}".rstrip()
-    moved = "is back" if resolved else "moved"
-    return f"{feature or 'the score'} {moved}: {_size(subject)} (limit {warning:.2f})"
+    verb = _verb(alertname, resolved=resolved, many=False)
+    return f"{feature or 'the score'} {verb}: {_size(subject)} (limit {warning:.2f})"
 
 
 def describe(measurement: Measurement, alertname: AlertName, feature: str | None, since: str, *, resolved: bool) -> str:
@@ -146,6 +150,15 @@ def describe(measurement: Measurement, alertname: AlertName, feature: str | None
         parts.append(f"Mean score {score.reference_mean:.3f} in the reference, {score.mean:.3f} now.")
     parts.append("Back below the limit for three windows." if resolved else _WHAT_TO_DO[alertname])
     return " ".join(parts)
+
+
+def _verb(alertname: AlertName, *, resolved: bool, many: bool) -> str:
+    if alertname is AlertName.REFERENCE_MISMATCH:
+        fits = "fit the reference now" if many else "fits the reference now"
+        return fits if resolved else "never fitted the reference"
+    if resolved:
+        return "are back" if many else "is back"
+    return "moved together" if many else "moved"
 
 
 def _size(subject: FeatureMeasurement | None) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from drift_worker.decide import Confirm, Finding, Grade, Key, Policy
+from drift_worker.mismatch import Standing
 from schemas.alert import AlertName
 
 # Windows with enough data and a clean effect that end an episode; then as many in which none is opened again.
@@ -78,7 +79,8 @@ class Tracker(msgspec.Struct):
 
     recent: grades of the last n sufficient windows per length, newest last. counted: clean windows in a row while
     firing, windows since the end while resolved. sufficient: whether the last window of a length had enough data.
-    since_ms: end of the first window that exceeded.
+    since_ms: end of the first window that exceeded. standing: whether the subject fits the reference; what the episode
+    is called follows from it, its course does not.
     """
 
     state: State = State.INACTIVE
@@ -87,6 +89,7 @@ class Tracker(msgspec.Struct):
     since_ms: int = 0
     recent: dict[str, list[int]] = msgspec.field(default_factory=dict)
     sufficient: dict[str, bool] = msgspec.field(default_factory=dict)
+    standing: Standing = msgspec.field(default_factory=Standing)
 
     def step(self, policy: Policy, end_ms: int, findings: Sequence[tuple[str, Finding]]) -> tuple[Action, str | None]:
         """Take in the findings of the windows that end at `end_ms`, (length, finding), shortest first.

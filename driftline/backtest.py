@@ -18,8 +18,10 @@ from schemas.alert import GROUP, Alert, AlertName
 from schemas.measurement import Measurement
 from schemas.rfc3339 import parse
 
-# The two names of one thing: a distribution moved. What both policies call alike is compared under its own name.
-_DRIFT = frozenset({AlertName.FEATURE_DRIFT, AlertName.PREDICTION_DRIFT, AlertName.CLASSIC})
+# The names of one thing: a distribution is not the reference's. What both policies call alike is compared under its own name.
+_DRIFT = frozenset(
+    {AlertName.FEATURE_DRIFT, AlertName.PREDICTION_DRIFT, AlertName.REFERENCE_MISMATCH, AlertName.CLASSIC}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class _Model:
         self._stated: Mapping[str, Any] | None = None
         self._announcer: Announcer | None = None
         self._features: tuple[str, ...] = ()
+        self._reference: str | None = None
         self._last_end_ms = 0
         self.policy: Policy | None = None
         self.first_end: str | None = None
@@ -199,6 +202,8 @@ class _Model:
             said, _ = announcer.step(end_ms, judged)
             alerts += said
             self.first_end = self.first_end or end
+        else:
+            announcer.observe(judged)
         self._last_end_ms = max(self._last_end_ms, end_ms)
         return alerts
 
@@ -216,6 +221,10 @@ class _Model:
         if names and names != self._features:
             alerts = announcer.retire(names, self._last_end_ms)
             self._features = names
+        if measurement.reference_sha256 != self._reference:
+            if self._reference is not None:
+                alerts += announcer.start_anew(self._last_end_ms)
+            self._reference = measurement.reference_sha256
         return announcer, alerts
 
 

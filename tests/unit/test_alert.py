@@ -52,12 +52,14 @@ def _measurement(end, length="5s", **features):
 
 
 class _Stream:
-    """Feeds windows of 5 s one after the other."""
+    """Feeds windows of 5 s one after the other; unless it is new, everything was clean before the first of them."""
 
-    def __init__(self):
+    def __init__(self, *, new=False):
         self.announcer = Announcer(POLICY, "churn-telco", "docs/runbook.md")
-        self.now_ms = 0
+        self.now_ms = 0 if new else -5000
         self.alerts = []
+        if not new:
+            self.window(a=QUIET, b=QUIET, c=QUIET, monthly_charges=QUIET)
 
     def window(self, **features):
         self.now_ms += 5000
@@ -171,7 +173,7 @@ def test_the_severity_rises_in_one_more_message():
 
 def test_windows_that_end_together_are_one_close():
     """A short and a long window end at the same moment: their openings are one group, not two alerts."""
-    announcer = Announcer(POLICY, "churn-telco", "docs/runbook.md")
+    announcer = _Stream().announcer
     short, long = (
         judge(POLICY, _measurement("15000", length, **f), 8, 0.0)
         for length, f in (("5s", {"a": MOVED, "b": QUIET}), ("15s", {"a": MOVED, "b": MOVED}))
@@ -183,12 +185,141 @@ def test_windows_that_end_together_are_one_close():
 
 def test_the_score_drifts_without_a_feature():
     """PredictionDrift names no feature."""
-    announcer = Announcer(POLICY, "churn-telco", "docs/runbook.md")
+    announcer = _Stream().announcer
     measurement = replace(_measurement("5000"), score=replace(MOVED, kind="score", mean=0.5, reference_mean=0.27))
     alerts, _ = announcer.step(5000, [judge(POLICY, measurement, 8, 0.0)])
     assert [alert.labels for alert in alerts] == [
         {"alertname": "PredictionDrift", "severity": "critical", "model": "churn-telco"}
     ]
+
+
+def test_what_differs_from_the_first_window_on_is_a_mismatch():
+    """One message, a ticket however large it is, that proposes another reference; clean windows resolve it."""
+    stream = _Stream(new=True)
+    (fired,) = stream.window(monthly_charges=MOVED)
+    for _ in range(5):
+        assert stream.window(monthly_charges=MOVED) == []
+    assert stream.window(monthly_charges=QUIET) == stream.window(monthly_charges=QUIET) == []
+    (resolved,) = stream.window(monthly_charges=QUIET)
+    assert fired.labels == {
+        "alertname": "ReferenceMismatch",
+        "severity": "warning",
+        "model": "churn-telco",
+        "feature": "monthly_charges",
+    }
+    assert fired.annotations["summary"] == (
+        "monthly_charges never fitted the reference: PSI 0.34, KS D 0.22 (limit 0.10)"
+    )
+    assert "`driftline rebaseline`" in fired.annotations["description"]
+    assert fired.annotations["runbook_url"] == "docs/runbook.md#referencemismatch"
+    assert (fired.sequence, resolved.sequence, resolved.status) == (1, 2, "resolved")
+    assert resolved.fingerprint == fired.fingerprint
+    assert resolved.annotations["summary"].startswith("resolved: monthly_charges fits the reference now:")
+
+
+def test_what_moves_after_a_mismatch_has_ended_is_drift():
+    """It was clean in between, so it has changed."""
+    stream = _Stream(new=True)
+    for feature in (MOVED, *[QUIET] * 3, *[MOVED] * 4):
+        stream.window(a=feature)
+    assert [(a.labels["alertname"], a.status) for a in stream.alerts] == [
+        ("ReferenceMismatch", "firing"),
+        ("ReferenceMismatch", "resolved"),
+        ("FeatureDrift", "firing"),
+    ]
+
+
+def test_a_single_clean_window_makes_it_drift():
+    """Exceeding, clean, exceeding again: it has changed. So it has if one of two windows that end together is clean."""
+    small = replace(MOVED, psi_corrected=0.12, psi=0.12, ks=0.12, effect=0.12)
+    stream = _Stream(new=True)
+    for feature in (small, QUIET, small):
+        stream.window(a=feature)
+    assert [a.labels["alertname"] for a in stream.alerts] == ["FeatureDrift"]
+    assert stream.alerts[0].starts_at == "1970-01-01T00:00:05.000Z"
+    announcer = _Stream(new=True).announcer
+    both = [judge(POLICY, _measurement("15000", length, a=f), 8, 0.0) for length, f in (("5s", QUIET), ("15s", MOVED))]
+    assert [a.labels["alertname"] for a in announcer.step(15_000, both)[0]] == ["FeatureDrift"]
+
+
+def test_features_that_never_fitted_share_one_alert():
+    """Those that open together, those that follow, and not those that drift meanwhile; the score stands by itself."""
+    stream = _Stream(new=True)
+    (fired,) = stream.window(a=MOVED, b=replace(MOVED, score_shift=-0.2), c=replace(MOVED, reason="x", effect=None))
+    assert (fired.labels["alertname"], fired.labels["feature"]) == ("ReferenceMismatch", "group")
+    assert fired.annotations["summary"].startswith("2 features never fitted the reference: b (PSI 0.34")
+    assert stream.window(a=MOVED, b=MOVED, c=MOVED, d=QUIET) == []
+    (drifting,) = stream.window(a=MOVED, b=MOVED, c=MOVED, d=MOVED)
+    assert (drifting.labels["alertname"], drifting.labels["feature"]) == ("FeatureDrift", "d")
+    ended = [alert for _ in range(3) for alert in stream.window(a=QUIET, b=QUIET, c=QUIET, d=MOVED)]
+    (resolved,) = ended
+    assert (resolved.labels["alertname"], resolved.status, resolved.sequence) == ("ReferenceMismatch", "resolved", 2)
+    assert sorted(member["feature"] for member in resolved.evidence["features"]) == ["a", "b", "c"]
+
+
+def test_a_score_that_never_fitted_is_a_mismatch_without_a_feature():
+    """As its drift has none."""
+    announcer = _Stream(new=True).announcer
+    measurement = replace(_measurement("5000"), score=replace(MOVED, kind="score", mean=0.5, reference_mean=0.27))
+    (alert,) = announcer.step(5000, [judge(POLICY, measurement, 8, 0.0)])[0]
+    assert alert.labels == {"alertname": "ReferenceMismatch", "severity": "warning", "model": "churn-telco"}
+    assert alert.annotations["summary"].startswith("the score never fitted the reference")
+
+
+def test_a_mismatch_has_a_state_of_its_own():
+    """Rules page on the state of drift: it stays inactive, and the mismatch is a warning; later the other way round."""
+    stream = _Stream(new=True)
+    stream.window(a=MOVED, b=QUIET)
+    stream.window(a=MOVED, b=MOVED)
+    states = stream.announcer.states()
+    assert (states["ReferenceMismatch", "a"], states["FeatureDrift", "a"]) == ("warning", "inactive")
+    assert (states["ReferenceMismatch", "b"], states["FeatureDrift", "b"]) == ("inactive", "critical")
+    assert (stream.announcer.state_of("a", ""), stream.announcer.state_of("b", "")) == ("warning", "critical")
+    assert stream.announcer.state_of("c", "never seen") == "never seen"
+    assert ("ReferenceMismatch", "") in states, "the score's"
+    assert ("MissingValues", "a") in states
+
+
+def test_a_mismatch_survives_a_restart_and_not_another_reference():
+    """It goes on under its name; with a new reference it ends, drift that is open goes on, and all is asked anew."""
+    stream = _Stream(new=True)
+    stream.window(a=MOVED, b=QUIET)
+    stream.window(a=MOVED, b=MOVED)
+    raw = msgspec.msgpack.encode(stream.announcer.decisions)
+    stream.announcer = Announcer(POLICY, "churn-telco", "docs/runbook.md", msgspec.msgpack.decode(raw, type=Decisions))
+    assert stream.window(a=MOVED, b=MOVED) == []
+    (ended,) = stream.announcer.start_anew(99_000)
+    assert (ended.labels["alertname"], ended.labels["feature"], ended.status) == ("ReferenceMismatch", "a", "resolved")
+    assert (ended.annotations["reason"], ended.sequence) == ("reference_changed", 2)
+    assert ended.ends_at == "1970-01-01T00:01:39.000Z"
+    (again,) = stream.window(a=MOVED, b=MOVED)
+    assert (again.labels["alertname"], again.labels["feature"], again.sequence) == ("ReferenceMismatch", "a", 1)
+    later = [alert for _ in range(3) for alert in stream.window(a=MOVED, b=QUIET)]
+    assert [(a.labels["alertname"], a.labels["feature"], a.status) for a in later] == [
+        ("FeatureDrift", "b", "resolved")
+    ]
+
+
+def test_what_was_seen_in_a_backlog_counts_for_the_fit():
+    """Windows too old to raise anything: one that was clean drifts afterwards, one that never was does not fit."""
+    stream = _Stream(new=True)
+    for feature in (QUIET, MOVED, MOVED, MOVED):
+        stream.announcer.observe([judge(POLICY, _measurement("0", a=feature, b=MOVED), 8, 0.0)])
+    assert not stream.announcer.decisions.episodes
+    stream.window(a=MOVED, b=MOVED)
+    assert {(a.labels["alertname"], a.labels["feature"]) for a in stream.alerts} == {
+        ("FeatureDrift", "a"),
+        ("ReferenceMismatch", "b"),
+    }
+
+
+def test_the_textbooks_rule_knows_no_mismatch():
+    """It was asked for as it stands."""
+    policy = Policy({"5s": 5000}, {"5s": Confirm(2, 3)}, kind="classic")
+    announcer = Announcer(policy, "churn-telco", "docs/runbook.md")
+    alerts, _ = announcer.step(5000, [judge(policy, _measurement("5000", a=replace(MOVED, psi_textbook=0.3)), 8, 0.0)])
+    assert [a.labels["alertname"] for a in alerts] == ["DriftPolicyClassic"]
+    assert announcer.state_of("a", "") == "critical"
 
 
 def test_decisions_survive_a_restart():

@@ -345,13 +345,66 @@ def test_late_events_and_returning_customers_survive_the_evaluators_death(disord
     assert log.values("alerts") == whole.values("alerts")
 
 
+def _without(feature, folder):
+    """A bundle of the same customers without one feature: another reference."""
+    text = Path("training/specs/telco.toml").read_text()
+    head, _, rest = text.partition(f"[features.{feature}]")
+    spec = folder / "spec.toml"
+    spec.write_text(head + rest[rest.index("[features.") :])
+    train_bundle(read_spec(spec), DATA, folder / "model", datetime(2026, 1, 2, tzinfo=UTC))
+    return folder / "model"
+
+
+def test_what_never_fitted_is_a_mismatch_until_the_reference_changes(telco_bundle, tmp_path):
+    """Charges differ from the first second on. Killed and started in between, the same; a new reference ends it."""
+    source = open_source(DATA, telco_bundle, run="test", drifts=["monthly_charges:shift=+25@0s..100s"])
+    batches = [source.take(60, step * STEP_S, START_MS + int(step * STEP_S * 1000)) for step in range(60)]
+    told = []
+    for kills in ({}, {9, 10, 23, 24}):
+        log = _Log()
+        worker = _Worker(log, telco_bundle)
+        worker.start_counting()
+        worker.start_evaluating()
+        for step, batch in enumerate(batches):
+            worker.at_s = step * STEP_S
+            for key, value in batch:
+                log.write(TopicPartition("events", step % 2), key, value, wall_ms=worker.wall_ms)
+            worker.step()
+            if step in kills:
+                worker.start_evaluating()
+        told.append(log.values("alerts"))
+    assert told[0] == told[1]
+    (alert,) = _alerts(log)
+    assert (alert.labels["alertname"], alert.labels["severity"]) == ("ReferenceMismatch", "warning")
+    worker.loaded = load(_without("tenure", tmp_path), None)
+    worker.start_counting()
+    worker.start_evaluating()
+    worker.step()
+    _, ended = _alerts(log)
+    assert (ended.fingerprint, ended.status, ended.sequence) == (alert.fingerprint, "resolved", 2)
+    assert ended.annotations["reason"] == "reference_changed"
+
+
+def test_a_backlog_shows_that_the_reference_fits(story, telco_bundle):
+    """The windows before the drift are older than a day: they raise nothing, but what moves after them has moved."""
+    log = _Log()
+    worker = _Worker(log, telco_bundle, ahead_ms=30 * 3_600_000)
+    worker.start_counting()
+    worker.start_evaluating()
+    for step, batch in enumerate(story[:54]):
+        worker.at_s = step * STEP_S
+        if step == 38:
+            worker.ahead_ms = 0
+        for partition, key, value in batch:
+            log.write(TopicPartition("events", partition), key, value, wall_ms=worker.wall_ms)
+        worker.step()
+    assert "FeatureDrift" in {a.labels["alertname"] for a in _alerts(log)}
+    assert "ReferenceMismatch" not in {a.labels["alertname"] for a in _alerts(log)}
+
+
 def test_a_new_model_without_the_feature_retires_its_alert(story, telco_bundle, tmp_path):
     """In the middle of the drift another bundle is used: its windows say that they were cut, none comes twice."""
-    text = Path("training/specs/telco.toml").read_text()
-    head, _, rest = text.partition("[features.monthly_charges]")
-    spec = tmp_path / "spec.toml"
-    spec.write_text(head + rest[rest.index("[features.") :])
-    train_bundle(read_spec(spec), DATA, tmp_path / "model", datetime(2026, 1, 2, tzinfo=UTC))
+    _without("monthly_charges", tmp_path)
     log = _Log()
     worker = _Worker(log, telco_bundle)
     worker.start_counting()

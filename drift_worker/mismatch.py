@@ -1,0 +1,74 @@
+"""Does the stream fit the reference at all? Drift is a change in time; what differs from the first window on is none.
+
+Training has one row per customer, for instance, and a stream is weighted by activity. Such a difference stands from the
+beginning, no producer has broken anything, and nothing but another reference makes it go away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from drift_worker.decide import Finding, Grade, Policy
+from schemas.alert import AlertName
+
+# What compares a distribution with the reference's. Missing values and unseen categories keep their own names from the
+# first window on: they say whom to ask.
+COMPARED = frozenset({AlertName.FEATURE_DRIFT, AlertName.PREDICTION_DRIFT})
+
+
+class Fit(StrEnum):
+    """What is known of one subject since the reference started."""
+
+    UNKNOWN = "unknown"  # neither clean nor exceeding so far
+    FITS = "fits"  # it was clean once, or stayed below its limit for N windows: what exceeds from here on has changed
+    DIFFERS = "differs"  # it exceeded among the first N windows, and was never clean
+
+
+class Seen(IntEnum):
+    """What the windows that closed together show; the one that speaks most against a mismatch counts."""
+
+    NOTHING = 0
+    EXCEEDED_EARLY = 1  # among the first N windows of a length
+    EXCEEDED_LATE = 2  # after them
+    CLEAN = 3
+
+
+_F, _S = Fit, Seen
+TRANSITIONS: Mapping[tuple[Fit, Seen], Fit] = {
+    (_F.UNKNOWN, _S.NOTHING): _F.UNKNOWN,
+    (_F.UNKNOWN, _S.EXCEEDED_EARLY): _F.DIFFERS,
+    (_F.UNKNOWN, _S.EXCEEDED_LATE): _F.FITS,
+    (_F.UNKNOWN, _S.CLEAN): _F.FITS,
+    (_F.FITS, _S.NOTHING): _F.FITS,
+    (_F.FITS, _S.EXCEEDED_EARLY): _F.FITS,
+    (_F.FITS, _S.EXCEEDED_LATE): _F.FITS,
+    (_F.FITS, _S.CLEAN): _F.FITS,
+    (_F.DIFFERS, _S.NOTHING): _F.DIFFERS,
+    (_F.DIFFERS, _S.EXCEEDED_EARLY): _F.DIFFERS,
+    (_F.DIFFERS, _S.EXCEEDED_LATE): _F.DIFFERS,
+    (_F.DIFFERS, _S.CLEAN): _F.FITS,
+}
+
+
+class Standing(msgspec.Struct):
+    """One subject. windows: how many with enough data there were per length, counted up to its N."""
+
+    fit: Fit = Fit.UNKNOWN
+    windows: dict[str, int] = msgspec.field(default_factory=dict)
+
+    def note(self, policy: Policy, findings: Sequence[tuple[str, Finding]]) -> None:
+        """Take in the findings, (length, finding), of the windows that end together."""
+        seen = Seen.NOTHING
+        for length, finding in findings:
+            if not finding.sufficient:
+                continue
+            first, before = policy.confirm[length].n, self.windows.get(length, 0)
+            self.windows[length] = min(first, before + 1)
+            if finding.clean:
+                seen = Seen.CLEAN
+            elif finding.grade is not Grade.NONE:
+                seen = max(seen, Seen.EXCEEDED_EARLY if before < first else Seen.EXCEEDED_LATE)
+        self.fit = TRANSITIONS[self.fit, seen]

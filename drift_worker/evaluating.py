@@ -27,7 +27,7 @@ from drift_worker.reference import LoadedReference
 from drift_worker.report import Report
 from drift_worker.windows import UNIT, Closing, Side, Windows
 from pages.history import History, Story
-from schemas.alert import Alert, AlertName
+from schemas.alert import Alert
 from schemas.measurement import (
     Decision,
     Episode,

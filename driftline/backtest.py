@@ -18,7 +18,7 @@ from schemas.alert import GROUP, Alert, AlertName
 from schemas.measurement import Measurement
 from schemas.rfc3339 import parse
 
-# The names of one thing: a distribution is not the reference's. What both policies call alike is compared under its own name.
+# The names of one thing: a distribution is not the reference's. What both policies call alike keeps its own name.
 _DRIFT = frozenset(
     {AlertName.FEATURE_DRIFT, AlertName.PREDICTION_DRIFT, AlertName.REFERENCE_MISMATCH, AlertName.CLASSIC}
 )

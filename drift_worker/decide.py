@@ -136,8 +136,8 @@ def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) 
         limits = {"effect_warning": CLASSIC_WATCH, "effect_critical": CLASSIC_ACT}
         features = {name: replace(subject, **limits) for name, subject in measurement.features.items()}
         score = None if measurement.score is None else replace(measurement.score, **limits)
-        findings = [_classic(name, subject) for name, subject in subjects.items()]
-        return replace(measurement, features=features, score=score), findings
+        judged_all = replace(measurement, features=features, score=score)
+        return judged_all, [_classic(name, subject) for name, subject in subjects.items()]
     single, fast = _levels(policy, measurement.window.length, list(subjects.values()), tests, overlap)
     q = min(MAX_Q, tests * single)
     limit = benjamini_hochberg((p for subject in subjects.values() for p in subject.tests.values()), q, tests)

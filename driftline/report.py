@@ -63,8 +63,8 @@ def command(
     _write(out, page(measured[chosen], chosen, now_ms, since, settings))
     windows = len(measured[chosen].past)
     print(f"{out}: {chosen}, {windows:,} windows, {len(measured[chosen].told):,} alerts")
-    if others := sorted(measured.keys() - {chosen}):
-        print(f"not in it: {', '.join(others)} (--name)")
+    if left_out := sorted(measured.keys() - {chosen}):
+        print(f"not in it: {', '.join(left_out)} (--name)")
     if passed_over:
         print(f"{passed_over:,} records passed over: not measurements or alerts of this version")
 

@@ -158,7 +158,8 @@ def compared(measurement: Measurement, subject: FeatureMeasurement) -> float | N
 
 def subjects(measurement: Measurement) -> dict[str | None, FeatureMeasurement]:
     """Every feature, and under None the score."""
-    found: dict[str | None, FeatureMeasurement] = dict(measurement.features)
+    found: dict[str | None, FeatureMeasurement] = {}
+    found.update(measurement.features)
     if measurement.score is not None:
         found[None] = measurement.score
     return found

@@ -105,11 +105,8 @@ def _known(path: Path, columns: Columns) -> tuple[Columns, int, dict[str, int]]:
         raise DatasetError(f"{path}: every row has a category that the model does not know")
     counts = {layout.names[feature]: int(unseen[:, at].sum()) for at, feature in enumerate(layout.categorical)}
     kept = columns.take(rows)
-    for names, missing in (
-        ([layout.names[i] for i in layout.numeric], np.isnan(kept.numeric).all(axis=0)),
-        ([layout.names[i] for i in layout.categorical], (kept.codes < 0).all(axis=0)),
-    ):
-        gone = [name for name, all_missing in zip(names, missing.tolist(), strict=True) if all_missing]
+    for at, absent in ((layout.numeric, np.isnan(kept.numeric)), (layout.categorical, kept.codes < 0)):
+        gone = [layout.names[feature] for column, feature in enumerate(at) if bool(absent[:, column].all())]
         if gone:
             raise DatasetError(f"{path}: {gone[0]}: missing in every row")
     return kept, columns.n - len(rows), {name: count for name, count in counts.items() if count}

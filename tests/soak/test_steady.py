@@ -1,4 +1,4 @@
-"""Both services under a steady stream: what they hold stays as much as it was, and every event has its answer."""
+"""A scorer under a steady stream: what it holds stays as much as it was, and every event has its answer."""
 
 from __future__ import annotations
 
@@ -86,30 +86,27 @@ class Tally(threading.Thread):
 
 @dataclass
 class Held:
-    """What the services held at the end of each slice, and how old answers were in it."""
+    """What the scorer held at the end of each slice, and how old answers were in it."""
 
     memory: list[int] = field(default_factory=list)
     tasks: list[int] = field(default_factory=list)
     sockets: list[int] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
-    counting: list[int] = field(default_factory=list)  # memory of the drift worker
 
-    def look(self, scorer: Service, worker: Service, ages: list[float]) -> None:
+    def look(self, scorer: Service, ages: list[float]) -> None:
         self.memory.append(scorer.memory_bytes())
         self.tasks.append(scorer.tasks())
         self.sockets.append(scorer.sockets())
         self.p99_ms.append(quantile(ages, 0.99))
-        self.counting.append(worker.memory_bytes())
         sys.stdout.write(
             f"{len(self.memory) * SLICE_S:6} s  {self.memory[-1] / 1e6:6.1f} MB  {self.tasks[-1]} tasks  "
-            f"{self.sockets[-1]} sockets  event age p50 {quantile(ages, 0.5):5.1f}  p99 {self.p99_ms[-1]:6.1f} ms  "
-            f"drift worker {self.counting[-1] / 1e6:6.1f} MB\n"
+            f"{self.sockets[-1]} sockets  event age p50 {quantile(ages, 0.5):5.1f}  p99 {self.p99_ms[-1]:6.1f} ms\n"
         )
         sys.stdout.flush()
 
 
 @pytest.mark.timeout(0)  # as long as it was asked to
-def test_what_the_services_hold_does_not_grow_under_a_steady_stream(
+def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
     broker: LocalBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path, minutes: float
 ) -> None:
     """5,000 events a second: memory, tasks, sockets and event age are in the last third what they were before it."""
@@ -125,20 +122,16 @@ def test_what_the_services_hold_does_not_grow_under_a_steady_stream(
     with (
         Feeder(broker.bootstrap_servers, telco_bundle) as feeder,
         Service("scorer", environment, tmp_path / "scorer.log") as scorer,
-        Service("drift_worker", environment, tmp_path / "drift_worker.log") as worker,
     ):
-        for service in (scorer, worker):
-            service.wait_ready()
+        scorer.wait_ready()
         for _ in range(max(6, round(minutes * 60 / SLICE_S))):
             feeder.send(names.events, RATE, RATE * SLICE_S)
-            held.look(scorer, worker, tally.taken())
+            held.look(scorer, tally.taken())
         sent = len(held.memory) * RATE * SLICE_S
         wait_until(lambda: tally.answers >= sent, f"{sent} answers")
         assert scorer.metric("driftline_scorer_producer_rebuilds_total") == 0
         assert scorer.metric("driftline_scorer_transactions_total", outcome="committed") > 0
-        counted = "driftline_drift_counted_events_total"
-        wait_until(lambda: worker.metric(counted) == 2 * sent, "every event and every prediction is counted")
-        assert (scorer.stop(), worker.stop()) == (0, 0)
+        assert scorer.stop() == 0
     tally.close()
     assert not tally.disorder, f"{len(tally.disorder)} answers out of order or doubled"
     for partition, position in tally.sources.items():
@@ -147,8 +140,7 @@ def test_what_the_services_hold_does_not_grow_under_a_steady_stream(
     assert tally.answers == sent
     third = len(held.memory) // 3
     before, after = slice(third, 2 * third), slice(-third, None)
-    for memory in (held.memory, held.counting):
-        assert median(memory[after]) < median(memory[before]) + 10 * MEGABYTE
+    assert median(held.memory[after]) < median(held.memory[before]) + 10 * MEGABYTE
     assert max(held.tasks[after]) <= max(held.tasks[:-third]) + 2
     assert max(held.sockets[after]) <= max(held.sockets[:-third]) + 2
     # whatever else the machine does; a queue that grows is another matter

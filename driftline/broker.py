@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Self
@@ -32,7 +32,9 @@ SETTINGS: Mapping[str, str | int] = {
     "process.roles": "broker,controller",
     "node.id": 1,
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": (
+        "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT"
+    ),
     "inter.broker.listener.name": "PLAINTEXT",
     "auto.create.topics.enable": "false",
     # One node: nothing can be replicated.
@@ -88,6 +90,8 @@ class LocalBroker:
         data_dir: Where data, server.properties and broker.log lie; None is a temporary folder, removed by ``close()``.
         port: Where clients connect; 0 picks a free one, which is kept over restarts.
         settings: Broker settings that replace or add to ``SETTINGS``, by their Kafka names.
+        listeners: Protocols that are served beside PLAINTEXT (``SSL``, ``SASL_PLAINTEXT``, ``SASL_SSL``), each on a
+            free port of its own; what they need (keys, mechanisms) stands in ``settings``.
         start_timeout: Seconds until ``start()`` gives up. After a SIGKILL a start takes some seconds longer.
     """
 
@@ -96,11 +100,13 @@ class LocalBroker:
         data_dir: Path | None = None,
         port: int = 0,
         settings: Mapping[str, str | int] | None = None,
+        listeners: Sequence[str] = (),
         start_timeout: float = 60.0,
     ) -> None:
         self.ephemeral = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="driftline-kafka-")) if data_dir is None else data_dir.resolve()
         self.port = port or _free_port()
+        self._ports = {"PLAINTEXT": self.port} | {protocol: _free_port() for protocol in listeners}
         self.log_path = self.data_dir / "broker.log"
         self._settings = {**SETTINGS, **(settings or {})}
         self._start_timeout = start_timeout
@@ -111,6 +117,10 @@ class LocalBroker:
     def bootstrap_servers(self) -> str:
         """The address clients connect to, ``127.0.0.1:port``; the same over restarts."""
         return f"{HOST}:{self.port}"
+
+    def address(self, protocol: str) -> str:
+        """Where clients connect that speak ``protocol``; the same over restarts."""
+        return f"{HOST}:{self._ports[protocol]}"
 
     @property
     def pid(self) -> int:
@@ -226,9 +236,10 @@ class LocalBroker:
 
     def _write_configuration(self) -> None:
         controller_port = _free_port()
+        clients = ",".join(f"{protocol}://{self.address(protocol)}" for protocol in self._ports)
         addresses: dict[str, str | int] = {
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "listeners": f"{clients},CONTROLLER://{HOST}:{controller_port}",
+            "advertised.listeners": clients,
             "controller.quorum.voters": f"1@{HOST}:{controller_port}",
             "log.dirs": str(self.data_dir / "log"),
         }

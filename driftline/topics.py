@@ -104,7 +104,7 @@ def create_command(
         existing = {} if only_print else asyncio.run(describe(settings, names))
         topics = wanted(settings, existing, partitions, replication_factor, min_isr)
         if only_print:
-            print("\n".join(_shell(topic) for topic in topics))
+            print("\n".join(_shell(topic, settings.kafka_bootstrap_servers) for topic in topics))
             return
         missing = [topic for topic in topics if topic.name not in existing]
         asyncio.run(create(settings, missing))
@@ -143,8 +143,9 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _shell(topic: Topic) -> str:
-    parts = [f"kafka-topics.sh --create --if-not-exists --topic {topic.name} --partitions {topic.partitions}"]
+def _shell(topic: Topic, servers: str) -> str:
+    parts = [f"kafka-topics.sh --bootstrap-server {servers} --create --if-not-exists"]
+    parts.append(f"--topic {topic.name} --partitions {topic.partitions}")
     if topic.replication_factor != -1:
         parts.append(f"--replication-factor {topic.replication_factor}")
     parts += [f"--config {name}={value}" for name, value in topic.config.items()]

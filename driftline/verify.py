@@ -20,7 +20,13 @@ from typing import Any
 import numpy as np
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CorruptRecordException, KafkaError, RecordTooLargeError, UnsupportedCodecError
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    UnsupportedCodecError,
+)
 from numpy.typing import NDArray
 
 # Longer than transaction.max.timeout of our producers (15 s) and the coordinator's next look (10 s): an open
@@ -132,6 +138,8 @@ async def _bounded(call: Any) -> Any:
 
 async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> list[TopicPartition]:
     (description,) = await _bounded(admin.describe_topics([topic]))
+    if description["error_code"] == TopicAuthorizationFailedError.errno:
+        raise TopicAuthorizationFailedError(topic)
     numbers = sorted(partition["partition"] for partition in description["partitions"])
     if not numbers:
         raise LookupError(f"topic {topic} does not exist")

@@ -135,7 +135,7 @@ class ScoringWork:
             log.warning("topics_not_checked", exception=str(error))
             return
         for name, topic in found.items():
-            limit = topic.config.get("max.message.bytes")  # absent if we may not ask
+            limit = topic.config.get("max.message.bytes")
             if limit is not None and int(limit) < MAX_BATCH_BYTES:
                 raise SettingsError(f"{name}: max.message.bytes is {limit}, and {MAX_BATCH_BYTES} are needed")
 

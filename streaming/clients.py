@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 from aiokafka.helpers import create_ssl_context
 
 from streaming.settings import KafkaSettings
@@ -23,6 +26,8 @@ RETRY_BACKOFF_MS = 100
 METADATA_MAX_AGE_MS = 10_000
 # A member that takes no records for so long is left out of the group; whoever waits here keeps polling.
 MAX_POLL_INTERVAL_MS = 300_000
+# Connecting once more by hand must not keep a process from draining.
+REFUSAL_TIMEOUT_S = 5.0
 # A transaction that comes right after another is refused until that one's markers are written: 100 ms would cost 75 ms
 # of tail latency.
 TRANSACTION_RETRY_BACKOFF_MS = 20
@@ -46,14 +51,35 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
-    password = settings.kafka_ssl_key_password
     context: ssl.SSLContext = create_ssl_context(
         cafile=settings.kafka_ssl_cafile,
         certfile=settings.kafka_ssl_certfile,
         keyfile=settings.kafka_ssl_keyfile,
-        password=password.get_secret_value() if password is not None else None,
+        password=settings.key_password(),
     )
     return context
+
+
+async def refusal(settings: KafkaSettings) -> KafkaError | None:
+    """The broker's own word if it does not take our user name, password or mechanism; None if that is not the trouble.
+
+    aiokafka's clients only log it, and raise the same as for a broker that is not there.
+    """
+    if not settings.kafka_security_protocol.startswith("SASL"):
+        return None
+    options = connection(settings)
+    del options["retry_backoff_ms"]
+    for host, port, _ in collect_hosts(options.pop("bootstrap_servers")):
+        try:
+            async with asyncio.timeout(REFUSAL_TIMEOUT_S):
+                connected = await create_conn(host, port, **options)
+        except (SaslAuthenticationFailed, UnsupportedSaslMechanismError) as error:
+            return error
+        except (KafkaError, OSError, TimeoutError):
+            continue
+        connected.close()
+        return None
+    return None
 
 
 def group_consumer(settings: KafkaSettings, topics: Sequence[str], group: str, listener: Any) -> AIOKafkaConsumer:

@@ -13,10 +13,11 @@ from enum import StrEnum
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, KafkaError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
 from streaming import clients, logs
+from streaming.errors import Action, classify
 from streaming.partitions import CALL_TIMEOUT_S, Committed, OwnedPartition, Policy, State, Telemetry, Work
 from streaming.settings import KafkaSettings
 
@@ -56,6 +57,10 @@ _REASON_OF_STATE = {
 }
 
 
+def _is_refusal(error: Exception) -> bool:
+    return classify(error, reading=False) is Action.STOP_NOT_AUTHORISED
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionView:
     """One assigned partition, as people see it."""
@@ -86,7 +91,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         self._reachable = False
         self._tried = False
         self._missing_topics: list[str] = []
-        self._denied = ""
+        self._barred: Exception | None = None  # the cluster does not let us in, or not at our topics
+        self._denied: Exception | None = None  # the group does not take us
         self._fatal: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.turned_at = time.monotonic()  # when the event loop last came round
@@ -98,26 +104,36 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         """Serve until `drain` is set. Raises only for a defect of ours; the broker being away is waited out."""
         self._loop = asyncio.get_running_loop()
         turning = asyncio.create_task(self._turn(), name="turn")
-        watching: asyncio.Task[None] | None = None
         try:
-            await self._start(drain)
-            # beside the rest: a broker that does not answer must not keep us from draining
-            watching = asyncio.create_task(self._watch(), name="watch")
-            watching.add_done_callback(self._ended)
             while not drain.is_set() and self._fatal is None:
-                await self._poll_if_idle()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TURN_S):
-                        await drain.wait()
+                await self._start(drain)
+                await self._belong(drain)
+                if self._shut_out():
+                    # aiokafka's consumer repeats the group's refusal for ever, granted or not: a new one asks anew
+                    self._denied = GroupAuthorizationFailedError(self._policy.group)
+                    self._telemetry.revoked(sorted(self._owned))
+                    await self._leave()
             self._draining = True
             if self._fatal is not None:
                 raise self._fatal
         finally:
             self._draining = True
-            if watching is not None:
-                watching.cancel()
             await self._stop()
             turning.cancel()
+
+    async def _belong(self, drain: asyncio.Event) -> None:
+        """Be a member until told to drain, until a defect shows, or until the group shuts us out."""
+        # beside the rest: a broker that does not answer must not keep us from draining
+        watching = asyncio.create_task(self._watch(), name="watch")
+        watching.add_done_callback(self._ended)
+        try:
+            while not drain.is_set() and self._fatal is None and not self._shut_out():
+                await self._poll_if_idle()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TURN_S):
+                        await drain.wait()
+        finally:
+            watching.cancel()
 
     async def _start(self, drain: asyncio.Event) -> None:
         failures = 0
@@ -131,8 +147,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
                     await consumer.start()
             except (KafkaError, TimeoutError, OSError) as error:
                 failures += 1
-                self._tried = True
-                log.warning("broker_unreachable", exception=repr(error), failures=failures)
+                why = await self._why(error)
+                self._tried, self._reachable = True, self._bar(why)
+                if not self._reachable:
+                    log.warning("broker_unreachable", exception=repr(error), failures=failures)
                 self._consumer = None
                 await self._close(consumer)
                 await self._close(self._admin)
@@ -142,13 +160,20 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
                         await drain.wait()
                 continue
             self._reachable = self._tried = True
+            self._bar(None)
+            self._denied = None
             return
 
-    async def _stop(self) -> None:
+    async def _leave(self) -> None:
         await self._release(REVOKE_DEADLINE_S)
         for client in (self._consumer, self._admin):
             if client is not None:
                 await self._close(client)
+        self._consumer = self._admin = None
+        self._joined = False
+
+    async def _stop(self) -> None:
+        await self._leave()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _close(self, client: AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
@@ -265,21 +290,46 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
                 owned[source].report_lag(end)
 
     async def _probe(self) -> None:
-        """One small request to the cluster: is it there, and are our topics?"""
+        """One small request to the cluster: is it there, does it let us in, and are our topics there?"""
         if self._consumer is None:
             return
         try:
             async with asyncio.timeout(PROBE_S):
                 topics = await self._consumer.topics()
+                missing = [topic for topic in self._topics if topic not in topics]
+                hidden = await self._hidden(missing)
         except (KafkaError, TimeoutError, OSError) as error:
-            if self._reachable:
+            refused = self._bar(await self._why(error))
+            if self._reachable and not refused:
                 log.warning("broker_unreachable", exception=repr(error))
-            self._reachable = False
+            self._reachable = refused
         else:
             if not self._reachable:
                 log.info("broker_reachable")
             self._reachable = True
-            self._missing_topics = [topic for topic in self._topics if topic not in topics]
+            self._bar(hidden)
+            self._missing_topics = missing if hidden is None else []
+
+    async def _hidden(self, topics: list[str]) -> Exception | None:
+        """That topics which are not listed are there, but not for us: a broker says so only if they are named."""
+        if not topics or self._admin is None:
+            return None
+        errors = [for_code(found["error_code"])(found["topic"]) for found in await self._admin.describe_topics(topics)]
+        return next((error for error in errors if _is_refusal(error)), None)
+
+    async def _why(self, error: Exception) -> Exception:
+        """What stands behind `error`: aiokafka calls a broker that refuses our password one that is not there."""
+        if _is_refusal(error):
+            return error
+        return await clients.refusal(self._settings) or error
+
+    def _bar(self, error: Exception | None) -> bool:
+        """Note whether `error` is a refusal, for `/readyz`; whoever refuses can be reached."""
+        refused = error if error is not None and _is_refusal(error) else None
+        if refused is not None and repr(refused) != repr(self._barred):
+            log.warning("not_authorised", exception=repr(refused))
+        self._barred = refused
+        return refused is not None
 
     async def _poll_if_idle(self) -> None:
         """A member without partitions must poll, too: to stay in the group, and to hear why it is not let in."""
@@ -288,13 +338,19 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         try:
             async with asyncio.timeout(TURN_S):
                 await self._consumer.getmany(timeout_ms=0, max_records=1)
-            self._denied = ""
+            self._denied = None
         except TimeoutError:
             pass  # a rebalance is under way
         except KafkaError as error:
-            if repr(error) != self._denied:
+            if repr(error) != repr(self._denied):
                 log.warning("not_in_group", exception=repr(error))
-            self._denied = repr(error)
+            self._denied = error
+
+    def _shut_out(self) -> bool:
+        """Whether the group itself refuses us."""
+        return isinstance(self._denied, GroupAuthorizationFailedError) or any(
+            owned.shut_out for owned, _ in self._owned.values()
+        )
 
     @property
     def partitions(self) -> list[PartitionView]:
@@ -323,9 +379,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             reasons.append(NotReady.BROKER_UNREACHABLE if self._tried else NotReady.STARTING)
         if self._missing_topics:
             reasons.append(NotReady.TOPIC_MISSING)
-        if self._denied:
-            reasons.append(NotReady.NOT_AUTHORISED if "Authorization" in self._denied else NotReady.NOT_IN_GROUP)
-        elif not self._joined:
+        if self._barred is not None or (self._denied is not None and _is_refusal(self._denied)):
+            reasons.append(NotReady.NOT_AUTHORISED)
+        elif self._denied is not None or not self._joined:
             reasons.append(NotReady.NOT_IN_GROUP)
         for owned, _ in list(self._owned.values()):
             reason = owned.detail if owned.current is State.PAUSED else _REASON_OF_STATE.get(owned.current)

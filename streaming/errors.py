@@ -27,6 +27,7 @@ _NOT_AUTHORISED = (
     kafka.ClusterAuthorizationFailedError,
     kafka.TransactionalIdAuthorizationFailed,
     kafka.SaslAuthenticationFailed,
+    kafka.UnsupportedSaslMechanismError,
 )
 _TOPIC_MISSING = (kafka.UnknownTopicOrPartitionError, kafka.InvalidTopicError)
 _NO_OFFSET = (kafka.NoOffsetForPartitionError, kafka.OffsetOutOfRangeError)

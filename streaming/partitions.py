@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
 
 from streaming.errors import Action, classify
 from streaming.inbox import Inbox
@@ -171,6 +171,7 @@ class OwnedPartition:
         self.detail = ""
         self.held = 0  # records in hand and not answered yet
         self.held_since = 0.0  # monotonic; since when
+        self.shut_out = False  # the group itself refused us
         self.siblings = 1  # assigned partitions of this process, for the pace of commits
         self._consumer = consumer
         self._read_committed = read_committed
@@ -361,6 +362,7 @@ class OwnedPartition:
         if action in {Action.QUARANTINE, Action.STOP_NOT_AUTHORISED, Action.STOP_TOPIC_MISSING}:
             state = State(action.value)
             where = f"offset {self._read_to}: " if action is Action.QUARANTINE else ""
+            self.shut_out = isinstance(error, GroupAuthorizationFailedError)
             return await self._rest(state, f"{where}{error!r}", _RETRY_S[state])
         self._telemetry.transaction(self.source, "fenced" if action is Action.FENCED else "unknown", 0.0, 0.0)
         return await self._back_off(error, action)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import ssl
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -168,7 +169,7 @@ class KafkaSettings(Settings):
     kafka_transaction_timeout: Duration = timedelta(seconds=15)
 
     def problems(self) -> list[str]:
-        """With SASL, all three of its settings are needed; files must be there."""
+        """With SASL, all three of its settings are needed; files must be there, and hold what they should."""
         problems = super().problems()
         mechanism = self.kafka_sasl_mechanism
         if mechanism in {"OAUTHBEARER", "GSSAPI"}:
@@ -181,11 +182,34 @@ class KafkaSettings(Settings):
                 for name in ("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password")
                 if getattr(self, name) is None
             ]
-        for name in ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"):
-            path: Path | None = getattr(self, name)
-            if path is not None and not path.is_file():
-                problems.append(f"{name.upper()}: no such file: {path}")
+        return problems + self._file_problems()
+
+    def _file_problems(self) -> list[str]:
+        names = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile")
+        paths: dict[str, Path] = {name: path for name in names if (path := getattr(self, name)) is not None}
+        problems = [f"{name.upper()}: no such file: {path}" for name, path in paths.items() if not path.is_file()]
+        if self.kafka_ssl_keyfile is not None and self.kafka_ssl_certfile is None:
+            problems.append("KAFKA_SSL_CERTFILE: needed for KAFKA_SSL_KEYFILE")
+        if problems:
+            return problems
+        # loaded as a client will: else the first connection would end the process with a traceback
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if self.kafka_ssl_cafile is not None:
+                context.load_verify_locations(self.kafka_ssl_cafile)
+        except OSError as error:
+            problems.append(f"KAFKA_SSL_CAFILE: no certificates in PEM format: {self.kafka_ssl_cafile}: {error}")
+        try:
+            if self.kafka_ssl_certfile is not None:
+                context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile, self.key_password())
+        except OSError as error:
+            together = "with KAFKA_SSL_KEYFILE and KAFKA_SSL_KEY_PASSWORD"
+            problems.append(f"KAFKA_SSL_CERTFILE: cannot be loaded {together}: {error}")
         return problems
+
+    def key_password(self) -> str:
+        """The private key's password; empty for none, because OpenSSL would ask for None at the terminal."""
+        return self.kafka_ssl_key_password.get_secret_value() if self.kafka_ssl_key_password is not None else ""
 
 
 class LogSettings(Settings):

@@ -47,7 +47,7 @@ async def _client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]
 
 
 async def describe(settings: KafkaSettings, names: Sequence[str]) -> dict[str, Topic]:
-    """Those of `names` that exist."""
+    """Those of `names` that exist and that we may Describe; TopicsError if their settings are not for us."""
     async with _client(settings) as client:
         existing = [name for name in names if name in await client.list_topics()]
         if not existing:
@@ -61,6 +61,8 @@ async def describe(settings: KafkaSettings, names: Sequence[str]) -> dict[str, T
             [ConfigResource(ConfigResourceType.TOPIC, name) for name in existing]
         ):
             for resource in response.resources:
+                if resource[0] != 0:
+                    raise TopicsError(f"{resource[3]}: its settings: {for_code(resource[0])(resource[1])!r}")
                 configs[resource[3]] = {entry[0]: entry[1] for entry in resource[4]}
         return {name: Topic(name, *found[name], configs.get(name, {})) for name in existing}
 

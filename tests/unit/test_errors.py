@@ -23,6 +23,7 @@ class _TornBatchError(Exception):
         (kafka.GroupAuthorizationFailedError(), Action.STOP_NOT_AUTHORISED),
         (kafka.TransactionalIdAuthorizationFailed(), Action.STOP_NOT_AUTHORISED),
         (kafka.SaslAuthenticationFailed(), Action.STOP_NOT_AUTHORISED),
+        (kafka.UnsupportedSaslMechanismError(), Action.STOP_NOT_AUTHORISED),
         (kafka.UnknownTopicOrPartitionError(), Action.STOP_TOPIC_MISSING),
         (kafka.KafkaConnectionError(), Action.REBUILD),
         (kafka.RequestTimedOutError(), Action.REBUILD),

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from secured import Authority
 
 from drift_worker.settings import DriftSettings
 from schemas.environment import KNOWN, Topics
@@ -157,6 +158,35 @@ def test_a_problem_is_not_told_twice():
     problems = _problems({**environment, "KAFKA_SASL_PASSWORD_FILE": "/no/such/file"})
     assert len(problems) == 1
     assert problems[0].startswith("KAFKA_SASL_PASSWORD_FILE: ")
+
+
+def test_pem_files_are_looked_into_before_any_broker_is_asked(tmp_path):
+    """Each mistake is one line with its variable; whatever OpenSSL would ask at the terminal is never asked."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("scorer")
+    locked, locked_key = authority.issue("locked", "hush")
+    (tmp_path / "both.pem").write_bytes(certificate.read_bytes() + key.read_bytes())
+    (tmp_path / "nonsense.pem").write_text("no PEM")
+
+    def named(password=None, **files):
+        environment = {f"KAFKA_SSL_{name.upper()}": str(value) for name, value in files.items()}
+        environment |= {} if password is None else {"KAFKA_SSL_KEY_PASSWORD": password}
+        try:
+            ScorerSettings.read({"KAFKA_SECURITY_PROTOCOL": "SSL", **environment}, KNOWN)
+        except SettingsError as error:
+            return [line.partition(":")[0] for line in str(error).splitlines()]
+        return []
+
+    assert named(cafile=authority.ca, certfile=certificate, keyfile=key) == []
+    assert named(certfile=tmp_path / "both.pem") == []
+    assert named("hush", certfile=locked, keyfile=locked_key) == []
+    assert named("else", certfile=locked, keyfile=locked_key) == ["KAFKA_SSL_CERTFILE"]
+    assert named(certfile=locked, keyfile=locked_key) == ["KAFKA_SSL_CERTFILE"]
+    assert named("hush", certfile=certificate, keyfile=locked_key) == ["KAFKA_SSL_CERTFILE"]
+    assert named(certfile=certificate) == ["KAFKA_SSL_CERTFILE"]
+    assert named(keyfile=key) == ["KAFKA_SSL_CERTFILE"]
+    assert named(cafile=tmp_path / "nonsense.pem") == ["KAFKA_SSL_CAFILE"]
+    assert named(cafile=tmp_path / "none", keyfile=key) == ["KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE"]
 
 
 @pytest.mark.parametrize(

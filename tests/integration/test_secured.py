@@ -1,0 +1,277 @@
+"""A Kafka with TLS, passwords, certificates and ACLs: exactly what docs/connect-your-kafka.md says is enough."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AclOperation, AdminClient
+from oracle import Names, assert_exactly_once, committed, send
+from secured import PASSWORD, SecuredBroker, documented_acls, documented_settings
+from services import Service
+from stage import Stage
+from waiting import wait_until
+
+PLAIN_USERS = ("on-call",)
+RATE = 200  # events per second of event time
+# windows that close within seconds
+QUICK = {
+    "DRIFT_PANE": "1s",
+    "DRIFT_WINDOWS": "5s,15s",
+    "DRIFT_ALLOWED_LATENESS": "1s",
+    "DRIFT_IDLE_TIMEOUT": "4s",
+    "DRIFT_MIN_EVENTS": "200",
+}
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """One for all tests here: each has users, topics and groups of its own."""
+    with SecuredBroker(tmp_path_factory.mktemp("secured"), PLAIN_USERS) as running:
+        yield running
+
+
+class Site:
+    """One test's topics on the secured broker, its users, and what they may do."""
+
+    def __init__(self, secured: SecuredBroker, stage: Stage) -> None:
+        self.secured = secured
+        self.stage = stage
+
+    def user(
+        self, name: str, section: str | None = None, mechanism: str = "SCRAM-SHA-512", names: Names | None = None
+    ) -> str:
+        """A user of this test's own with the ACLs that the document gives under this heading."""
+        user = name if mechanism == "PLAIN" else f"{self.stage.names.prefix}-{name}"
+        if mechanism != "PLAIN":
+            self.secured.set_password(user, mechanism)
+        if section is not None:
+            self.secured.grant(documented_acls(section, names or self.stage.names, user))
+        return user
+
+    def environment(self, example: str, **changes: str | Path) -> dict[str, str]:
+        """The document's example, with this broker's address and files; nothing that the example does not have."""
+        protocol = documented_settings(example)["KAFKA_SECURITY_PROTOCOL"]
+        where = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.secured.local.address(protocol),
+            "KAFKA_SSL_CAFILE": self.secured.authority.ca,
+        }
+        settings = documented_settings(example)
+        changed = {name: str(value) for name, value in {**where, **changes}.items()}
+        assert changed.keys() <= settings.keys()
+        return settings | changed
+
+    def login(self, user: str, mechanism: str = "SCRAM-SHA-512", password: str = PASSWORD) -> dict[str, str]:
+        """The environment of somebody with a password."""
+        secret = self.stage.folder / f"{user}.password"
+        secret.write_text(password)
+        example = f"SASL {mechanism}"
+        return self.environment(example, KAFKA_SASL_USERNAME=user, KAFKA_SASL_PASSWORD_FILE=secret)
+
+    def client(self, user: str) -> dict[str, object]:
+        """The same for librdkafka."""
+        return {
+            "bootstrap.servers": self.secured.local.address("SASL_SSL"),
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanisms": "SCRAM-SHA-512",
+            "sasl.username": user,
+            "sasl.password": PASSWORD,
+            "ssl.ca.location": str(self.secured.authority.ca),
+        }
+
+    def worker(self, **environment: str) -> Service:
+        names = self.stage.names.environment
+        settings = {"SCORER_MODEL": str(self.stage.bundle), **names, **QUICK, **environment}
+        return Service("drift_worker", settings, self.stage.folder / "drift.log")
+
+    def driftline(self, environment: dict[str, str], *arguments: str, names: Names | None = None) -> tuple[int, str]:
+        """The command's exit code, and what it said."""
+        own = {n: v for n, v in (names or self.stage.names).environment.items() if n.startswith(("TOPIC_", "SCORER_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "driftline", *arguments],
+            env={**os.environ, **own, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def site(secured: SecuredBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path) -> Iterator[Site]:
+    """Topics of this test's own on the secured broker; its reader has the plain listener."""
+    stage = Stage(secured.local, topic_prefix, telco_bundle, tmp_path)
+    yield Site(secured, stage)
+    stage.reader.close()
+
+
+def test_the_documents_acls_are_enough_for_everybody(site: Site) -> None:
+    """Upstream, scorer, drift worker, downstream and on-call, each with its own list: exactly once, and an alert."""
+    stage = site.stage
+    upstream = site.client(site.user("upstream", "Upstream producer"))
+    start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
+    source = stage.source(drifts=["monthly_charges:shift=+25@10s..60s"])
+    records = [r for second in range(40) for r in source.take(RATE, float(second), start_ms + second * 1000)]
+    sent = send(stage.bootstrap, stage.names.events, [*records, (b"k", b"no event")], **upstream)
+    scorer_login = site.login(site.user("scorer", "Scorer"))
+    worker_login = site.login(site.user("drift", "Drift worker", mechanism="SCRAM-SHA-256"), "SCRAM-SHA-256")
+    with stage.scorer(**scorer_login) as scorer, site.worker(**worker_login) as worker:
+        scorer.wait_ready()
+        worker.wait_ready()
+        stage.reader.wait_for(8001)
+        on_call = site.login(site.user("on-call", "driftline alerts tail", mechanism="PLAIN"), "PLAIN")
+        tail = ("alerts", "tail", "--from-start", "--count", "1", "--timeout", "20", "--json")
+        code, alert = site.driftline(on_call, *tail)
+        assert code == 0, alert
+        assert '"firing"' in alert
+        assert (scorer.reasons(), worker.reasons()) == ([], [])
+        assert (scorer.stop(), worker.stop()) == (0, 0)
+    assert_exactly_once(sent, stage.reader.answers)
+
+    group = "retention-offers"
+    downstream = site.user("downstream", "Downstream consumer")
+    options = {"group.id": group, "isolation.level": "read_committed", "auto.offset.reset": "earliest"}
+    consumer = Consumer({**site.client(downstream), **options})
+    consumer.subscribe([stage.names.predictions])
+    seen: list[object] = []
+    wait_until(lambda: seen.extend(consumer.consume(1000, 1.0)) or len(seen) >= 8000, "downstream has read all")
+    consumer.commit(asynchronous=False)
+    consumer.close()
+    assert {message.error() for message in seen} == {None}
+    assert len(seen) == 8000
+
+
+def test_the_documents_acls_are_enough_for_the_commands(site: Site) -> None:
+    """Each command as a user of its own who has only what stands under its heading."""
+    stage = site.stage
+    sent = stage.send_customers(200, bad=Fraction(1, 20))
+    with stage.scorer() as scorer:
+        stage.reader.wait_for(200)
+        assert scorer.stop() == 0
+
+    def may(section: str, names: Names | None = None) -> dict[str, str]:
+        return site.login(site.user(section.replace(" ", "-").replace(",", ""), section, names=names))
+
+    others = Names(f"{stage.names.prefix}x")
+    create, check = may("driftline topics create", others), may("driftline topics check", others)
+    assert site.driftline(create, "topics", "create", names=others)[0] == 0
+    assert site.driftline(check, "topics", "check", names=others) == (0, "all topics are as expected\n")
+
+    nobody = site.login(site.user("nobody"))
+    code, said = site.driftline(nobody, "verify")
+    assert code == 1
+    assert said.endswith(f"driftline: cannot verify: [Error 29] TopicAuthorizationFailedError: {stage.names.events}\n")
+    code, said = site.driftline(may("driftline verify"), "verify")
+    assert code == 0, said
+    assert "190 predictions + 10 dead letters" in said
+    letters = may("driftline dead-letters show, count")
+    assert site.driftline(letters, "dead-letters", "count")[0] == 0
+    code, said = site.driftline(may("driftline dead-letters redrive"), "dead-letters", "redrive")
+    assert (code, said[:13]) == (0, "10 sent again")
+    last = send(stage.bootstrap, stage.names.events, [(b"k", b"bad", [], 2)])
+    ((_, offset),) = last.records
+    where = ("--topic", stage.names.events, "--partition", "2", "--to-offset", str(offset + 1), "--why", "a test")
+    code, said = site.driftline(may("driftline skip"), "skip", *where)
+    assert code == 0, said
+    assert committed(stage.bootstrap, stage.names.group, stage.names.events)[2] == offset + 1
+    assert len(sent.records) == 200
+
+
+def test_what_is_revoked_stops_the_scorer_and_what_is_granted_lets_it_go_on(site: Site) -> None:
+    """One ACL after another taken away: alive, `not_authorised`, a bounded log; in the end all are answered once."""
+    stage = site.stage
+    user = site.user("scorer", "Scorer")
+    acls = documented_acls("Scorer", stage.names, user)
+    lost = [
+        acl
+        for acl in acls
+        if (acl.name, acl.operation)
+        in {
+            (stage.names.predictions, AclOperation.WRITE),
+            (stage.names.group, AclOperation.READ),
+            (stage.names.events, AclOperation.READ),
+        }
+    ]
+    assert len(lost) == 3
+    sent = stage.send_customers(100)
+    with stage.scorer(**site.login(user)) as scorer:
+        stage.reader.wait_for(100)
+        for number, acl in enumerate(lost, 1):
+            lines = len(scorer.log_lines())
+            site.secured.revoke([acl])
+            sent.records.update(stage.send_customers(100, seed=number).records)
+            wait_until(lambda: scorer.reasons() == ["not_authorised"], f"not_authorised without {acl.name}")
+            assert scorer.get("/livez").status_code == 200
+            assert len(stage.reader.answers) == 100 * number
+            site.secured.grant([acl])
+            stage.reader.wait_for(100 * (number + 1))
+            scorer.wait_ready()
+            assert len(scorer.log_lines()) - lines < 150
+        assert scorer.stop() == 0
+    assert_exactly_once(sent, stage.reader.answers)
+
+
+def test_a_scorer_without_one_acl_starts_and_waits(site: Site) -> None:
+    """The group's ACL is missing from the start: alive and not ready until it comes."""
+    stage = site.stage
+    user = site.user("scorer")
+    acls = documented_acls("Scorer", stage.names, user)
+    group = [acl for acl in acls if acl.name == stage.names.group]
+    site.secured.grant([acl for acl in acls if acl not in group])
+    sent = stage.send_customers(100)
+    with stage.scorer(**site.login(user)) as scorer:
+        wait_until(lambda: scorer.reasons() == ["not_authorised"], "not_authorised without its group")
+        assert scorer.get("/livez").status_code == 200
+        site.secured.grant(group)
+        stage.reader.wait_for(100)
+        assert scorer.stop() == 0
+    assert_exactly_once(sent, stage.reader.answers)
+
+
+def test_a_wrong_password_is_refused_and_named(site: Site) -> None:
+    """The scorer stays alive, `not_authorised`, and starts once the password is right; without one, nobody does."""
+    stage = site.stage
+    nobody = AdminClient({"bootstrap.servers": site.secured.local.address("SASL_SSL")})
+    with pytest.raises(KafkaException):
+        nobody.list_topics(timeout=1)
+    sent = stage.send_customers(100)
+    user = site.user("scorer", "Scorer")
+    with stage.scorer(**site.login(user, password="battery staple")) as scorer:  # noqa: S106
+        wait_until(lambda: scorer.reasons() == ["not_authorised"], "not_authorised with a wrong password")
+        assert scorer.get("/livez").status_code == 200
+        assert any("SaslAuthenticationFailed" in line for line in scorer.log_lines())
+        site.secured.set_password(user, "SCRAM-SHA-512", "battery staple")
+        stage.reader.wait_for(100)
+        assert scorer.stop() == 0
+    assert_exactly_once(sent, stage.reader.answers)
+
+
+def test_a_certificate_is_enough_where_there_is_mutual_tls(site: Site) -> None:
+    """The certificate's name is the principal; its key is encrypted; without a certificate nobody gets in."""
+    stage = site.stage
+    user = site.user("scorer", "Scorer")
+    certificate, key = site.secured.authority.issue(user, PASSWORD)
+    secret = stage.folder / "key-password"
+    secret.write_text(PASSWORD)
+    mutual = site.environment(
+        "Mutual TLS",
+        KAFKA_SSL_CERTFILE=certificate,
+        KAFKA_SSL_KEYFILE=key,
+        KAFKA_SSL_KEY_PASSWORD_FILE=secret,
+    )
+    sent = stage.send_customers(100)
+    with stage.scorer(**mutual) as scorer:
+        stage.reader.wait_for(100)
+        assert scorer.stop() == 0
+    assert_exactly_once(sent, stage.reader.answers)
+    code, said = site.driftline(site.environment("TLS alone"), "verify")
+    assert code == 1
+    assert "cannot verify: KafkaConnectionError: Unable to bootstrap" in said

@@ -23,33 +23,13 @@ def command(
     name: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default="the one that was measured last")
     ] = None,
-    evidently: Annotated[
-        bool, typer.Option("--evidently", help="Evidently's report on --current instead; needs driftline[evidently].")
-    ] = False,
-    current: Annotated[
-        Path | None, typer.Option(help="With --evidently: customers of now, CSV or JSON Lines.", show_default=False)
-    ] = None,
-    model: Annotated[
-        Path, typer.Option(envvar="SCORER_MODEL", help="With --evidently: folder of the bundle to compare with.")
-    ] = Path("artifacts/model"),
 ) -> None:
     """Write what was measured and announced as one HTML file: no script, nothing from elsewhere, light and dark.
 
     The same page as `/drift.html` of the drift worker, over a longer time. Exit code 1 if nothing was measured.
 
-    With `--evidently`, that library's report on a file of customers, against the bundle's reference.
-
     Example: `driftline report --since 24h --out drift.html`
     """
-    if evidently:
-        if current is None:
-            raise CommandError("--evidently compares a file with the bundle's reference: name it with --current")
-        from driftline.evidently_report import write_report
-
-        print(write_report(current, model, out))
-        return
-    if current is not None:
-        raise CommandError("--current is for --evidently; the report itself reads the drift worker's topics")
     now_ms = time.time_ns() // 1_000_000
     settings = read_settings()
     histories, passed_over = asyncio.run(_read(settings, since_ms(since, now_ms)))

@@ -166,13 +166,14 @@ def shift(sd: float) -> Drift:
 
 
 def shift_everything(sd: float) -> Drift:
-    """Every number by so many of its own standard deviations."""
-    spread = {
-        "normal": 10.0, "gamma": 30.0 * 2**0.5, "lognormal": 43.0, "months": 23.0, "spent": 22.0, "stars": 1.1,
-    }  # fmt: skip
+    """Every number by so many of its own standard deviations, where that is a unit of how far the bulk moves.
+
+    Not where a value that many share would become another one, nor where the tail makes the deviation.
+    """
+    spread = {"normal": SD, "gamma": 30.0 * 2**0.5}
 
     def apply(_: np.random.Generator, events: Events) -> None:
-        events.numeric += sd * np.array([spread[kind] for kind in NUMERIC])
+        events.numeric += sd * np.array([spread.get(kind, 0.0) for kind in NUMERIC])
 
     return apply
 

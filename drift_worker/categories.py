@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drift_worker.cells import Vector
 from drift_worker.tails import log10_chi2
@@ -16,12 +17,14 @@ def largest_move(reference: Vector, window: Vector) -> float:
     return float(np.abs(window / window.sum() - reference / reference.sum()).max())
 
 
-def chi2(reference: Vector, window: Vector, m_eff: float, *, rare_last: bool) -> tuple[float, int] | None:
+def chi2(
+    reference: Vector | NDArray[np.float64], window: Vector, m_eff: float, *, rare_last: bool
+) -> tuple[float, int] | None:
     """The two-sample χ² statistic and its degrees of freedom; None where fewer than two cells are left.
 
-    The window's shares count as those of `m_eff` independent events. Cells are pooled, the smallest first, while the
-    smaller sample would expect fewer than 5 events in one. `rare_last`: the last cell holds values that are rare each
-    (unseen categories) and is always among the pooled ones.
+    The window's shares count as those of `m_eff` independent events, the reference's as those of its sum. Cells are
+    pooled, the smallest first, while the smaller sample would expect fewer than 5 events in one. `rare_last`: the last
+    cell holds values that are rare each (unseen categories) and is always among the pooled ones.
     """
     n = float(reference.sum())
     p, q = reference / n, window / window.sum()

@@ -102,7 +102,7 @@ class EvaluatingWork:
         self._alerts_topic = alerts_topic
         self._lateness_ms = lateness_ms
         self._straggler_s = straggler_s
-        self._measurer = Measurer(loaded.cells, loaded.reference, min_events)
+        self._measurer = Measurer(loaded.cells, loaded.reference, min_events, loaded.manifest.self_check)
         self._runbook_url = runbook_url
         self._read_back = read_back
         self._now_ms = now_ms

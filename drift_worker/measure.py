@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from drift_worker import categories, counts, ks, psi, quality, rates, repeats
 from drift_worker.cells import GROUPS, CategoryCells, Cells, NumericCells, Vector
 from drift_worker.columns import Column, Columns
+from schemas.bundle import Inflation, SelfCheck
 from schemas.measurement import Bins, FeatureMeasurement
 from schemas.reference import Reference
 
@@ -30,11 +31,18 @@ class Measurer:
     A window maps a series to its vector; a series without counts may be absent.
     """
 
-    def __init__(self, cells: Cells, reference: Reference, min_events: int) -> None:
-        """`min_events`: fewer effective events in the window, or fewer reference rows, are not enough data."""
+    def __init__(
+        self, cells: Cells, reference: Reference, min_events: int, self_check: SelfCheck | None = None
+    ) -> None:
+        """`min_events`: fewer effective events in the window, or fewer reference rows, are not enough data.
+
+        self_check: of this reference (None: none was made); a statistic that strays from its null distribution is
+        divided by its λ before it is tested.
+        """
         self._cells = cells
         self._columns = Columns(cells, reference)
         self._min_events = min_events
+        self._self_check = self_check if self_check is not None else SelfCheck()
 
     @property
     def tests(self) -> int:
@@ -49,10 +57,11 @@ class Measurer:
             vector = window.get(series)
             if vector is None:
                 vector = np.zeros(column.cells.size, dtype=np.int64)
+            inflation = self._self_check.features.get(column.cells.name, {})
             if isinstance(column.cells, NumericCells):
-                measurement = self._numeric(column, column.cells, vector, repeat, "numeric")
+                measurement = self._numeric(column, column.cells, vector, repeat, "numeric", inflation)
             else:
-                measurement = self._categorical(column, column.cells, vector, repeat)
+                measurement = self._categorical(column, column.cells, vector, repeat, inflation)
             measured[column.cells.name] = measurement
         return measured
 
@@ -63,7 +72,7 @@ class Measurer:
         if vector is None:
             vector = np.zeros(cells.size, dtype=np.int64)
         repeat = self._repeat(window, counts.SCORE, counts.SCORED_CUSTOMERS)
-        measured = self._numeric(column, cells, vector, repeat, "score")
+        measured = self._numeric(column, cells, vector, repeat, "score", self._self_check.score)
         if not measured.events:
             return measured
         total, labels = cells.score_sums(vector)
@@ -84,7 +93,13 @@ class Measurer:
         return counts.sum_of_squares(window[sketch], m) / m if m else 1.0
 
     def _numeric(
-        self, column: Column[NumericCells], cells: NumericCells, vector: Vector, repeat: float, kind: str
+        self,
+        column: Column[NumericCells],
+        cells: NumericCells,
+        vector: Vector,
+        repeat: float,
+        kind: str,
+        inflation: Mapping[str, Inflation],
     ) -> FeatureMeasurement:
         values, table = cells.values(vector), cells.groups(vector)
         measured = self._rates(column, values, cells.missing(vector), table, repeat, kind)
@@ -101,7 +116,8 @@ class Measurer:
         size = cells.psi_cells
         window_counts = present.sum(axis=0).astype(np.int64)
         value = psi.psi(column.psi_counts, window_counts)
-        corrected, log_psi = psi.psi_corrected(value, size, h), psi.log10_p(value, size, h)
+        by_psi, by_ks = _divisor(inflation, "psi"), _divisor(inflation, "ks")
+        corrected, log_psi = psi.psi_corrected(value, size, h), psi.log10_p(value / by_psi, size, h)
         ks_deff = repeats.deff_thresholds(present, repeat)
         if rest is not None:
             # one customer must not make an alert: it has to hold without the dominant groups as well
@@ -109,10 +125,10 @@ class Measurer:
             rest_h = 1.0 / n + 1.0 / rest_m_eff
             rest_value = psi.psi(column.psi_counts, rest.sum(axis=0).astype(np.int64))
             corrected = min(corrected, psi.psi_corrected(rest_value, size, rest_h))
-            log_psi = max(log_psi, psi.log10_p(rest_value, size, rest_h))
+            log_psi = max(log_psi, psi.log10_p(rest_value / by_psi, size, rest_h))
         cumulative = np.cumsum(values)
         distance = ks.distance(column.cumulative, cumulative)
-        log_ks = ks.log10_p(distance, 1.0 / n + ks_deff / m)
+        log_ks = ks.log10_p(distance / by_ks, 1.0 / n + ks_deff / m)
         jump = quality.unit_jump(cells, column.vector, vector)
         constant = quality.constant(cells, column.vector, vector, m_eff)
         textbook = [psi.textbook_counts(cells, v) for v in (column.cumulative, cumulative)]
@@ -126,7 +142,7 @@ class Measurer:
             log10_p=min(log_psi, log_ks),
             effect=max(corrected, distance),
             tests={"psi": log_psi, "ks": log_ks, **measured.tests},
-            null_999=psi.null_limit(size, h),
+            null_999=psi.null_limit(size, h) * by_psi,
             score_shift=column.score_shift(window_counts),
             out_of_range_ratio=float(values[0] + values[-1]) / m,
             quality="constant" if constant else "unit_jump" if jump else None,
@@ -135,7 +151,12 @@ class Measurer:
         )
 
     def _categorical(
-        self, column: Column[CategoryCells], cells: CategoryCells, vector: Vector, repeat: float
+        self,
+        column: Column[CategoryCells],
+        cells: CategoryCells,
+        vector: Vector,
+        repeat: float,
+        inflation: Mapping[str, Inflation],
     ) -> FeatureMeasurement:
         values, table = cells.values(vector), cells.groups(vector)
         measured = self._rates(column, values, cells.missing(vector), table, repeat, "categorical")
@@ -167,7 +188,7 @@ class Measurer:
             moved = min(moved, categories.largest_move(column.psi_counts, rest_counts))
         known = len(cells.categories) + int(cells.open)
         chi2 = categories.chi2(column.values[:known], values[:known], m_eff, rare_last=cells.open)
-        log_chi2 = None if chi2 is None else categories.log10_p(*chi2)
+        log_chi2 = None if chi2 is None else categories.log10_p(chi2[0] / _divisor(inflation, "chi2"), chi2[1])
         names: list[float | str] = [*cells.categories, *(["unseen"] if cells.open else [])]
         return replace(
             measured,
@@ -227,6 +248,10 @@ class Measurer:
             quality=ALL_MISSING if not present and column.present else None,
             reason=no_reference if present else ALL_MISSING,
         )
+
+
+def _divisor(inflation: Mapping[str, Inflation], statistic: str) -> float:
+    return inflation[statistic].divisor if statistic in inflation else 1.0
 
 
 def _marked(table: NDArray[np.int64], cell: int) -> repeats.Table:

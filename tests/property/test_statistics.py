@@ -58,7 +58,7 @@ def test_counts_give_scipys_ks_and_numpys_psi_on_a_thousand_windows(first):
             lambda n, draw=draw: draw.integers(0, 4, n).astype(float),
             lambda n, draw=draw: np.round(draw.exponential(size=n), 1),
             lambda n, draw=draw: np.where(draw.random(n) < 0.7, 0.0, draw.random(n)),
-            lambda n, draw=draw: np.full(n, 7.25),
+            lambda n: np.full(n, 7.25),
         ]
         reference, window = (shapes[draw.integers(len(shapes))](draw.integers(2, 900)) for _ in range(2))
         _check(reference, window)

@@ -45,15 +45,15 @@ def chi2s(
     if rare_last:
         rank = shares.copy()
         rank[:, -1] = -1.0
-    order = np.argsort(rank, axis=1, kind="stable")
-    p, q, shares = p[order], np.take_along_axis(q, order, 1), np.take_along_axis(shares, order, 1)
+    order, each = np.argsort(rank, axis=1, kind="stable"), np.arange(len(rank))
+    p, q, shares = p[order], q[each[:, None], order], shares[each[:, None], order]
     expected = np.minimum(n, m_eff) * shares
     first = int(rare_last)
     pooled = first + (expected[:, first:] < EXPECTED).sum(axis=1)
     # the pool must reach the limit itself, unless it is empty
     total = np.cumsum(expected, axis=1)
     enough = np.minimum((total < EXPECTED).sum(axis=1) + 1, total.shape[1])
-    held = np.take_along_axis(total, np.maximum(pooled, 1)[:, None] - 1, 1)[:, 0]
+    held = total[each, np.maximum(pooled, 1) - 1]
     pooled = np.where((pooled > 0) & (held > 0.0), np.maximum(pooled, enough), pooled)
     pool = np.arange(total.shape[1]) < pooled[:, None]
     moved = np.column_stack([np.where(pool, 0.0, p - q), ((p - q) * pool).sum(axis=1)])

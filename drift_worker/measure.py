@@ -263,4 +263,4 @@ def _marked(table: NDArray[np.int64], cell: int) -> repeats.Table:
 def _shares(vector: Vector) -> list[float]:
     """Six digits are enough for a picture."""
     total = int(vector.sum())
-    return [round(float(x), 6) for x in vector / total] if total else [0.0] * len(vector)
+    return np.round(vector / total, 6).tolist() if total else [0.0] * len(vector)

@@ -52,7 +52,7 @@ docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI
 chaos: .venv ## the fault tests in their long forms
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long tests/chaos
 
-soak: .venv ## a scorer under 5,000 events a second for MINUTES (30): what it holds must not grow
+soak: .venv ## both services under a steady stream for MINUTES (30): what they hold must not grow
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
 
 quality: .venv ## false, missed and late alerts on streams whose truth is known, as many windows as the bars ask for

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
-from drift_worker.counting import LONGEST_WAIT_S, MAX_RECORDS, CountingWork
+from drift_worker.counting import LONGEST_WAIT_S, READ_RECORDS, CountingWork
 from drift_worker.decide import Policy
 from drift_worker.evaluating import EvaluatingWork
 from drift_worker.metrics import DriftMetrics
@@ -61,7 +61,7 @@ class DriftWorker:
             [settings.topic_events, settings.topic_predictions],
             partitions.Policy(
                 group=settings.drift_group,
-                max_records=MAX_RECORDS,
+                max_records=READ_RECORDS,
                 commit_interval_s=COMMIT_INTERVAL_S,
                 first_start=settings.drift_first_start,
                 offset_lost=settings.drift_offset_lost,

@@ -13,6 +13,7 @@ Counts
     windows.py     deltas → windows; complete, late
 Measurements
     columns.py     what the reference says of each feature
+    season.py      the same hours of past weeks, instead of the reference
     repeats.py     how much repeated customers tell
     psi.py ks.py categories.py rates.py quality.py tails.py   one statistic each
     measure.py     window × reference → numbers

@@ -19,19 +19,21 @@ def largest_move(reference: Vector, window: Vector) -> float:
     return float(np.abs(window / window.sum() - reference / reference.sum()).max())
 
 
-def chi2(reference: Vector, window: Vector, m_eff: float, *, rare_last: bool) -> tuple[float, int] | None:
+def chi2(
+    reference: Vector | NDArray[np.float64], window: Vector, m_eff: float, *, rare_last: bool
+) -> tuple[float, int] | None:
     """The two-sample χ² statistic and its degrees of freedom; None where fewer than two cells are left.
 
-    The window's shares count as those of `m_eff` independent events. Cells are pooled, the smallest first, while the
-    smaller sample would expect fewer than 5 events in one. `rare_last`: the last cell holds values that are rare each
-    (unseen categories) and is always among the pooled ones.
+    The window's shares count as those of `m_eff` independent events, the reference's as those of its sum. Cells are
+    pooled, the smallest first, while the smaller sample would expect fewer than 5 events in one. `rare_last`: the last
+    cell holds values that are rare each (unseen categories) and is always among the pooled ones.
     """
     statistic, df = chi2s(reference, window[None, :], np.array([m_eff]), rare_last=rare_last)
     return (float(statistic[0]), int(df[0])) if df[0] > 0 else None
 
 
 def chi2s(
-    reference: Vector, windows: NDArray[Any], m_eff: NDArray[np.float64], *, rare_last: bool
+    reference: Vector | NDArray[np.float64], windows: NDArray[Any], m_eff: NDArray[np.float64], *, rare_last: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """`chi2` of many windows at once: windows (w, cells) and m_eff (w,) give (w,) statistics and degrees of freedom.
 

@@ -1,4 +1,4 @@
-"""What the reference says of each feature and of the score: made once, compared with every window."""
+"""What a window is compared with: the reference, made once, or the same hours of past weeks (`drift_worker.season`)."""
 
 from __future__ import annotations
 
@@ -8,41 +8,63 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker import counts
+from drift_worker import counts, psi
 from drift_worker.cells import CategoryCells, Cells, NumericCells, Vector
+from schemas.measurement import TRAINING
 from schemas.reference import Reference
 
 C = TypeVar("C", NumericCells, CategoryCells)
+_SCORE_UNIT = 1 << 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Distribution:
+    """One feature's values, or the score's, as they were before. b: PSI cells.
+
+    against: TRAINING, the reference's rows, or WEEK, the same hours of past weeks. effective: as how many independent
+    values they count. psi_counts: int64 (b,). shown: int64, counts by textbook bin, or by category and unseen.
+    cumulative: int64, of the value cells, or, of past weeks, of the PSI cells. mean: of the score, else 0.
+    """
+
+    against: str
+    effective: float
+    psi_counts: Vector
+    shown: Vector
+    cumulative: Vector
+    mean: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column(Generic[C]):
     """One feature of the reference. b: PSI cells.
 
-    vector: the reference's rows, counted like a window's events; cumulative: of its value cells. present, missing: rows
-    with and without a value.
-    psi_cell: intp, the PSI cell of every value cell. psi_counts: int64 (b,). score_of: float64 (b,), mean score per PSI
-    cell. unseen: how many rows stand for unseen categories (Good & Turing: as many as there are categories seen once).
+    vector: the reference's rows, counted like a window's events. present, missing: rows with and without a value.
+    psi_cell: intp, the PSI cell of every value cell. training: the distribution of the rows. score_of: float64 (b,),
+    mean score per PSI cell. unseen: how many rows stand for unseen categories (Good & Turing: as many as there are
+    categories seen once).
     """
 
     cells: C
     vector: Vector
-    cumulative: Vector
     present: int
     missing: int
     psi_cell: NDArray[np.intp]
-    psi_counts: Vector
+    training: Distribution
     score_of: NDArray[np.float64]
     unseen: int = 0
 
-    @property
-    def values(self) -> Vector:
-        """Counts of the value cells."""
-        return self.cells.values(self.vector)
+    def by_psi_cell(self, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+        """float64 (groups, b): customer groups of a vector by PSI cell, without what is missing."""
+        if isinstance(self.cells, NumericCells):
+            return groups[:, :-1].astype(np.float64)
+        width = len(self.training.psi_counts)
+        place = np.arange(len(groups))[:, None] * width + self.psi_cell
+        summed = np.bincount(place.ravel(), weights=groups[:, :-1].ravel(), minlength=len(groups) * width)
+        return summed.reshape(len(groups), width).astype(np.float64)
 
-    def score_shift(self, window_counts: Vector) -> float:
+    def score_shift(self, before: Distribution, window_counts: Vector) -> float:
         """How far the mean score moves with the shares of the PSI cells: Σ (p_w - p_r)·s̄. No join is needed."""
-        p, q = self.psi_counts / self.psi_counts.sum(), window_counts / window_counts.sum()
+        p, q = before.psi_counts / before.psi_counts.sum(), window_counts / window_counts.sum()
         return float(((q - p) * self.score_of).sum())
 
 
@@ -84,14 +106,22 @@ def _numeric(
 ) -> Column[NumericCells]:
     psi_cell = cells.psi_cell.astype(np.intp)
     present = ~np.isnan(values)
+    rows = int(present.sum())
+    cumulative = np.cumsum(cells.values(vector))
     return Column(
         cells=cells,
         vector=vector,
-        cumulative=np.cumsum(cells.values(vector)),
-        present=int(present.sum()),
+        present=rows,
         missing=cells.missing(vector),
         psi_cell=psi_cell,
-        psi_counts=cells.psi_counts(vector),
+        training=Distribution(
+            against=TRAINING,
+            effective=float(rows),
+            psi_counts=cells.psi_counts(vector),
+            shown=psi.textbook_counts(cells, cumulative) if rows else np.zeros(psi.TEXTBOOK_BINS, dtype=np.int64),
+            cumulative=cumulative,
+            mean=mean_score(cells.score_sums(vector)[0], rows),
+        ),
         score_of=_mean_score(psi_cell[cells.cell_of(values[present])], score[present], cells.psi_cells),
     )
 
@@ -114,14 +144,24 @@ def _categorical(
     return Column(
         cells=cells,
         vector=vector,
-        cumulative=np.cumsum(cells.values(vector)),
         present=int(values.sum()),
         missing=cells.missing(vector),
         psi_cell=psi_cell,
-        psi_counts=np.bincount(psi_cell, weights=values, minlength=size).astype(np.int64),
+        training=Distribution(
+            against=TRAINING,
+            effective=float(values.sum()),
+            psi_counts=np.bincount(psi_cell, weights=values, minlength=size).astype(np.int64),
+            shown=values,
+            cumulative=np.cumsum(values),
+        ),
         score_of=_mean_score(psi_cell[codes[known]], score[known], size),
         unseen=min(singletons, int(values.sum())),
     )
+
+
+def mean_score(total: int, scores: int) -> float:
+    """The mean of that many scores whose `score_sums` have this total; 0 if there are none."""
+    return total / _SCORE_UNIT / scores if scores else 0.0
 
 
 def _mean_score(cell: NDArray[np.intp], score: NDArray[np.float64], cells: int) -> NDArray[np.float64]:

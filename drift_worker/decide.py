@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from drift_worker.level import MAX_Q, benjamini_hochberg, correlation, level
 from drift_worker.measure import NOT_ENOUGH
 from schemas.alert import AlertName
-from schemas.measurement import FeatureMeasurement, Level, Measurement
+from schemas.measurement import TRAINING, WEEK, FeatureMeasurement, Level, Measurement
 
 # Differences of a rate from the reference's. The second ones are ours: where most of a feature's use is in danger.
 MISSING_WARNING, MISSING_CRITICAL = 0.05, 0.20
@@ -27,6 +27,11 @@ UNSEEN_WARNING, UNSEEN_CRITICAL = 0.01, 0.10
 CLEAN_SHARE = 0.8
 # The textbook's own numbers.
 CLASSIC_ACT, CLASSIC_WATCH, CLASSIC_LOG10_P = 0.2, 0.1, math.log10(0.05)
+# What a season may be to blame for. All other findings compare with the reference, whatever the baseline.
+SEASONAL = frozenset({AlertName.FEATURE_DRIFT, AlertName.PREDICTION_DRIFT, AlertName.CLASSIC})
+# Tests of rates, which are held against the reference always.
+_RATES = ("missing", "unseen")
+_DAY_MS = 86_400_000
 
 Key = tuple[AlertName, str | None]
 
@@ -73,7 +78,8 @@ class Policy:
     """What is too much.
 
     lengths: the windows, shortest first, label → milliseconds. confirm: by label. limits: a feature's own
-    (warning, critical), where the bundle states them. budget: false alerts per 30 days.
+    (warning, critical), where the bundle states them. budget: false alerts per 30 days. baseline: what distributions in
+    windows under a day are compared with.
     """
 
     lengths: Mapping[str, int]
@@ -83,6 +89,11 @@ class Policy:
     effect_warning: float = 0.1
     effect_critical: float = 0.2
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    baseline: Literal["training", "week"] = TRAINING
+
+    def against(self, length: str) -> str:
+        """What a distribution in a window of this length must have been compared with, or nothing follows from it."""
+        return WEEK if self.baseline == WEEK and self.lengths[length] < _DAY_MS else TRAINING
 
     def limits_of(self, feature: str | None) -> tuple[float, float]:
         """(warning, critical) of the effect of a feature, or of the score."""
@@ -132,19 +143,28 @@ def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) 
     subjects.update(measurement.features)
     if measurement.score is not None:
         subjects[None] = measurement.score
+    against = policy.against(measurement.window.length)
     if policy.kind == "classic":
         limits = {"effect_warning": CLASSIC_WATCH, "effect_critical": CLASSIC_ACT}
         features = {name: replace(subject, **limits) for name, subject in measurement.features.items()}
         score = None if measurement.score is None else replace(measurement.score, **limits)
         judged_all = replace(measurement, features=features, score=score)
-        return judged_all, [_classic(name, subject) for name, subject in subjects.items()]
-    single, fast = _levels(policy, measurement.window.length, list(subjects.values()), tests, overlap)
+        return judged_all, [_classic(name, subject, against) for name, subject in subjects.items()]
+    # Without a past the numbers against training are shown, and nothing follows from them: see drift_worker.season.
+    heard = [subject for subject in subjects.values() if subject.against == against]
+    single, fast = _levels(policy, measurement.window.length, heard or list(subjects.values()), tests, overlap)
     q = min(MAX_Q, tests * single)
-    limit = benjamini_hochberg((p for subject in subjects.values() for p in subject.tests.values()), q, tests)
+    made = (
+        p
+        for subject in subjects.values()
+        for test, p in subject.tests.items()
+        if test in _RATES or subject.against == against
+    )
+    limit = benjamini_hochberg(made, q, tests)
     judged: dict[str | None, FeatureMeasurement] = {}
     findings: list[Finding] = []
     for name, subject in subjects.items():
-        known = subject.effect is not None
+        known = subject.effect is not None and subject.against == against
         significant = subject.log10_p is not None and subject.log10_p <= limit
         warning, critical = policy.limits_of(name)
         judged[name] = replace(
@@ -153,7 +173,7 @@ def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) 
             effect_warning=warning,
             effect_critical=critical,
         )
-        findings += _findings(policy, name, subject, limit, math.log10(fast))
+        findings += _findings(policy, name, subject, against, limit, math.log10(fast))
     if measurement.window.length == policy.longest and measurement.features:
         findings.append(_no_data(measurement))
     features = {name: subject for name, subject in judged.items() if name is not None}
@@ -177,11 +197,15 @@ def _levels(
 
 
 def _findings(
-    policy: Policy, name: str | None, subject: FeatureMeasurement, limit: float, fast: float
+    policy: Policy, name: str | None, subject: FeatureMeasurement, against: str, limit: float, fast: float
 ) -> list[Finding]:
     drift = AlertName.PREDICTION_DRIFT if subject.kind == "score" else AlertName.FEATURE_DRIFT
     broken = _quality(subject, limit)
-    findings = [_drift(policy, drift, name, subject, limit, fast)]
+    findings = [
+        _drift(policy, drift, name, subject, limit, fast)
+        if subject.against == against
+        else Finding(drift, name, sufficient=False)
+    ]
     if subject.kind != "score":
         findings.append(
             Finding(
@@ -251,10 +275,10 @@ def _no_data(measurement: Measurement) -> Finding:
     return Finding(AlertName.NO_DATA, None, Grade.WARNING if lacking else Grade.NONE, clean=not lacking)
 
 
-def _classic(name: str | None, subject: FeatureMeasurement) -> Finding:
+def _classic(name: str | None, subject: FeatureMeasurement, against: str) -> Finding:
     """The textbook's rule: PSI above 0.2 act, above 0.1 or a KS p-value below 5 % watch."""
     value = subject.psi_textbook if subject.psi_textbook is not None else subject.psi
-    if value is None:
+    if value is None or subject.against != against:
         return Finding(AlertName.CLASSIC, name, sufficient=False)
     if value > CLASSIC_ACT:
         grade = Grade.CRITICAL

@@ -1,4 +1,4 @@
-"""Counts and progress as bytes on `drift-panes`, and merged counts and the checkpoint on `drift-measurements`.
+"""Counts and progress as bytes on `drift-panes`; merged counts, hours and the checkpoint on `drift-measurements`.
 
 Internal to the drift worker and versioned: every record names the layout, and what is counted names the reference and
 the key of the customer hash, for vectors of different references must never be added.
@@ -108,7 +108,21 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True, tag=4):
     decisions: bytes
 
 
-Record = Delta | Progress | Merged | Checkpoint
+class Hour(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """What is kept of one series in the hour that begins at start_ms (see `drift_worker.season`), for later weeks.
+
+    Several records of the same start add up: long vectors are cut into pieces.
+    """
+
+    layout: int
+    reference: str
+    key_id: str
+    start_ms: int
+    series: int
+    packed: Packed
+
+
+Record = Delta | Progress | Merged | Checkpoint | Hour
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Record)
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from drift_worker import evidence as texts
-from drift_worker.decide import Finding, Grade, Policy
+from drift_worker.decide import SEASONAL, Finding, Grade, Policy
 from drift_worker.lifecycle import Action, State, Tracker, key_name, key_of
 from drift_worker.mismatch import COMPARED, Fit
 from schemas.alert import GROUP, Alert, AlertName, Severity, fingerprint
-from schemas.measurement import Episode, Measurement
+from schemas.measurement import TRAINING, Episode, Measurement
 from schemas.rfc3339 import render
 
 # Features that open such an alert at the same window close share it.
@@ -107,7 +107,9 @@ class Announcer:
                 continue
             drifting = tracker.state is State.FIRING and tracker.standing.fit is not Fit.DIFFERS
             self.decisions.trackers[name] = (
-                Tracker(tracker.state, tracker.grade, since_ms=tracker.since_ms) if drifting else Tracker()
+                Tracker(tracker.state, tracker.grade, since_ms=tracker.since_ms, opened_against=tracker.opened_against)
+                if drifting
+                else Tracker()
             )
         text = {"summary": "there is another reference", "reason": "reference_changed"}
         return [
@@ -260,6 +262,21 @@ class Announcer:
 
     def _may_share(self, name: str) -> bool:
         return key_of(name)[0] is AlertName.FEATURE_DRIFT
+
+    def calm(self, feature: str | None) -> bool:
+        """Whether these hours may be the past of later weeks for a feature, or for the score.
+
+        Nothing must be pending, open or just over. What was found against training does not count: it may last for
+        months (a mismatch), and is no reason to have no past.
+        """
+        for name, tracker in self.decisions.trackers.items():
+            alertname, subject = key_of(name)
+            if subject != feature or alertname is AlertName.NO_DATA or tracker.state is State.INACTIVE:
+                continue
+            lasting = alertname in SEASONAL and tracker.opened_against == TRAINING
+            if tracker.state is State.PENDING or not lasting:
+                return False
+        return True
 
     def state_of(self, feature: str | None, unknown: str) -> str:
         """Of the distribution of a feature, or of the score: whether it drifted or never fitted, under one word."""

@@ -3,13 +3,15 @@
 The log is the state. A transaction is written when windows close; it holds their measurements, the alerts, the counts
 of every closed unit, and a checkpoint. After a restart the checkpoint, the units that open windows need, and the deltas
 from the committed offset on give the same state, to the bit: what was read before the checkpoint is told from what was
-not by its offset.
+not by its offset. The hours of past weeks, where they are compared with, are read back as they were written.
+
+One class for all of it: what is committed together must be seen together.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +21,19 @@ from msgspec.structs import replace
 
 from drift_worker import counts, deltas
 from drift_worker.cells import Vector
+from drift_worker.columns import Distribution
 from drift_worker.decide import Finding, Policy, decide
-from drift_worker.deltas import Checkpoint, Delta, Merged, Packed, Progress
+from drift_worker.deltas import Checkpoint, Delta, Hour, Merged, Packed, Progress
 from drift_worker.episodes import Announcer, Decisions
 from drift_worker.measure import Measurer
 from drift_worker.reference import LoadedReference
 from drift_worker.report import Report
+from drift_worker.season import HOUR_MS, WEEK_MS, WEEKS, Season, pieces
 from drift_worker.windows import UNIT, Closing, Side, Windows
 from pages.history import History, Story
 from schemas.alert import Alert
 from schemas.measurement import (
+    WEEK,
     Decision,
     Episode,
     FeatureMeasurement,
@@ -46,6 +51,9 @@ from streaming.transactions import Output, Result
 ALERT_HORIZON_MS = 24 * 3_600_000
 # Clocks of two machines may differ; reading a little more from the measurements costs nothing.
 CLOCK_MARGIN_MS = 60_000
+# An hour is written after it has ended. So what windows still to come are compared with was written less than this
+# before the end of what is measured; a day of it is for windows of several hours and for clocks that are wrong.
+HOURS_READ_MS = WEEKS * WEEK_MS + 24 * HOUR_MS
 PENDING = "pending"
 
 
@@ -88,7 +96,7 @@ class EvaluatingWork:
         straggler_s: float,
         min_events: int,
         runbook_url: str,
-        read_back: Callable[[str, int], Awaitable[Sequence[ConsumerRecord]]],
+        read_back: Callable[[str, int], AsyncIterator[ConsumerRecord]],
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -102,12 +110,15 @@ class EvaluatingWork:
         self._alerts_topic = alerts_topic
         self._lateness_ms = lateness_ms
         self._straggler_s = straggler_s
+        self._min_events = min_events
         self._measurer = Measurer(loaded.cells, loaded.reference, min_events, loaded.manifest.self_check)
         self._runbook_url = runbook_url
         self._read_back = read_back
         self._now_ms = now_ms
         self._monotonic = monotonic
         self._counts_key = f"{loaded.manifest.name}/{_shortest(policy)}/counts".encode()
+        self._hour = next((label for label, ms in policy.lengths.items() if ms == HOUR_MS), None)
+        self._hours_key = f"{loaded.manifest.name}/{self._hour}/counts".encode()
         self._reset()
         self.shown: dict[str, Any] = {}  # for people: replaced as a whole, never changed
         self.story = Story()  # the same, for /drift.html
@@ -123,6 +134,7 @@ class EvaluatingWork:
         )
         self._announcer = Announcer(self._policy, self._loaded.manifest.name, self._runbook_url)
         self._sketches: dict[str, tuple[Vector, int]] = {}
+        self._season = Season(self._loaded.cells, self._measurer.columns, self._min_events)
         self._restored_to = 0  # deltas below this offset were read before the checkpoint
         self._position = 0
         self._replaying = False  # what was read before the checkpoint is not yet read again
@@ -140,7 +152,7 @@ class EvaluatingWork:
         if source.partition != 0:
             self._report.extra_panes_partition(source)
             return None
-        records = await self._read_back(self._measurements_topic, _kept(metadata).since_ms)
+        records = [r async for r in self._read_back(self._measurements_topic, _kept(metadata).since_ms)]
         ours = [record.value for record in records if record.key == self._counts_key]
         checkpoint: Checkpoint | None = None
         merged: list[Merged] = []
@@ -157,7 +169,9 @@ class EvaluatingWork:
         if checkpoint is not None:
             self._restore(checkpoint, merged)
         self._recall(records)
-        self._report.restored(source, self._restored_to, len(merged))
+        if self._policy.baseline == WEEK:
+            await self._restore_hours()
+        self._report.restored(source, self._restored_to, len(merged), self._season.hours)
         return None
 
     def _restore(self, checkpoint: Checkpoint, merged: Sequence[Merged]) -> None:
@@ -179,6 +193,19 @@ class EvaluatingWork:
         self._position = max(self._position, checkpoint.position)
         self._replaying = self._restored_to > 0
 
+    async def _restore_hours(self) -> None:
+        """Every hour of this reference that the topic holds and a window may yet be compared with."""
+        identity, since_ms = self._loaded.identity, max(0, self._windows.measured_to() - HOURS_READ_MS)
+        async for record in self._read_back(self._measurements_topic, since_ms):
+            if record.key != self._hours_key:
+                continue
+            try:
+                found = deltas.decode(record.value)
+                if isinstance(found, Hour) and (found.reference, found.key_id) == (identity.reference, identity.key_id):
+                    self._season.keep(found.series, found.start_ms, found.packed)
+            except (ValueError, IndexError) as error:
+                self._report.unreadable(self._measurements_topic, error)
+
     def _recall(self, records: Sequence[ConsumerRecord]) -> None:
         """What the page shows of the past: the measurements among `records`, and the episodes that are open.
 
@@ -186,7 +213,8 @@ class EvaluatingWork:
         """
         prefix = f"{self._loaded.manifest.name}/".encode()
         for record in records:
-            if (record.key or b"").startswith(prefix) and record.key != self._counts_key and record.value is not None:
+            key = record.key or b""
+            if key.startswith(prefix) and not key.endswith(b"/counts") and record.value is not None:
                 try:
                     self._history.measured(decode_measurement(record.value))
                 except ValueError as error:
@@ -257,6 +285,8 @@ class EvaluatingWork:
             found, raised = self._windows_ended(closings, now_ms)
             measurements += found
             alerts += raised
+            if self._policy.baseline == WEEK:
+                outputs += [hour for closing in closings for hour in self._hour_ended(closing)]
         if not something:
             return None
         for start, window in self._windows.late_units():
@@ -326,11 +356,36 @@ class EvaluatingWork:
                 late=sum(self._windows.late.pop((side.side, label), 0) for side in present),
                 refused=self._windows.refused_in.pop(label, 0) if features is not None else 0,
             ),
-            features=self._measurer.features(_vectors(features)) if features is not None else {},
-            score=self._measurer.score(_vectors(score)) if score is not None else _pending_score(),
+            features=self._measurer.features(_vectors(features), self._slots(label, features)) if features else {},
+            score=self._measurer.score(_vectors(score), self._slots(label, score)) if score else _pending_score(),
             offsets=_offsets(present),
             reason="reference_changed" if foreign else None,
         )
+
+    def _slots(self, label: str, closing: Closing) -> Mapping[int, Distribution]:
+        """What the distributions of a window are compared with instead of the reference's."""
+        if self._policy.against(label) != WEEK:
+            return {}
+        series = [s for s in _vectors(closing) if s not in {counts.CUSTOMERS, counts.SCORED_CUSTOMERS}]
+        return self._season.slots(closing.start_ms, closing.end_ms, series)
+
+    def _hour_ended(self, closing: Closing) -> list[Output]:
+        """What is kept of one side of an hour for the weeks to come; nothing of features in which something stirs."""
+        window, identity = closing.window, self._loaded.identity
+        if closing.label != self._hour or closing.missing or closing.first or window is None or window.foreign:
+            return []
+        calm = [series for series in sorted(window.vectors) if self._calm(series)]
+        outputs: list[Output] = []
+        for series, packed in pieces(self._loaded.cells, window.vectors, calm):
+            self._season.keep(series, closing.start_ms, packed)
+            hour = Hour(deltas.LAYOUT, identity.reference, identity.key_id, closing.start_ms, series, packed)
+            outputs.append((self._hours_key, deltas.encode(hour), []))
+        return outputs
+
+    def _calm(self, series: int) -> bool:
+        if series in {counts.CUSTOMERS, counts.SCORED_CUSTOMERS}:
+            return True
+        return self._announcer.calm(None if series == counts.SCORE else self._loaded.cells.features[series].name)
 
     def _overlap(self, label: str, sides: Mapping[Side, Closing]) -> float:
         """How much of this window's customers the previous one had: see drift_worker.level."""

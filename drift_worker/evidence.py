@@ -14,7 +14,7 @@ from drift_worker.decide import (
     Policy,
 )
 from schemas.alert import AlertName
-from schemas.measurement import FeatureMeasurement, Measurement
+from schemas.measurement import WEEK, FeatureMeasurement, Measurement
 
 _WHAT_TO_DO = {
     AlertName.FEATURE_DRIFT: "Find out what changed upstream or among customers; if it is lasting, retrain.",
@@ -145,9 +145,12 @@ def describe(measurement: Measurement, alertname: AlertName, feature: str | None
     parts = [f"Window of {window.length} ending {window.end}, since {since}."]
     if subject is not None and subject.effective is not None:
         parts.append(f"{subject.events} events that count as {subject.effective:.0f} independent ones.")
+        if subject.against == WEEK:
+            parts.append("Compared with the same hours of past weeks.")
     score = measurement.score
     if score is not None and score.mean is not None and score.reference_mean is not None:
-        parts.append(f"Mean score {score.reference_mean:.3f} in the reference, {score.mean:.3f} now.")
+        before = "in past weeks" if score.against == WEEK else "in the reference"
+        parts.append(f"Mean score {score.reference_mean:.3f} {before}, {score.mean:.3f} now.")
     parts.append("Back below the limit for three windows." if resolved else _WHAT_TO_DO[alertname])
     return " ".join(parts)
 

@@ -7,9 +7,10 @@ from enum import StrEnum
 
 import msgspec
 
-from drift_worker.decide import Confirm, Finding, Grade, Key, Policy
+from drift_worker.decide import SEASONAL, Confirm, Finding, Grade, Key, Policy
 from drift_worker.mismatch import Standing
 from schemas.alert import AlertName
+from schemas.measurement import TRAINING
 
 # Windows with enough data and a clean effect that end an episode; then as many in which none is opened again.
 CLEAN_WINDOWS = 3
@@ -80,7 +81,8 @@ class Tracker(msgspec.Struct):
     recent: grades of the last n sufficient windows per length, newest last. counted: clean windows in a row while
     firing, windows since the end while resolved. sufficient: whether the last window of a length had enough data.
     since_ms: end of the first window that exceeded. standing: whether the subject fits the reference; what the episode
-    is called follows from it, its course does not.
+    is called follows from it, its course does not. opened_against: what the window that opened the episode was compared
+    with: what is usual for a Sunday may still differ from training, so that windows of the other kind cannot end it.
     """
 
     state: State = State.INACTIVE
@@ -90,6 +92,7 @@ class Tracker(msgspec.Struct):
     recent: dict[str, list[int]] = msgspec.field(default_factory=dict)
     sufficient: dict[str, bool] = msgspec.field(default_factory=dict)
     standing: Standing = msgspec.field(default_factory=Standing)
+    opened_against: str = TRAINING
 
     def step(self, policy: Policy, end_ms: int, findings: Sequence[tuple[str, Finding]]) -> tuple[Action, str | None]:
         """Take in the findings of the windows that end at `end_ms`, (length, finding), shortest first.
@@ -107,6 +110,8 @@ class Tracker(msgspec.Struct):
             self.grade = max(self.grade, grade)
         if action in {Action.OPEN, Action.CLOSE} or before is not self.state:
             self.counted = 0
+        if action is Action.OPEN and length is not None:
+            self.opened_against = policy.against(length)
         if action is Action.CLOSE:
             self.recent.clear()  # what was seen in the episode does not open the next one
         return action, length
@@ -133,7 +138,7 @@ class Tracker(msgspec.Struct):
             if reached > grade or decided_by is None:
                 decided_by = length
             grade = max(grade, reached)
-            if self._counts_towards_end(policy, length):
+            if self._counts_towards_end(policy, finding.alertname, length):
                 clean = finding.clean or self.state is State.RESOLVED
                 self.counted = self.counted + 1 if clean else 0
         if decided_by is None:
@@ -158,11 +163,17 @@ class Tracker(msgspec.Struct):
         grades = sorted(self.recent.get(length, []), reverse=True)
         return Grade(grades[confirm.k - 1]) if len(grades) >= confirm.k else Grade.NONE
 
-    def _counts_towards_end(self, policy: Policy, length: str) -> bool:
-        """The shortest length with enough data ends an episode."""
+    def _counts_towards_end(self, policy: Policy, alertname: AlertName, length: str) -> bool:
+        """The shortest length with enough data ends an episode, of those that are compared with what opened it.
+
+        Of all lengths if none of those has enough: past weeks run out when a movement lasts for longer than four.
+        """
         if self.state not in {State.FIRING, State.RESOLVED}:
             return False
-        return next((known for known in policy.lengths if self.sufficient.get(known)), None) == length
+        enough = [known for known in policy.lengths if self.sufficient.get(known)]
+        if self.state is State.FIRING and alertname in SEASONAL:
+            enough = [known for known in enough if policy.against(known) == self.opened_against] or enough
+        return enough[:1] == [length]
 
 
 def key_name(key: Key) -> str:

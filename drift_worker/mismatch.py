@@ -13,6 +13,7 @@ import msgspec
 
 from drift_worker.decide import Finding, Grade, Policy
 from schemas.alert import AlertName
+from schemas.measurement import WEEK
 
 # What compares a distribution with the reference's. Missing values and unseen categories keep their own names from the
 # first window on: they say whom to ask.
@@ -64,6 +65,10 @@ class Standing(msgspec.Struct):
         seen = Seen.NOTHING
         for length, finding in findings:
             if not finding.sufficient:
+                continue
+            if policy.against(length) == WEEK:
+                # it differs from past weeks, so it has changed; that it does not says nothing of the reference
+                seen = seen if finding.grade is Grade.NONE else max(seen, Seen.EXCEEDED_LATE)
                 continue
             first, before = policy.confirm[length].n, self.windows.get(length, 0)
             self.windows[length] = min(first, before + 1)

@@ -57,9 +57,10 @@ class Report:
                 reasons={**counted.refused, "event_time_in_future": counted.future},
             )
 
-    def restored(self, source: TopicPartition, position: int, units: int) -> None:
-        """This process evaluates now, and knows what its predecessor knew."""
-        log.info("evaluator_restored", topic=source.topic, partition=source.partition, offset=position, counts=units)
+    def restored(self, source: TopicPartition, position: int, units: int, hours: int) -> None:
+        """This process evaluates now, and knows what its predecessor knew. hours: of past weeks."""
+        at = {"topic": source.topic, "partition": source.partition, "offset": position}
+        log.info("evaluator_restored", **at, counts=units, hours=hours)
 
     def standing_by(self) -> None:
         """Another process evaluates."""

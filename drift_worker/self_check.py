@@ -117,7 +117,7 @@ def _numeric(
     cells = column.cells.psi_cells
     if cells > 1:
         cell = column.psi_cell[column.cells.cell_of(ordered.values)]
-        value = psi.psis(column.psi_counts, drawn.T @ (cell[:, None] == np.arange(cells)).astype(np.float32))
+        value = psi.psis(column.training.psi_counts, drawn.T @ (cell[:, None] == np.arange(cells)).astype(np.float32))
         yield "psi", value / (h * psi.null_limit(cells, 1.0, TAIL))
     reference = np.cumsum(weights[ordered.rows, 0])[ordered.ends] / np.float32(n)
     distance = np.cumsum(drawn, axis=0)[ordered.ends]
@@ -132,7 +132,7 @@ def _categorical(column: Column[CategoryCells], drawn: NDArray[np.float64]) -> I
     m = drawn.sum(axis=1)
     if not column.present or not m.all():
         return
-    statistic, df = categories.chi2s(column.values[:known], drawn, m, rare_last=column.cells.open)
+    statistic, df = categories.chi2s(column.training.shown[:known], drawn, m, rare_last=column.cells.open)
     limits = np.array([chi2_limit(TAIL, cells) if cells else np.nan for cells in range(int(df.max()) + 1)])
     yield statistic / limits[df]
 

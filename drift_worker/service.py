@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,6 +109,7 @@ class DriftWorker:
             confirm=s.confirm,
             kind=s.drift_policy,
             budget=s.drift_false_pages_per_month,
+            baseline=s.drift_baseline,
             effect_warning=s.drift_effect_warning,
             effect_critical=s.drift_effect_critical,
             limits={
@@ -135,9 +136,10 @@ class DriftWorker:
         async with reader(self._settings) as reading:
             return len(await reading.partitions(topic))
 
-    async def _read_back(self, topic: str, since_ms: int) -> Sequence[ConsumerRecord]:
+    async def _read_back(self, topic: str, since_ms: int) -> AsyncGenerator[ConsumerRecord]:
         async with reader(self._settings) as reading:
-            return await reading.read(topic, since_ms)
+            async for record in reading.scan(topic, since_ms):
+                yield record
 
     async def run(self, drain: asyncio.Event) -> None:
         """Serve until `drain` is set, then finish the open batches and close."""

@@ -15,6 +15,7 @@ from schemas.environment import Topics
 from streaming.settings import Duration, KafkaSettings, LogSettings, duration
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
+_HOUR_MS = 3_600_000
 _DAY_MS = 86_400_000
 _CONFIRM = re.compile(r"([^:,]+):([1-9][0-9]?)/([1-9][0-9]?)")
 
@@ -54,8 +55,6 @@ class DriftSettings(KafkaSettings, LogSettings, Topics):
         problems = [*self._window_problems(), *self._confirm_problems()]
         if self.drift_effect_critical < self.drift_effect_warning:
             problems.append("DRIFT_EFFECT_CRITICAL: must not be below DRIFT_EFFECT_WARNING")
-        if self.drift_baseline == "week":
-            problems.append("DRIFT_BASELINE: week is not supported yet")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -66,9 +65,12 @@ class DriftSettings(KafkaSettings, LogSettings, Topics):
         except ValueError as error:
             return [f"DRIFT_WINDOWS: {error}"]
         pane = _ms(self.drift_pane)
-        return [
+        problems = [
             f"DRIFT_WINDOWS: {label} is no multiple of DRIFT_PANE" for label, length in lengths.items() if length % pane
         ]
+        if self.drift_baseline == "week" and _HOUR_MS not in lengths.values():
+            problems.append("DRIFT_BASELINE: week needs 1h among DRIFT_WINDOWS: past weeks are kept by the hour")
+        return problems
 
     def _confirm_problems(self) -> list[str]:
         problems = []

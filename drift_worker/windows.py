@@ -281,6 +281,10 @@ class Windows:
         """The latest end of a closed window that is measured, epoch ms; 0 if none was closed."""
         return max((end_ms for (_, label), end_ms in self._closed.items() if label is not UNIT), default=0)
 
+    def measured_to(self) -> int:
+        """How far every length and side that has closed a window is measured, epoch ms; 0 if none has."""
+        return min((end_ms for (_, label), end_ms in self._closed.items() if label is not UNIT), default=0)
+
     def watermarks(self) -> dict[tuple[str, int], int]:
         """Watermark of every partition that has one."""
         return {

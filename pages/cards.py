@@ -8,7 +8,7 @@ from pages import pictures, pieces, words
 from pages.history import Story, subjects
 from pages.markup import Content, Html, join, tag
 from pages.subject import Subject
-from schemas.measurement import FeatureMeasurement
+from schemas.measurement import WEEK, FeatureMeasurement
 
 MOST_NAMES = 20
 
@@ -63,6 +63,8 @@ def _effect(one: Subject) -> Html:
         parts.append(f" Mean {words.number(found.reference_mean)} → {words.number(found.mean)}.")
     elif found.score_shift is not None:
         parts.append(f" Moves the mean score by {found.score_shift:+.3f}.")
+    if found.against == WEEK:
+        parts.append(" Compared with the same hours of past weeks.")
     if found.significant is False:
         parts.append(" Not significant.")
     return tag("p", *parts)
@@ -151,6 +153,7 @@ def _details(story: Story, one: Subject) -> Html:
 _FACTS: tuple[tuple[str, Callable[[FeatureMeasurement], str]], ...] = (
     ("values present", lambda s: words.count(s.events)),
     ("as independent values", lambda s: words.count(s.effective)),
+    ("compared with", lambda s: "past weeks" if s.against == WEEK else "training"),
     ("values in the reference", lambda s: words.count(s.reference)),
     ("effect", lambda s: words.number(s.effect)),
     ("PSI", lambda s: words.number(s.psi)),

@@ -14,7 +14,7 @@ from pages.markup import Content, Html, join, tag, trusted
 from pages.overview import overview
 from pages.style import STYLE
 from pages.subject import Subject
-from schemas.measurement import Measurement
+from schemas.measurement import TRAINING, Measurement
 
 MOST_TOLD = 20
 MOST_NAMES = 20
@@ -71,7 +71,7 @@ def drift_page(
 def _header(
     newest: Measurement | None, ranked: Sequence[Subject], model: str, version: str, made_ms: int, source: str
 ) -> Html:
-    rows = max((one.found.reference for one in ranked), default=0)
+    rows = max((one.found.reference for one in ranked if one.found.against == TRAINING), default=0)
     reference = (
         join("Reference ", tag("code", newest.reference_sha256[:12]), f" ({rows:,} customers). " if rows else ". ")
         if newest

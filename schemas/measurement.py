@@ -5,11 +5,14 @@ Unknown numbers are null, with a `reason` beside them; never 0.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 VERSION = 1
+# What a distribution was compared with.
+TRAINING: Final = "training"
+WEEK: Final = "week"
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -51,7 +54,9 @@ class FeatureMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     distribution; `tests` has log10 p of every test made (psi, ks, chi2, missing, unseen). effect: the number that is
     compared with the limits: the larger of PSI* and D, or of PSI* and L∞. null_999: the PSI that one window in a
     thousand exceeds without drift. score_shift: how much the mean score moves with this feature's shares.
-    quality: constant, all_missing or unit_jump. significant, state and the limits are the decision's, filled in last.
+    quality: constant, all_missing or unit_jump. against: what the distribution was compared with, `training` or, with
+    DRIFT_BASELINE=week, `week`, the same hours of past weeks; reference: of that, as how many independent values it
+    counts (rows, of training). significant, state and the limits are the decision's, filled in last.
     effect_warning, effect_critical: what the effect is compared with; under policy classic, psi_textbook (else psi).
     """
 
@@ -82,6 +87,7 @@ class FeatureMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     quality: str | None = None
     quality_detail: str | None = None
     bins: Bins | None = None
+    against: str = TRAINING
     mean: float | None = None
     reference_mean: float | None = None
     positive_ratio: float | None = None

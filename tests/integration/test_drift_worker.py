@@ -288,6 +288,40 @@ def _units(stage: Stage, topics: dict[str, str], until_ms: int) -> dict:
     return units
 
 
+def test_a_worker_that_was_killed_compares_with_the_weeks_before_it(stage: Stage) -> None:
+    """Two hours of one week; another process reads what was kept of the second, and looks at it a week later."""
+    hour, week = 3_600_000, 7 * 24 * 3_600_000
+    start_ms = (time.time_ns() // 1_000_000 - week) // hour * hour - 6 * hour
+    environment = {"DRIFT_BASELINE": "week", "DRIFT_WINDOWS": "30m,1h", "DRIFT_PANE": "1m", "DRIFT_STRAGGLER": "2s"}
+    source = stage.source()
+
+    def play(worker: Service, began_ms: int) -> dict:
+        """Three hours; the measurement of the second, whose end is known by the third."""
+        for at_ms in range(began_ms, began_ms + 3 * hour, 600_000):
+            send(stage.bootstrap, stage.names.events, source.take(RATE, (at_ms - start_ms) / 1000, at_ms))
+        wanted = {"length": "1h", "start": render(began_ms + hour), "end": render(began_ms + 2 * hour)}
+        found: list[dict] = []
+
+        def measured() -> bool:
+            found[:] = [m for m in _measurements(stage) if m["window"] == wanted and m["features"]]
+            return bool(found)
+
+        _wait(measured, f"the hour from {wanted['start']} was measured", [worker])
+        return found[0]
+
+    with _worker(stage, "before", **environment) as worker:
+        worker.wait_ready()
+        first = play(worker, start_ms)
+        worker.kill()
+    with _worker(stage, "after", **environment) as worker:
+        second = play(worker, start_ms + week)
+        assert worker.stop() == 0
+    assert {f["against"] for f in first["features"].values()} == {"training"}
+    assert {f["against"] for f in second["features"].values()} == {"week"}
+    assert 0 < second["features"]["tenure"]["reference"] <= first["features"]["tenure"]["events"] == 6 * RATE
+    assert second["features"]["monthly_charges"]["significant"] is False
+
+
 def test_poison_is_counted_and_never_raises(stage: Stage) -> None:
     """What the scorer refuses, and garbage among the predictions and the panes: counted by reason, still ready."""
     start_ms = time.time_ns() // 1_000_000 - 60_000

@@ -61,6 +61,8 @@ class Log:
 class Worker:
     """One drift worker on a `Log`, with a clock that the test moves."""
 
+    policy = POLICY
+
     def __init__(self, log, bundle, ahead_ms=0):
         self.log = log
         self.ahead_ms = ahead_ms  # how far the wall clock is ahead of the events
@@ -95,11 +97,13 @@ class Worker:
 
     def start_evaluating(self):
         async def read_back(topic, since_ms):
-            return [r for r in self.log.records.get(TopicPartition(topic, 0), []) if r.timestamp >= since_ms]
+            for record in list(self.log.records.get(TopicPartition(topic, 0), [])):
+                if record.timestamp >= since_ms:
+                    yield record
 
         self.evaluating = EvaluatingWork(
             self.loaded,
-            POLICY,
+            self.policy,
             self.report,
             topics={Side.FEATURES: "events", Side.SCORE: "predictions"},
             measurements_topic="measurements",
@@ -119,8 +123,8 @@ class Worker:
         self.positions[source] = position
         asyncio.run(work.opened(source, position, metadata))
 
-    def step(self, *, commits=True, at_most=10_000):
-        """Both stages read what there is, `at_most` records at a time."""
+    def step(self, *, commits=True, evaluates=True, at_most=10_000):
+        """Both stages read what there is, `at_most` records at a time. evaluates: what stage 2 writes is not lost."""
         for work, source in [*((self.counting, s) for s in SOURCES), (self.evaluating, PANES)]:
             while True:
                 position = self.positions[source]
@@ -129,33 +133,59 @@ class Worker:
                 self.positions[source] += len(new)
                 at_end = self.positions[source] == len(records)
                 result = work.process(source, new, at_end=at_end)
-                if result is not None and commits:
+                if result is not None and commits and (evaluates or work is self.counting):
                     self.log.commit(source, result, self.positions[source], self.wall_ms)
                     work.committed(source, result, new)
                 if at_end:
                     break
 
 
+class Scorer:
+    """Answers new events with scores of the reference; 0.2 higher between the two times of day in `raised`."""
+
+    def __init__(self, log, worker, raised=()):
+        self.log, self.worker, self.raised = log, worker, raised
+        manifest = worker.loaded.manifest
+        self.encoder = PredictionEncoder(ModelRef(manifest.name, manifest.version), 0.5)
+        self.answered = {0: 0, 1: 0}
+
+    def answer(self):
+        for partition, answered in self.answered.items():
+            records = self.log.records.get(TopicPartition("events", partition), [])
+            for record in records[answered:]:
+                if (event := _event(record.value)) is not None:
+                    self._predict(partition, record, event)
+            self.answered[partition] = len(records)
+
+    def _predict(self, partition, record, event):
+        scores = self.worker.loaded.reference.score
+        p = float(scores[zlib.crc32(event["event_id"].encode()) % len(scores)])
+        if self.raised and self.raised[0] <= event["event_time"][11:19] < self.raised[1]:
+            p = min(1.0, p + 0.2)
+        (value,) = self.encoder.encode(
+            ["id"], [event["event_id"]], [event["customer_id"]], [event["event_time"]], "now", [p]
+        )
+        headers = Stamp("events", partition, "1.0.0", "scorer").headers(record)
+        self.log.write(TopicPartition("predictions", partition), record.key, value, headers, self.worker.wall_ms)
+
+
 def play(story, bundle, *, kill=lambda _step: (), scorer_off=range(0), raised=(), end_idle_s=9.0, ahead_ms=0):
     """The log after the whole story.
 
-    `kill` names what dies before a step: counting, evaluating, or a commit. `raised`: from when to when, as times of
-    day, scores are 0.2 higher than the reference's.
+    `kill` names what dies before a step: counting, evaluating, or a commit.
     """
     log = Log()
     worker = Worker(log, bundle, ahead_ms)
     worker.start_counting()
     worker.start_evaluating()
-    encoder = PredictionEncoder(ModelRef(worker.loaded.manifest.name, worker.loaded.manifest.version), 0.5)
-    answered = {0: 0, 1: 0}
+    scorer = Scorer(log, worker, raised)
     steps = len(story) + int(end_idle_s / STEP_S)
     for step in range(steps):
         worker.at_s = step * STEP_S
         for partition, key, value in story[step] if step < len(story) else ():
             log.write(TopicPartition("events", partition), key, value, wall_ms=worker.wall_ms)
         if step not in scorer_off:
-            for partition in (0, 1):
-                _predict(log, worker, encoder, partition, answered, raised)
+            scorer.answer()
         victims = kill(step) if step < len(story) else ()
         worker.step(commits="commit" not in victims)
         if "counting" in victims or "commit" in victims:
@@ -163,24 +193,6 @@ def play(story, bundle, *, kill=lambda _step: (), scorer_off=range(0), raised=()
         if "evaluating" in victims or "commit" in victims:
             worker.start_evaluating()
     return log, worker
-
-
-def _predict(log, worker, encoder, partition, answered, raised):
-    """What a scorer would write for the new events of a partition: scores of the reference."""
-    source = TopicPartition("events", partition)
-    stamp = Stamp("events", partition, "1.0.0", "scorer")
-    for record in log.records.get(source, [])[answered[partition] :]:
-        if (event := _event(record.value)) is None:
-            continue
-        scores = worker.loaded.reference.score
-        p = float(scores[zlib.crc32(event["event_id"].encode()) % len(scores)])
-        if raised and raised[0] <= event["event_time"][11:19] < raised[1]:
-            p = min(1.0, p + 0.2)
-        (value,) = encoder.encode(
-            ["id"], [event["event_id"]], [event["customer_id"]], [event["event_time"]], "now", [p]
-        )
-        log.write(TopicPartition("predictions", partition), record.key, value, stamp.headers(record), worker.wall_ms)
-    answered[partition] = len(log.records.get(source, []))
 
 
 def _event(value):

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from aiokafka import TopicPartition
 from msgspec.structs import replace
-from two_stages import DATA, LENGTHS, PANES, SOURCES, START_MS, STEP_S, Log, Worker, alerts_of, measurements_of
+from two_stages import DATA, LENGTHS, PANES, SOURCES, START_MS, STEP_S, Log, Scorer, Worker, alerts_of, measurements_of
 from two_stages import play as play_story
 
-from drift_worker.deltas import decode
+from drift_worker.decide import Confirm, Policy
+from drift_worker.deltas import Hour, decode
 from drift_worker.reference import load
 from driftline.backtest import Change, Replay
 from driftline.replay import open_source
@@ -272,6 +273,98 @@ def _decided_again(log, change=Change(), **options):  # noqa: B008 - it is froze
     for measurement in measurements_of(log):
         replay.take(measurement)
     return [alert.encode() for alert in replay.alerts]
+
+
+WEEK_S, HOUR_S = 604_800, 3600
+WEEKLY = {"30m": 1_800_000, "1h": 3_600_000, "24h": 86_400_000}
+CONFIRM = {"30m": Confirm(2, 3), "1h": Confirm(2, 3), "24h": Confirm(1, 1)}
+
+
+def _weeks(bundle, *, kill=lambda _step: (), drift="monthly_charges:shift=+30"):
+    """The same four hours of four weeks, and half an hour of silence; charges rise in the last two of the third week.
+
+    `kill` names what happens to the evaluator in a step: it dies after it, or within it and nothing is committed.
+    """
+    began = 2 * WEEK_S + 2 * HOUR_S
+    source = open_source(DATA, bundle, run="test", drifts=[f"{drift}@{began}s..{began + 2 * HOUR_S}s"])
+    log = Log()
+    worker = Worker(log, bundle)
+    worker.policy = Policy(WEEKLY, CONFIRM, baseline="week")
+    worker.start_counting()
+    worker.start_evaluating()
+    scorer = Scorer(log, worker)
+    for step in range(4 * 27):
+        week, at = divmod(step, 27)
+        worker.at_s = week * WEEK_S + at * 600
+        for partition in (0, 1) if at < 24 else ():
+            for key, value in source.take(60, worker.at_s, worker.wall_ms):
+                log.write(TopicPartition("events", partition), key, value, wall_ms=worker.wall_ms)
+        scorer.answer()
+        victims = kill(step)
+        worker.step(evaluates="commit" not in victims)
+        if victims:
+            worker.start_evaluating()
+    return log, worker
+
+
+@pytest.fixture(scope="module")
+def weeks(telco_bundle):
+    """Four weeks without an interruption."""
+    return _weeks(telco_bundle)
+
+
+def _with_events(log):
+    return [m for m in measurements_of(log) if m.sample.events]
+
+
+def _hours(log):
+    found = [decode(v) for v in log.values("measurements") if v[:1] != b"{"]
+    return [hour for hour in found if isinstance(hour, Hour)]
+
+
+def test_past_weeks_are_compared_with_and_an_hour_of_drift_is_no_past(weeks):
+    """The first week has none, and only windows under a day look at it; what moved is said, and left out later."""
+    log, worker = weeks
+    found = _with_events(log)
+    against = {}
+    for m in found:
+        week = (parse(m.window.start) - START_MS) // (WEEK_S * 1000)
+        against.setdefault((m.window.length, week), []).append(m.features["monthly_charges"].against)
+    assert {m.features["tenure"].against for m in found if m.window.length == "24h"} == {"training"}
+    assert against["1h", 0] == ["training"] * 4
+    assert against["1h", 1] == ["training", "week", "week", "week"], "the first hour began before anybody counted"
+    assert [set(against["30m", week]) for week in (2, 3)] == [{"week"}] * 2
+    assert all(m.score.against == m.features["tenure"].against for m in found)
+    drifts = [a for a in alerts_of(log) if a.labels["alertname"] != "NoData"]
+    assert {(a.labels["alertname"], a.labels["feature"]) for a in drifts} == {("FeatureDrift", "monthly_charges")}
+    assert drifts[0].starts_at == render(START_MS + (2 * WEEK_S + 2 * HOUR_S + 1800) * 1000)
+    assert drifts[-1].status == "resolved"
+    charges = [feature.name for feature in worker.loaded.manifest.features].index("monthly_charges")
+    kept = {(hour.series, hour.start_ms) for hour in _hours(log)}
+    third = START_MS + (2 * WEEK_S + 2 * HOUR_S) * 1000
+    assert (charges, third) not in kept
+    assert (charges, third - HOUR_S * 1000) in kept
+    assert (0, third) in kept
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_an_evaluator_that_looks_at_past_weeks_and_is_killed_anywhere_says_the_same(weeks, telco_bundle, seed):
+    """Between two steps, or within one before its commit: measurements, alerts and hours are equal, to the byte.
+
+    But for windows without events: of a run of them only the last is measured, which depends on when one looks.
+    """
+    draw = random.Random(seed)
+    log, _ = _weeks(
+        telco_bundle, kill=lambda _step: draw.choice((("death",), ("commit",))) if draw.random() < 0.3 else ()
+    )
+    assert [m.encode() for m in _with_events(log)] == [m.encode() for m in _with_events(weeks[0])]
+    assert log.values("alerts") == weeks[0].values("alerts")
+    assert _hours(log) == _hours(weeks[0])
+
+
+def test_what_was_compared_with_past_weeks_is_decided_again_alike(weeks):
+    """A backtest needs no hours: the measurements say what they were compared with."""
+    assert _decided_again(weeks[0]) == weeks[0].values("alerts")
 
 
 def test_decided_again_under_the_same_policy_it_is_announced_again(uninterrupted, story, disorderly, telco_bundle):

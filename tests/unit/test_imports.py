@@ -36,7 +36,10 @@ PURE = {
     *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
     *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
     *(f"drift_worker/{n}.py" for n in ("event_time", "evidence", "ks", "level", "lifecycle", "measure", "mismatch")),
-    *(f"drift_worker/{n}.py" for n in ("psi", "quality", "rates", "repeats", "self_check", "tails", "windows")),
+    *(
+        f"drift_worker/{n}.py"
+        for n in ("psi", "quality", "rates", "repeats", "season", "self_check", "tails", "windows")
+    ),
 }
 
 

@@ -150,6 +150,17 @@ def test_every_problem_is_in_one_message():
     ]
 
 
+@pytest.mark.parametrize(("windows", "known"), [("15m,1h,24h", True), ("15m,60m", True), ("15m,24h", False)])
+def test_past_weeks_need_windows_of_an_hour(windows, known):
+    """However an hour is written."""
+    environment = {"DRIFT_BASELINE": "week", "DRIFT_WINDOWS": windows}
+    if known:
+        assert _read(environment, DriftSettings).drift_baseline == "week"
+        return
+    with pytest.raises(SettingsError, match="DRIFT_BASELINE: week needs 1h among DRIFT_WINDOWS"):
+        _read(environment, DriftSettings)
+
+
 def test_a_problem_is_not_told_twice():
     """A password whose file cannot be read is not missing as well."""
     problems = _problems({**SASL, "KAFKA_SASL_PASSWORD_FILE": "/no/such/file"} | {"KAFKA_SASL_PASSWORD": "x"})

@@ -78,7 +78,9 @@ class DriftMetrics:
             ["model", "feature", "alertname"],
         )
         self.watermark_lag = gauge(
-            "watermark_lag_seconds", "Wall clock minus event time, per partition", ["topic", "partition"]
+            "watermark_lag_seconds",
+            "Wall clock minus the watermark, which is event time",
+            ["topic", "partition"],
         )
         self.reference_info = gauge("reference_info", "The reference", ["model", "version", "sha256", "rows"])
         self.lag_records = gauge("lag_records", "Last stable offset minus position", ["topic", "partition"])
@@ -94,9 +96,11 @@ class DriftMetrics:
         )
         self.loop_lag = gauge("loop_lag_seconds", "How late the event loop came round")
         self.model_info = Gauge(
-            "driftline_model_info", "The model whose reference is used", ["name", "version", "sha256", "form"],
+            "driftline_model_info",
+            "The model that is served, or whose reference is used",
+            ["name", "version", "sha256", "form"],
             registry=registry,
-        )  # fmt: skip
+        )
         self.model_age = Gauge("driftline_model_age_seconds", "Time since the bundle was made", registry=registry)
         self._from_zero(tuple(topics), tuple(internal), tuple(windows))
 

@@ -125,7 +125,10 @@ class ScorerMetrics:
         )
         self.model_reloads = counter("model_reloads_total", "Bundles tried after the first", ["outcome"])
         self.model_info = Gauge(
-            "driftline_model_info", "The served model", ["name", "version", "sha256", "form"], registry=registry
+            "driftline_model_info",
+            "The model that is served, or whose reference is used",
+            ["name", "version", "sha256", "form"],
+            registry=registry,
         )
         self.model_age = Gauge("driftline_model_age_seconds", "Time since the bundle was made", registry=registry)
         self._from_zero()

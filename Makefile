@@ -39,6 +39,7 @@ demo: .venv ## the whole pipeline on this machine, in under three minutes
 	@$(BIN)/driftline demo
 
 test: .venv ## the whole test suite, on a real Kafka that it starts itself
+	@$(BIN)/python tests/support/prometheus_tools.py
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov
 
 check: .venv ## format, lint, types and the quick tests
@@ -47,8 +48,9 @@ check: .venv ## format, lint, types and the quick tests
 	@$(BIN)/mypy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(wildcard tests/unit tests/property tests/golden)
 
-docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI
+docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI, docs/metrics.md, dashboards
 	@$(BIN)/python -m schemas.export
+	@$(BIN)/python deploy/generate.py
 
 chaos: .venv ## the fault tests in their long forms
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long tests/chaos

@@ -219,7 +219,7 @@ class EvaluatingWork:
     def committed(self, source: TopicPartition, result: Result, records: Sequence[ConsumerRecord]) -> None:  # noqa: ARG002
         """It is said: now the gauges and counters say it, too."""
         assert isinstance(result.context, Evaluated), "process put it there"  # noqa: S101
-        self._report.evaluated(self._policy, result.context)
+        self._report.evaluated(result.context)
         self.shown = self._picture()
         for measurement in result.context.measurements:
             self._history.measured(measurement)

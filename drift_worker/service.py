@@ -48,7 +48,12 @@ class DriftWorker:
         self._started = time.time()
         self._loaded = load(settings.reference_path, settings.model_public_key)
         self._registry = CollectorRegistry()
-        self._metrics = DriftMetrics(self._registry, [settings.topic_events, settings.topic_predictions])
+        self._metrics = DriftMetrics(
+            self._registry,
+            [settings.topic_events, settings.topic_predictions],
+            internal=[settings.topic_panes, settings.topic_measurements],
+            windows=list(settings.lengths),
+        )
         self._report = Report(self._metrics)
         self._report.reference_loaded(self._loaded)
         self._counting = self._counting_work()

@@ -58,8 +58,8 @@ chaos: .venv ## the fault tests in their long forms
 soak: .venv ## both services under a steady stream for MINUTES (30): what they hold must not grow
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
 
-quality: .venv ## false, missed and late alerts on streams whose truth is known, as many windows as the bars ask for
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long --capture=no tests/quality
+quality: .venv ## false, missed and late alerts on streams whose truth is known, beside other tools; writes docs/quality.md
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests/quality:tests/support $(BIN)/python tests/quality/full.py --write
 
 bench: .venv ## throughput and event age of a scorer beside other ways to do the same; half an hour
 	@$(BIN)/driftline bench
@@ -84,6 +84,7 @@ lock: .venv ## compile the lock files again from pyproject.toml
 	  $(COMPILE) --constraint requirements-dev.lock - --output-file requirements-build.lock
 	for peer in driftline/benchmark/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer \
 	  --constraint <(grep -oE '^(joblib|numpy|pandas|scikit-learn|scipy)==[^ ]+' requirements.lock) || exit 1; done
+	for peer in tests/quality/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer || exit 1; done
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) artifacts build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -48,7 +48,6 @@ def level(k: int, n: int, tests: int, lengths: int, length_ms: int, budget: floa
 @lru_cache(maxsize=4096)
 def _solve(k: int, target: float, r: float) -> float:
     """The level at which k windows of correlation r all exceed with probability 10^target."""
-
     low, high = _LOWEST, _HIGHEST
     if joint_log10(10.0**high, k, r) <= target:
         return float(10.0**high)

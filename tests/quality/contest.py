@@ -23,8 +23,10 @@ from stream import POLICY, Stream
 
 from driftline.benchmark.environments import python_for
 from driftline.errors import CommandError
+from driftline.with_evidently import FOLDER
 
 PEERS = Path(__file__).parent / "peers"
+PINS = {"evidently": FOLDER}  # where a lock lies, if not in peers/
 DATASET = "(dataset)"  # as in peers/streams.py
 _TIMEOUT_S = 1200
 
@@ -157,7 +159,7 @@ def run(folder: Path, strength: float, say: Callable[[str], None], only: str | N
 def _ask(contestant: Contestant, folder: Path, say: Callable[[str], None]) -> dict[str, Answer] | str:
     """The answers of a script by case, or why there are none."""
     try:
-        python = python_for(contestant.requirements, say, PEERS)
+        python = python_for(contestant.requirements, say, PINS.get(contestant.requirements or "", PEERS))
     except CommandError as error:
         say(f"{contestant.requirements}: {error}")
         return f"cannot be installed on Python {platform.python_version()} and {platform.system()}"
@@ -190,7 +192,7 @@ def _answers(output: str) -> Iterator[tuple[str, Answer]]:
 def versions() -> dict[str, str]:
     """Of the peers, as their requirements pin them."""
     found = {}
-    for path in sorted(PEERS.glob("*.in")):
+    for path in sorted([*PEERS.glob("*.in"), *FOLDER.glob("*.in")]):
         name, version = re.findall(r"^([a-z0-9-]+)==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)[0]
         found[name] = version
     return found

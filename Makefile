@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES ?= 30
+COMPOSE = docker compose -f docker-compose.yml $(if $(VARIANT),-f compose.$(VARIANT).yml)
 PACKAGES := driftline drift_worker pages schemas scorer streaming training
 
-.PHONY: help .venv demo test check chaos docs soak quality bench up down lock clean
+.PHONY: help .venv demo test check chaos docs soak quality bench up down logs smoke lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,7 @@ demo: .venv ## the whole pipeline on this machine, in under three minutes
 	@$(BIN)/driftline demo
 
 test: .venv ## the whole test suite, on a real Kafka that it starts itself
+	@$(BIN)/python tests/support/prometheus_tools.py
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov
 
 check: .venv ## format, lint, types and the quick tests
@@ -46,27 +48,34 @@ check: .venv ## format, lint, types and the quick tests
 	@$(BIN)/mypy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(wildcard tests/unit tests/property tests/golden)
 
-docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI
+docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI, docs/metrics.md, dashboards
 	@$(BIN)/python -m schemas.export
+	@$(BIN)/python deploy/generate.py
 
 chaos: .venv ## the fault tests in their long forms
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long tests/chaos
 
-soak: .venv ## a scorer under 5,000 events a second for MINUTES (30): what it holds must not grow
+soak: .venv ## both services under a steady stream for MINUTES (30): what they hold must not grow
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
 
-quality: .venv ## false, missed and late alerts on streams whose truth is known, as many windows as the bars ask for
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long --capture=no tests/quality
+quality: .venv ## false, missed and late alerts on streams whose truth is known, beside other tools; writes docs/quality.md
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests/quality:tests/support $(BIN)/python tests/quality/full.py --write
 
 bench: .venv ## throughput and event age of a scorer beside other ways to do the same; half an hour
 	@$(BIN)/driftline bench
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests/quality $(BIN)/python tests/quality/cost.py
 
-up: ## everything in containers (docker compose)
-	docker compose up --build --detach --wait
+up: ## everything in containers (docker compose); VARIANT=secure: TLS, passwords and ACLs, VARIANT=cluster: three brokers
+	GIT_COMMIT=$$(git rev-parse HEAD 2>/dev/null) $(COMPOSE) up --build --detach --wait
 
-down: ## stop the containers; the volumes stay
-	docker compose down
+down: ## stop the containers; the volumes stay (VARIANT as with up)
+	$(COMPOSE) --profile '*' down
+
+logs: ## what the containers say, as it comes
+	$(COMPOSE) logs --follow --tail 50
+
+smoke: ## bring up a stack of its own, use it, kill scorers, take it down; VARIANT as with up, WITHOUT=grafana leaves that out
+	@$(or $(PYTHON),python3) deploy/smoke.py $(if $(VARIANT),--variant $(VARIANT)) $(addprefix --without ,$(WITHOUT)) $(SMOKE)
 
 lock: .venv ## compile the lock files again from pyproject.toml
 	$(COMPILE) pyproject.toml --output-file requirements.lock
@@ -75,6 +84,7 @@ lock: .venv ## compile the lock files again from pyproject.toml
 	  $(COMPILE) --constraint requirements-dev.lock - --output-file requirements-build.lock
 	for peer in driftline/benchmark/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer \
 	  --constraint <(grep -oE '^(joblib|numpy|pandas|scikit-learn|scipy)==[^ ]+' requirements.lock) || exit 1; done
+	for peer in tests/quality/peers/*.in driftline/evidently/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer || exit 1; done
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) artifacts build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

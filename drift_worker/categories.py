@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,26 +28,43 @@ def chi2(
     pooled, the smallest first, while the smaller sample would expect fewer than 5 events in one. `rare_last`: the last
     cell holds values that are rare each (unseen categories) and is always among the pooled ones.
     """
+    statistic, df = chi2s(reference, window[None, :], np.array([m_eff]), rare_last=rare_last)
+    return (float(statistic[0]), int(df[0])) if df[0] > 0 else None
+
+
+def chi2s(
+    reference: Vector | NDArray[np.float64], windows: NDArray[Any], m_eff: NDArray[np.float64], *, rare_last: bool
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """`chi2` of many windows at once: windows (w, cells) and m_eff (w,) give (w,) statistics and degrees of freedom.
+
+    Where fewer than two cells are left both are 0.
+    """
     n = float(reference.sum())
-    p, q = reference / n, window / window.sum()
+    p, q = reference / n, windows / windows.sum(axis=1, keepdims=True)
+    m_eff = m_eff[:, None]
     shares = (n * p + m_eff * q) / (n + m_eff)
-    smaller = min(n, m_eff)
-    order = np.argsort(shares, kind="stable")
+    rank = shares
     if rare_last:
-        last = len(shares) - 1
-        order = np.concatenate([[last], order[order != last]])
-    pooled = int(rare_last) + int((smaller * shares[order[int(rare_last) :]] < EXPECTED).sum())
+        rank = shares.copy()
+        rank[:, -1] = -1.0
+    order, each = np.argsort(rank, axis=1, kind="stable"), np.arange(len(rank))
+    p, q, shares = p[order], q[each[:, None], order], shares[each[:, None], order]
+    expected = np.minimum(n, m_eff) * shares
+    first = int(rare_last)
+    pooled = first + (expected[:, first:] < EXPECTED).sum(axis=1)
     # the pool must reach the limit itself, unless it is empty
-    while pooled < len(order) and 0.0 < smaller * shares[order[:pooled]].sum() < EXPECTED:
-        pooled += 1
-    pool, rest = order[:pooled], order[pooled:]
-    p, q, shares = (np.append(x[rest], x[pool].sum()) for x in (p, q, shares))
-    kept = shares > 0
-    cells = int(kept.sum())
-    if cells < 2:
-        return None
-    moved = p[kept] - q[kept]
-    return float((moved * moved / shares[kept]).sum() / (1.0 / n + 1.0 / m_eff)), cells - 1
+    total = np.cumsum(expected, axis=1)
+    enough = np.minimum((total < EXPECTED).sum(axis=1) + 1, total.shape[1])
+    held = total[each, np.maximum(pooled, 1) - 1]
+    pooled = np.where((pooled > 0) & (held > 0.0), np.maximum(pooled, enough), pooled)
+    pool = np.arange(total.shape[1]) < pooled[:, None]
+    moved = np.column_stack([np.where(pool, 0.0, p - q), ((p - q) * pool).sum(axis=1)])
+    shares = np.column_stack([np.where(pool, 0.0, shares), (shares * pool).sum(axis=1)])
+    kept = shares > 0.0
+    df = np.maximum(kept.sum(axis=1) - 1, 0)
+    terms = np.divide(moved * moved, shares, out=np.zeros_like(shares), where=kept)
+    statistic = terms.sum(axis=1) / (1.0 / n + 1.0 / m_eff[:, 0])
+    return np.where(df > 0, statistic, 0.0), df
 
 
 def log10_p(statistic: float, df: int) -> float:

@@ -53,21 +53,11 @@ class Column(Generic[C]):
     score_of: NDArray[np.float64]
     unseen: int = 0
 
-    @property
-    def values(self) -> Vector:
-        """Counts of the value cells."""
-        return self.cells.values(self.vector)
-
-    @property
-    def psi_counts(self) -> Vector:
-        """Counts of the PSI cells."""
-        return self.training.psi_counts
-
     def by_psi_cell(self, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """float64 (groups, b): customer groups of a vector by PSI cell, without what is missing."""
         if isinstance(self.cells, NumericCells):
             return groups[:, :-1].astype(np.float64)
-        width = len(self.psi_counts)
+        width = len(self.training.psi_counts)
         place = np.arange(len(groups))[:, None] * width + self.psi_cell
         summed = np.bincount(place.ravel(), weights=groups[:, :-1].ravel(), minlength=len(groups) * width)
         return summed.reshape(len(groups), width).astype(np.float64)

@@ -111,7 +111,7 @@ class EvaluatingWork:
         self._lateness_ms = lateness_ms
         self._straggler_s = straggler_s
         self._min_events = min_events
-        self._measurer = Measurer(loaded.cells, loaded.reference, min_events)
+        self._measurer = Measurer(loaded.cells, loaded.reference, min_events, loaded.manifest.self_check)
         self._runbook_url = runbook_url
         self._read_back = read_back
         self._now_ms = now_ms
@@ -172,6 +172,7 @@ class EvaluatingWork:
         if self._policy.baseline == WEEK:
             await self._restore_hours()
         self._report.restored(source, self._restored_to, len(merged), self._season.hours)
+        self._report.states(self._loaded.manifest.name, self._announcer.states())
         return None
 
     def _restore(self, checkpoint: Checkpoint, merged: Sequence[Merged]) -> None:
@@ -247,7 +248,7 @@ class EvaluatingWork:
     def committed(self, source: TopicPartition, result: Result, records: Sequence[ConsumerRecord]) -> None:  # noqa: ARG002
         """It is said: now the gauges and counters say it, too."""
         assert isinstance(result.context, Evaluated), "process put it there"  # noqa: S101
-        self._report.evaluated(self._policy, result.context)
+        self._report.evaluated(result.context)
         self.shown = self._picture()
         for measurement in result.context.measurements:
             self._history.measured(measurement)

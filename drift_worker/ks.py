@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from drift_worker.cells import Vector
-from drift_worker.tails import log10_kolmogorov
+from drift_worker.tails import kolmogorov_limit, log10_kolmogorov
 
 
 def distance(reference: Vector, window: Vector) -> float:
@@ -26,3 +26,8 @@ def distance(reference: Vector, window: Vector) -> float:
 def log10_p(d: float, h: float) -> float:
     """log10 of the asymptotic p-value with h = 1/n + 1/m_eff (`scipy.stats.kstwo` would cost 1,000 times as much)."""
     return log10_kolmogorov(d / math.sqrt(h))
+
+
+def null_limit(h: float, share: float) -> float:
+    """The D that such a share of windows exceeds without drift."""
+    return math.sqrt(h) * kolmogorov_limit(share)

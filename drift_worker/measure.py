@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from drift_worker import categories, counts, ks, psi, quality, rates, repeats
 from drift_worker.cells import CategoryCells, Cells, NumericCells, Vector
 from drift_worker.columns import Column, Columns, Distribution, mean_score
+from schemas.bundle import Inflation, SelfCheck
 from schemas.measurement import TRAINING, Bins, FeatureMeasurement
 from schemas.reference import Reference
 
@@ -35,11 +36,18 @@ class Measurer:
     A window maps a series to its vector; a series without counts may be absent.
     """
 
-    def __init__(self, cells: Cells, reference: Reference, min_events: int) -> None:
-        """`min_events`: fewer effective events in the window, or fewer reference rows, are not enough data."""
+    def __init__(
+        self, cells: Cells, reference: Reference, min_events: int, self_check: SelfCheck | None = None
+    ) -> None:
+        """`min_events`: fewer effective events in the window, or fewer reference rows, are not enough data.
+
+        self_check: of this reference (None: none was made); a statistic that strays from its null distribution is
+        divided by its λ before it is tested.
+        """
         self._cells = cells
         self.columns = Columns(cells, reference)
         self._min_events = min_events
+        self._self_check = self_check if self_check is not None else SelfCheck()
 
     @property
     def tests(self) -> int:
@@ -55,10 +63,11 @@ class Measurer:
             if vector is None:
                 vector = np.zeros(column.cells.size, dtype=np.int64)
             before = slots.get(series, column.training)
+            inflation = self._self_check.features.get(column.cells.name, {})
             if isinstance(column.cells, NumericCells):
-                measurement = self._numeric(column, column.cells, before, vector, repeat, "numeric")
+                measurement = self._numeric(column, column.cells, before, vector, repeat, "numeric", inflation)
             else:
-                measurement = self._categorical(column, column.cells, before, vector, repeat)
+                measurement = self._categorical(column, column.cells, before, vector, repeat, inflation)
             measured[column.cells.name] = measurement
         return measured
 
@@ -70,7 +79,7 @@ class Measurer:
         if vector is None:
             vector = np.zeros(cells.size, dtype=np.int64)
         repeat = self._repeat(window, counts.SCORE, counts.SCORED_CUSTOMERS)
-        measured = self._numeric(column, cells, before, vector, repeat, "score")
+        measured = self._numeric(column, cells, before, vector, repeat, "score", self._self_check.score)
         if not measured.events:
             return measured
         total, labels = cells.score_sums(vector)
@@ -98,6 +107,7 @@ class Measurer:
         vector: Vector,
         repeat: float,
         kind: str,
+        inflation: Mapping[str, Inflation],
     ) -> FeatureMeasurement:
         values, table = cells.values(vector), cells.groups(vector)
         measured = self._rates(column, values, cells.missing(vector), table, repeat, kind)
@@ -114,7 +124,8 @@ class Measurer:
         size = cells.psi_cells
         window_counts = present.sum(axis=0).astype(np.int64)
         value = psi.psi(before.psi_counts, window_counts)
-        corrected, log_psi = psi.psi_corrected(value, size, h), psi.log10_p(value, size, h)
+        by_psi, by_ks = _divisor(inflation, "psi", before), _divisor(inflation, "ks", before)
+        corrected, log_psi = psi.psi_corrected(value, size, h), psi.log10_p(value / by_psi, size, h)
         ks_deff = repeats.deff_thresholds(present, repeat)
         if rest is not None:
             # one customer must not make an alert: it has to hold without the dominant groups as well
@@ -122,12 +133,12 @@ class Measurer:
             rest_h = 1.0 / n + 1.0 / rest_m_eff
             rest_value = psi.psi(before.psi_counts, rest.sum(axis=0).astype(np.int64))
             corrected = min(corrected, psi.psi_corrected(rest_value, size, rest_h))
-            log_psi = max(log_psi, psi.log10_p(rest_value, size, rest_h))
+            log_psi = max(log_psi, psi.log10_p(rest_value / by_psi, size, rest_h))
         cumulative = np.cumsum(values)
         # of past weeks only the PSI cells are kept
         compared = cumulative if before.against == TRAINING else np.cumsum(window_counts)
         distance = ks.distance(before.cumulative, compared)
-        log_ks = ks.log10_p(distance, 1.0 / n + ks_deff / m)
+        log_ks = ks.log10_p(distance / by_ks, 1.0 / n + ks_deff / m)
         jump = quality.unit_jump(cells, column.vector, vector)
         constant = quality.constant(cells, column.vector, vector, m_eff)
         textbook = psi.textbook_counts(cells, cumulative)
@@ -143,7 +154,7 @@ class Measurer:
             log10_p=min(log_psi, log_ks),
             effect=max(corrected, distance),
             tests={"psi": log_psi, "ks": log_ks, **measured.tests},
-            null_999=psi.null_limit(size, h),
+            null_999=psi.null_limit(size, h) * by_psi,
             score_shift=column.score_shift(before, window_counts),
             out_of_range_ratio=float(values[0] + values[-1]) / m,
             quality="constant" if constant else "unit_jump" if jump else None,
@@ -158,6 +169,7 @@ class Measurer:
         before: Distribution,
         vector: Vector,
         repeat: float,
+        inflation: Mapping[str, Inflation],
     ) -> FeatureMeasurement:
         values, table = cells.values(vector), cells.groups(vector)
         measured = self._rates(column, values, cells.missing(vector), table, repeat, "categorical")
@@ -186,7 +198,7 @@ class Measurer:
         known = len(cells.categories) + int(cells.open)
         independent = before.shown[:known] * (n / before.shown.sum())
         chi2 = categories.chi2(independent, values[:known], m_eff, rare_last=cells.open)
-        log_chi2 = None if chi2 is None else categories.log10_p(*chi2)
+        log_chi2 = None if chi2 is None else categories.log10_p(chi2[0] / _divisor(inflation, "chi2", before), chi2[1])
         names: list[float | str] = [*cells.categories, *(["unseen"] if cells.open else [])]
         return replace(
             measured,
@@ -250,6 +262,11 @@ class Measurer:
         )
 
 
+def _divisor(inflation: Mapping[str, Inflation], statistic: str, before: Distribution) -> float:
+    """λ of the reference; past weeks are another one."""
+    return inflation[statistic].divisor if before.against == TRAINING and statistic in inflation else 1.0
+
+
 def _marked(table: NDArray[np.int64], cell: int) -> repeats.Table:
     """float64 (groups, 2): events outside and inside one cell."""
     inside = table[:, cell]
@@ -259,4 +276,4 @@ def _marked(table: NDArray[np.int64], cell: int) -> repeats.Table:
 def _shares(vector: Vector) -> list[float]:
     """Six digits are enough for a picture."""
     total = int(vector.sum())
-    return [round(float(x), 6) for x in vector / total] if total else [0.0] * len(vector)
+    return np.round(vector / total, 6).tolist() if total else [0.0] * len(vector)

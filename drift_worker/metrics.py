@@ -12,6 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 from drift_worker.deltas import NOT_A_PREDICTION, OTHER_MODEL
 from schemas.alert import Severity
 from schemas.verdict import Reason
+from streaming.metrics import KnownGauge
 
 PREFIX = "driftline_drift_"
 SUBJECT = ["model", "feature", "window"]
@@ -21,6 +22,7 @@ STATISTICS = {
     "psi_textbook": "Population stability index of the textbook",
     "ks": "Kolmogorov-Smirnov distance",
     "log10_p": "log10 of the p-value of the strongest test of the distribution",
+    "null_999": "PSI that one window in a thousand exceeds without drift",
     "effect": "What is compared with the limit",
     "missing_ratio": "Share of events without a value",
     "unseen_ratio": "Share of values in categories that the reference does not have",
@@ -29,13 +31,21 @@ STATISTICS = {
 SCORE = "score"
 STAGES = ("counting", "evaluating")
 OUTCOMES = ("committed", "aborted", "fenced", "unknown")
+REBUILD_CAUSES = ("fenced", "rebuild", "lost", "no_offset")
 
 
 class DriftMetrics:
     """Every series of a drift worker. Label values come from closed sets; only the active evaluator exports drift."""
 
-    def __init__(self, registry: CollectorRegistry, topics: Iterable[str]) -> None:
-        """`topics`: those that are counted."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        topics: Iterable[str],
+        *,
+        internal: Iterable[str] = (),
+        windows: Iterable[str] = (),
+    ) -> None:
+        """`topics`: those that are counted; `internal`: those of records of our own; `windows`: their lengths."""
 
         def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
             return Counter(PREFIX + name, text, labels, registry=registry)
@@ -68,7 +78,9 @@ class DriftMetrics:
             ["model", "feature", "alertname"],
         )
         self.watermark_lag = gauge(
-            "watermark_lag_seconds", "Wall clock minus event time, per partition", ["topic", "partition"]
+            "watermark_lag_seconds",
+            "Wall clock minus the watermark, which is event time",
+            ["topic", "partition"],
         )
         self.reference_info = gauge("reference_info", "The reference", ["model", "version", "sha256", "rows"])
         self.lag_records = gauge("lag_records", "Last stable offset minus position", ["topic", "partition"])
@@ -79,13 +91,20 @@ class DriftMetrics:
         self.rebalances = counter("rebalances_total", "Assignments received", ["stage"])
         self.transactions = counter("transactions_total", "Transactions by how they ended", ["stage", "outcome"])
         self.rebuilds = counter("producer_rebuilds_total", "Producers thrown away and made anew", ["stage", "cause"])
-        self.last_progress = gauge("last_progress_timestamp_seconds", "When counts or windows were last committed")
+        self.last_progress = KnownGauge(
+            PREFIX + "last_progress_timestamp_seconds", "When counts or windows were last committed", registry
+        )
         self.loop_lag = gauge("loop_lag_seconds", "How late the event loop came round")
         self.model_info = Gauge(
-            "driftline_model_info", "The model whose reference is used", ["name", "version", "sha256", "form"],
+            "driftline_model_info",
+            "The model that is served, or whose reference is used",
+            ["name", "version", "sha256", "form"],
             registry=registry,
-        )  # fmt: skip
+        )
         self.model_age = Gauge("driftline_model_age_seconds", "Time since the bundle was made", registry=registry)
+        self._from_zero(tuple(topics), tuple(internal), tuple(windows))
+
+    def _from_zero(self, topics: Sequence[str], internal: Sequence[str], windows: Sequence[str]) -> None:
         for topic in topics:
             for family in (self.read, self.counted, self.future):
                 family.labels(topic)
@@ -100,8 +119,15 @@ class DriftMetrics:
                 self.alerts.labels(status, severity.value)
         for stage in STAGES:
             self.rebalances.labels(stage)
+            self.assigned_partitions.labels(stage)
             for outcome in OUTCOMES:
                 self.transactions.labels(stage, outcome)
+            for cause in REBUILD_CAUSES:
+                self.rebuilds.labels(stage, cause)
+        for topic in internal:
+            self.unreadable.labels(topic)
+        for window in windows:
+            self.windows.labels(window)
 
     def put(self, gauge: Gauge, labels: Sequence[str], value: float | None) -> None:
         """The value, or no series where there is none."""

@@ -7,7 +7,10 @@ where h = 1/n + 1/m_eff (a second-order expansion: B. Yurdakul, Statistical Prop
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from drift_worker.cells import NumericCells, Vector
 from drift_worker.tails import chi2_limit, log10_chi2
@@ -22,9 +25,16 @@ def psi(reference: Vector, window: Vector) -> float:
     >>> round(psi(np.array([10, 20, 30]), np.array([30, 20, 10])), 6)
     0.65834
     """
-    p = (reference + 1.0) / (reference.sum() + float(len(reference)))
-    q = (window + 1.0) / (window.sum() + float(len(window)))
-    return float(np.sum((q - p) * np.log(q / p)))
+    return float(psis(reference, window[None, :])[0])
+
+
+def psis(reference: Vector, windows: NDArray[Any]) -> NDArray[np.float64]:
+    """`psi` of many windows at once: (w, cells) give (w,)."""
+    cells = float(len(reference))
+    p = (reference + 1.0) / (reference.sum() + cells)
+    q = (windows + 1.0) / (windows.sum(axis=1, keepdims=True) + cells)
+    total: NDArray[np.float64] = ((q - p) * np.log(q / p)).sum(axis=1)
+    return total
 
 
 def psi_corrected(value: float, cells: int, h: float) -> float:
@@ -37,9 +47,9 @@ def log10_p(value: float, cells: int, h: float) -> float:
     return log10_chi2(value / h, cells - 1)
 
 
-def null_limit(cells: int, h: float) -> float:
-    """The PSI that one window in a thousand exceeds without drift."""
-    return h * chi2_limit(NULL_SHARE, cells - 1)
+def null_limit(cells: int, h: float, share: float = NULL_SHARE) -> float:
+    """The PSI that such a share of windows exceeds without drift: one in a thousand."""
+    return h * chi2_limit(share, cells - 1)
 
 
 def textbook_counts(cells: NumericCells, cumulative: Vector) -> Vector:

@@ -14,7 +14,6 @@ from streaming.records import TopicPartition
 
 if TYPE_CHECKING:
     from drift_worker.counting import Counted
-    from drift_worker.decide import Policy
     from drift_worker.evaluating import Evaluated
     from drift_worker.reference import LoadedReference
     from schemas.measurement import FeatureMeasurement, Measurement
@@ -81,12 +80,12 @@ class Report:
         for (topic, partition), value in watermarks.items():
             self._metrics.watermark_lag.labels(topic, str(partition)).set((now_ms - value) / 1000)
 
-    def evaluated(self, policy: Policy, evaluated: Evaluated) -> None:
+    def evaluated(self, evaluated: Evaluated) -> None:
         """Windows are measured and what there was to say is said."""
         m = self._metrics
         m.late.inc(evaluated.late)
         for measurement in evaluated.measurements:
-            self._measured(policy, measurement)
+            self._measured(measurement)
         for alert in evaluated.alerts:
             m.alerts.labels(alert.status, alert.labels["severity"]).inc()
             log.warning(
@@ -100,12 +99,15 @@ class Report:
                 **alert.labels,
             )
         if evaluated.measurements:
-            model = evaluated.measurements[0].model
-            for (alertname, feature), state in evaluated.states.items():
-                m.state.labels(model, feature, alertname).set(_STATE_VALUES[state])
+            self.states(evaluated.measurements[0].model, evaluated.states)
         self._progressed()
 
-    def _measured(self, policy: Policy, measurement: Measurement) -> None:
+    def states(self, model: str, states: Mapping[tuple[str, str], str]) -> None:
+        """Where every episode stands, by (alertname, feature). Said at a start, too: a restart resolves no alert."""
+        for (alertname, feature), state in states.items():
+            self._metrics.state.labels(model, feature, alertname).set(_STATE_VALUES[state])
+
+    def _measured(self, measurement: Measurement) -> None:
         m, where = self._metrics, (measurement.model, measurement.window.length)
         m.windows.labels(measurement.window.length).inc()
         if measurement.features:
@@ -120,9 +122,8 @@ class Report:
             labels = (measurement.model, name, measurement.window.length)
             for statistic in STATISTICS:
                 m.put(m.statistics[statistic], labels, getattr(subject, statistic))
-            warning, critical = policy.limits_of(name)
-            m.limit.labels(*labels, "warning").set(warning)
-            m.limit.labels(*labels, "critical").set(critical)
+            m.put(m.limit, [*labels, "warning"], subject.effect_warning)
+            m.put(m.limit, [*labels, "critical"], subject.effect_critical)
         log.info(
             "window_measured",
             window=measurement.window.length,

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
-from drift_worker.counting import LONGEST_WAIT_S, MAX_RECORDS, CountingWork
+from drift_worker.counting import LONGEST_WAIT_S, READ_RECORDS, CountingWork
 from drift_worker.decide import Policy
 from drift_worker.evaluating import EvaluatingWork
 from drift_worker.metrics import DriftMetrics
@@ -48,7 +48,12 @@ class DriftWorker:
         self._started = time.time()
         self._loaded = load(settings.reference_path, settings.model_public_key)
         self._registry = CollectorRegistry()
-        self._metrics = DriftMetrics(self._registry, [settings.topic_events, settings.topic_predictions])
+        self._metrics = DriftMetrics(
+            self._registry,
+            [settings.topic_events, settings.topic_predictions],
+            internal=[settings.topic_panes, settings.topic_measurements],
+            windows=list(settings.lengths),
+        )
         self._report = Report(self._metrics)
         self._report.reference_loaded(self._loaded)
         self._counting = self._counting_work()
@@ -61,7 +66,7 @@ class DriftWorker:
             [settings.topic_events, settings.topic_predictions],
             partitions.Policy(
                 group=settings.drift_group,
-                max_records=MAX_RECORDS,
+                max_records=READ_RECORDS,
                 commit_interval_s=COMMIT_INTERVAL_S,
                 first_start=settings.drift_first_start,
                 offset_lost=settings.drift_offset_lost,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, chdtri, gammaln, kolmogorov
+from scipy.special import chdtrc, chdtri, gammaln, kolmogi, kolmogorov
 
 _TINY = 1e-280
 _LN10 = math.log(10.0)
@@ -40,6 +40,11 @@ def log10_kolmogorov(x: float) -> float:
     p = float(kolmogorov(x))
     # beyond the first term of 2·Σ(-1)^(k-1)·exp(-2k²x²) nothing is left there
     return math.log10(p) if p > _TINY else (math.log(2.0) - 2.0 * x * x) / _LN10
+
+
+def kolmogorov_limit(p: float) -> float:
+    """The x that D·sqrt(nm/(n+m)) exceeds with probability p."""
+    return float(kolmogi(p))
 
 
 def log10_hypergeometric(x: int, m: int, k: int, n: int) -> tuple[float, float]:

@@ -68,6 +68,7 @@ def command(
     print(f"scored in {made.form} form" + (f": {made.why_not_direct}" if made.why_not_direct else ""))
     for name, value in manifest.metrics.items():
         print(f"{name} {value:.4f}")
+    print(manifest.self_check.sentence())
     for note in manifest.notes or ():
         print(f"note: {note}")
 

@@ -14,6 +14,9 @@ from schemas.rfc3339 import parse
 
 # How often an end is told: an Alertmanager of a pair may have missed the first one.
 RESOLVED_POSTS = 3
+# Prometheus tells the same episodes by the worker's gauges. deploy/alertmanager inhibits what has this label for as
+# long as Prometheus reaches it, so that nobody is paged twice.
+ORIGIN = {"origin": "kafka"}
 _Labels = tuple[tuple[str, str], ...]
 
 
@@ -29,7 +32,7 @@ class Posting:
         """A `postableAlert` of Alertmanager's API v2; without `endsAt`, it counts as firing for `resolve_timeout`."""
         alert = self.alert
         posted: dict[str, Any] = {
-            "labels": alert.labels,
+            "labels": {**alert.labels, **ORIGIN},
             "annotations": alert.annotations,
             "startsAt": alert.starts_at,
         }

@@ -75,6 +75,7 @@ def command(
         )
         return
     _show(changes)
+    print(made.manifest.self_check.sentence(), file=sys.stderr)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(

@@ -71,7 +71,7 @@ def _number(
         name=name,
         kind=kind,
         missing=(_missing(former), _missing(latter)),
-        psi=psi(former.psi_counts, latter.psi_counts) if known else None,
+        psi=psi(former.training.psi_counts, latter.training.psi_counts) if known else None,
         mean=(float(present[0].mean()), float(present[1].mean())) if known else None,
         sd=(float(present[0].std()), float(present[1].std())) if known else None,
     )
@@ -79,18 +79,18 @@ def _number(
 
 def _category(feature: Feature, cells: CategoryCells, former: Column[Any], latter: Column[Any]) -> Change:
     # in the former one's cells: which categories share one depends on how rare they are there
-    width = len(former.psi_counts)
-    counts = np.bincount(former.psi_cell, weights=latter.values, minlength=width).astype(np.int64)
+    width = len(former.training.psi_counts)
+    counts = np.bincount(former.psi_cell, weights=latter.training.shown, minlength=width).astype(np.int64)
     # an unseen value is in neither of both; a cell for it alone would always be empty
-    size = width - int(cells.open and former.psi_counts[-1] == 0)
-    shares = [column.values / max(1, column.present) for column in (former, latter)]
+    size = width - int(cells.open and former.training.psi_counts[-1] == 0)
+    shares = [column.training.shown / max(1, column.present) for column in (former, latter)]
     pairs = zip(cells.categories, shares[0].tolist(), shares[1].tolist(), strict=False)
     known = bool(former.present and latter.present)
     return Change(
         name=feature.name,
         kind=feature.kind,
         missing=(_missing(former), _missing(latter)),
-        psi=psi(former.psi_counts[:size], counts[:size]) if known else None,
+        psi=psi(former.training.psi_counts[:size], counts[:size]) if known else None,
         shares={category: (before, after) for category, before, after in pairs},
     )
 

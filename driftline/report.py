@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,13 +24,34 @@ def command(
     name: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default="the one that was measured last")
     ] = None,
+    evidently: Annotated[
+        bool, typer.Option("--evidently", help="The library Evidently's report on --current instead.")
+    ] = False,
+    current: Annotated[
+        Path | None, typer.Option(help="With --evidently: customers, CSV or JSON Lines.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path, typer.Option(help="With --evidently: the bundle whose reference it is compared with.")
+    ] = Path("artifacts/model"),
 ) -> None:
     """Write what was measured and announced as one HTML file: no script, nothing from elsewhere, light and dark.
 
     The same page as `/drift.html` of the drift worker, over a longer time. Exit code 1 if nothing was measured.
+    With --evidently, the page of another library, which is installed into an environment of its own when it is first
+    asked for: data drift of every feature and of the score, from a file and without Kafka.
 
     Example: `driftline report --since 24h --out drift.html`
+
+    Example: `driftline report --evidently --current recent.csv --model artifacts/model --out evidently.html`
     """
+    if evidently != (current is not None):
+        raise CommandError("--evidently and --current go together")
+    if current is not None:
+        from driftline.with_evidently import write
+
+        rows = write(model, current, out, lambda text: print(text, file=sys.stderr))
+        print(f"{out}: Evidently on {rows[1]:,} customers against {rows[0]:,} of the reference")
+        return
     now_ms = time.time_ns() // 1_000_000
     settings = read_settings()
     histories, passed_over = asyncio.run(_read(settings, since_ms(since, now_ms)))

@@ -51,7 +51,7 @@ def train(
         wanted = read_spec(spec)
         if seed is not None:
             wanted = wanted.model_copy(update={"training": wanted.training.model_copy(update={"seed": seed})})
-        with Console(stderr=True).status("training …"):
+        with Console(stderr=True).status("training, and a self-check of the drift statistics …"):
             trained = train_bundle(wanted, data, out, datetime.now(UTC).replace(microsecond=0))
     except (SpecError, DatasetError, EstimatorError, TrainingError) as error:
         raise CommandError(str(error)) from error
@@ -120,4 +120,5 @@ def _show(trained: Trained, out: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    console.print(manifest.self_check.sentence(), highlight=False, soft_wrap=True)
     console.print(f"bundle: {out}", highlight=False, soft_wrap=True)

@@ -146,6 +146,50 @@ class Business(_Frozen):
     false_negative: float = 0.0
 
 
+class Inflation(_Frozen):
+    """How far a statistic strays from its null distribution on one reference.
+
+    ratio: its observed over its nominal 99 % point (λ), `lower` the 95 % lower bound of that, in windows of `events`.
+    """
+
+    ratio: float
+    lower: float
+    events: int
+
+    @property
+    def divisor(self) -> float:
+        """What the drift worker divides the statistic by: λ where it is above 1 beyond doubt, else 1."""
+        return self.ratio if self.lower > 1.0 else 1.0
+
+
+class SelfCheck(_Frozen):
+    """`Inflation` per statistic (`psi`, `ks`, `chi2`) of every feature by name, and of the score.
+
+    windows: how many were simulated of each size; 0: the bundle was made without. It cannot see repeated customers, a
+    season, or a stream that never was like the reference.
+    """
+
+    windows: int = 0
+    features: dict[str, dict[str, Inflation]] = {}
+    score: dict[str, Inflation] = {}
+
+    def sentence(self) -> str:
+        """What came out of it, for the person who made the bundle."""
+        found = {**self.features, "score": self.score}
+        known = sum(len(statistics) for statistics in found.values())
+        strays = [
+            f"{statistic} of {name} by {one.divisor:g}"
+            for name, statistics in found.items()
+            for statistic, one in statistics.items()
+            if one.divisor > 1.0
+        ]
+        return (
+            f"self-check of {known} drift statistics, {self.windows} simulated windows of each size: "
+            + (f"divided before they are tested: {', '.join(strays)}" if strays else "none alarms too often")
+            + " (repeated customers, seasons and another population cannot be seen here)"
+        )
+
+
 class Manifest(_Frozen):
     """What `manifest.json` says. `files` lists every other file of the bundle except the signature.
 
@@ -166,7 +210,7 @@ class Manifest(_Frozen):
     metrics: dict[str, float] = {}
     notes: tuple[str, ...] | None = None
     golden: Golden
-    self_check: dict[str, Any] = {}
+    self_check: SelfCheck = SelfCheck()
     business: Business | None = None
 
     @model_validator(mode="after")

@@ -14,10 +14,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from schemas.verdict import Reason
+from streaming.metrics import KnownGauge
 
 PREFIX = "driftline_scorer_"
 STAGES = ("decode", "columns", "predict", "encode", "produce", "commit")
 OUTCOMES = ("committed", "aborted", "fenced", "unknown")
+REBUILD_CAUSES = ("fenced", "rebuild", "lost", "no_offset")
 # 2.0 is the objective: 99 % of events predicted within 2 s of their Kafka timestamp
 AGE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 STAGE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -108,7 +110,9 @@ class ScorerMetrics:
         self.rebalances = counter("rebalances_total", "Assignments received")
         self.transactions = counter("transactions_total", "Transactions by how they ended", ["outcome"])
         self.rebuilds = counter("producer_rebuilds_total", "Producers thrown away and made anew", ["cause"])
-        self.last_progress = gauge("last_progress_timestamp_seconds", "When an outcome was last committed")
+        self.last_progress = KnownGauge(
+            PREFIX + "last_progress_timestamp_seconds", "When an outcome was last committed", registry
+        )
         self.loop_lag = gauge("loop_lag_seconds", "How late the event loop came round")
         self.in_flight = gauge("in_flight_records", "Records read and not committed yet")
         self.predictions = counter("predictions_total", "Predictions by label", ["predicted"])
@@ -121,7 +125,10 @@ class ScorerMetrics:
         )
         self.model_reloads = counter("model_reloads_total", "Bundles tried after the first", ["outcome"])
         self.model_info = Gauge(
-            "driftline_model_info", "The served model", ["name", "version", "sha256", "form"], registry=registry
+            "driftline_model_info",
+            "The model that is served, or whose reference is used",
+            ["name", "version", "sha256", "form"],
+            registry=registry,
         )
         self.model_age = Gauge("driftline_model_age_seconds", "Time since the bundle was made", registry=registry)
         self._from_zero()
@@ -144,7 +151,7 @@ class ScorerMetrics:
             self.predictions.labels(predicted)
         for outcome in ("loaded", "refused"):
             self.model_reloads.labels(outcome)
-        for cause in ("fenced", "rebuild", "lost", "no_offset", "quarantined"):
+        for cause in REBUILD_CAUSES:
             self.rebuilds.labels(cause)
         self.event_age.expect(("create", "append"))
         self.event_delay.expect([""])

@@ -36,7 +36,7 @@ from training.columns import looks_like_dates, looks_like_free_text
 from training.dataset import JSON_LINES, Labels, Table, column_names, read_labels, read_table, typed_features
 from training.golden import MISSING_ROW, UNSEEN_ROW, golden_rows, golden_values
 from training.spec import FeatureSpec
-from training.train import best_f1, drift_reference, libraries, measure
+from training.train import best_f1, checked, drift_reference, libraries, measure
 
 # The same estimator on the same numbers in another frame: more than this is another input.
 SAME = 1e-6
@@ -114,6 +114,7 @@ def bundle_existing(
     )
     files = {MODEL: raw, REFERENCE: reference.to_bytes()}
     form, why_not_direct = try_bundle(manifest, files)
+    manifest = checked(manifest, reference, spec.training.seed)
     return Bundled(write_bundle(out, manifest, files), reference.rows, form, why_not_direct)
 
 

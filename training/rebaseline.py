@@ -24,7 +24,7 @@ from training.existing import (
     try_bundle,
 )
 from training.recent import Recent, read_recent
-from training.train import sampled_reference
+from training.train import checked, sampled_reference
 
 # Of a share above this, the customers that are left out would be missed in every other feature's distribution, too.
 MAX_UNSEEN_SHARE = 0.05
@@ -89,12 +89,11 @@ def rebaseline(
             "version": new_version,
             "created_at": now,
             "notes": _notes(previous, recent, new, now),
-            "self_check": {},  # it was made with the old reference
         }
     )
     files = {**bundle.files, REFERENCE: new.to_bytes()}
     try_bundle(manifest, files)
-    written = write_bundle(out, manifest, files)
+    written = write_bundle(out, checked(manifest, new, SEED), files)
     return Rebaselined(written, previous, old, new, recent, (model / SIGNATURE).exists())
 
 

@@ -54,11 +54,34 @@ class _Line:
     timestamp_type: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Customers:
+    """All valid rows of a file, unseen categories included; the members are those of `Recent`."""
+
+    sha256: str
+    columns: Columns
+    events: bool
+    refused: dict[str, int] = field(default_factory=dict)
+    customers: int | None = None
+
+
 def read_recent(path: Path, manifest: Manifest, now_ms: int) -> Recent:
     """The file's customers; DatasetError if it cannot be read, or holds nobody whom the model could score.
 
     now_ms: epoch milliseconds; an event that is ahead of it is refused as the scorer refuses it.
     """
+    found = read_customers(path, manifest, now_ms)
+    return Recent(
+        found.sha256,
+        *_known(path, found.columns),
+        events=found.events,
+        refused=found.refused,
+        customers=found.customers,
+    )
+
+
+def read_customers(path: Path, manifest: Manifest, now_ms: int) -> Customers:
+    """The same with the rows that hold unseen categories."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -73,9 +96,9 @@ def read_recent(path: Path, manifest: Manifest, now_ms: int) -> Recent:
         if not batch.columns.n:
             raise DatasetError(f"{path}: no valid event: {', '.join(f'{r} {n}' for r, n in refused.most_common())}")
         customers = len(set(batch.customer_ids)) if manifest.event.customer_id else None
-        return Recent(sha256, *_known(path, batch.columns), events=True, refused=dict(refused), customers=customers)
+        return Customers(sha256, batch.columns, events=True, refused=dict(refused), customers=customers)
     columns = Layout(manifest.features).columns(read_features(path, manifest.features))
-    return Recent(sha256, *_known(path, columns), events=False)
+    return Customers(sha256, columns, events=False)
 
 
 def _is_event(line: bytes, mapping: EventMapping) -> bool:

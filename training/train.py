@@ -34,6 +34,7 @@ from sklearn.metrics import (
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from drift_worker.self_check import self_check
 from schemas.bundle import (
     MODEL,
     REFERENCE,
@@ -72,7 +73,9 @@ class Trained:
 def train_bundle(spec: Spec, data: Path, out: Path, now: datetime) -> Trained:
     """Train on the file and write the bundle into `out`; SpecError, DatasetError, EstimatorError or TrainingError."""
     trained = train(spec, read_dataset(data, spec), now)
-    return replace(trained, manifest=write_bundle(out, trained.manifest, trained.files))
+    reference = Reference.from_bytes(trained.files[REFERENCE])
+    manifest = checked(trained.manifest, reference, spec.training.seed)
+    return replace(trained, manifest=write_bundle(out, manifest, trained.files))
 
 
 def train(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
@@ -197,6 +200,11 @@ def sampled_reference(columns: Columns, score: NDArray[np.float64], learnt: Cont
         stored = codes[rows]
         singletons[column] = int((counts[stored[stored >= 0]] == 1).sum())
     return Reference(columns.numeric[rows], columns.codes[rows], score[rows], singletons)
+
+
+def checked(manifest: Manifest, reference: Reference, seed: int) -> Manifest:
+    """The manifest with its `self_check` of this reference."""
+    return manifest.model_copy(update={"self_check": self_check(manifest.features, reference, seed)})
 
 
 def _dump(model: Any) -> bytes:

@@ -21,11 +21,14 @@ PEERS = Path(__file__).parent / "peers"
 _INSTALL_TIMEOUT_S = 900
 
 
-def python_for(requirements: str | None, say: Callable[[str], None]) -> Path:
-    """The interpreter with these requirements, our own for None; CommandError if they can't be installed."""
+def python_for(requirements: str | None, say: Callable[[str], None], peers: Path = PEERS) -> Path:
+    """The interpreter with these requirements, our own for None; CommandError if they can't be installed.
+
+    peers: the folder that holds the lock file.
+    """
     if requirements is None:
         return Path(sys.executable)
-    lock = PEERS / f"{requirements}.lock"
+    lock = peers / f"{requirements}.lock"
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "driftline" / "peers" / requirements
     python = folder / "bin" / "python"

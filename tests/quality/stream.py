@@ -6,16 +6,20 @@ runs in production. Kafka, clocks and files are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from drift_worker import counts
 from drift_worker.cells import Cells
 from drift_worker.decide import Confirm, Policy, judge
-from drift_worker.episodes import Announcer
+from drift_worker.episodes import Announcer, firing
+from drift_worker.lifecycle import key_of
 from drift_worker.measure import Measurer
 from schemas.alert import Alert
 from schemas.bundle import Feature
@@ -90,14 +94,17 @@ class Seen:
 
 
 class Stream:
-    """Windows of one length against one reference, each shared by all its windows."""
+    """Windows of one length against one reference, which all of them share."""
 
-    def __init__(self, seed: int, n: int, length: str = "15m", policy: Policy = POLICY) -> None:
+    def __init__(
+        self, seed: int, n: int, length: str = "15m", policy: Policy = POLICY, sample: Events | None = None
+    ) -> None:
+        """`sample`: the reference; drawn, n rows of it, unless it is given."""
         self.generator = np.random.default_rng(seed)
-        sample = draw(self.generator, n)
-        self._reference = Reference(sample.numeric, sample.codes, sample.scores, np.zeros(len(SIZES), dtype=np.int64))
-        self.cells = Cells(FEATURES, CATEGORIES, self._reference)
-        self.measurer = Measurer(self.cells, self._reference, min_events=500)
+        if sample is None:
+            self.cells, self.measurer, self.generator.bit_generator.state = _drawn(seed, n)
+        else:
+            self.cells, self.measurer = _against(sample)
         self.hash = counts.CustomerHash(f"{seed:064x}")
         self._announcer = Announcer(policy, "simulated", "docs/runbook.md")
         self._length, self._policy = length, policy
@@ -146,11 +153,29 @@ class Stream:
         self.seen.alerts += alerts
         return judged
 
+    @property
+    def firing(self) -> set[str | None]:
+        """Features whose episode is open, None for the score."""
+        return {key_of(name)[1] for name in firing(self._announcer.decisions)}
+
     def _count(
         self, panes: NDArray[np.int64], events: Events, hashes: NDArray[np.uint64]
     ) -> Iterator[tuple[int, int, counts.Sparse]]:
         yield from counts.count_events(self.cells, panes, events.numeric, events.codes, hashes)
         yield from counts.count_scores(self.cells, panes, events.scores, events.scores >= 0.5, hashes)
+
+
+@lru_cache(maxsize=32)
+def _drawn(seed: int, n: int) -> tuple[Cells, Measurer, Mapping[str, Any]]:
+    """What is known of a drawn reference, and the generator's state behind it: many rows begin with the same ones."""
+    generator = np.random.default_rng(seed)
+    return (*_against(draw(generator, n)), generator.bit_generator.state)
+
+
+def _against(sample: Events) -> tuple[Cells, Measurer]:
+    reference = Reference(sample.numeric, sample.codes, sample.scores, np.zeros(len(SIZES), dtype=np.int64))
+    cells = Cells(FEATURES, CATEGORIES, reference)
+    return cells, Measurer(cells, reference, min_events=500)
 
 
 # -- drifts -----------------------------------------------------------------------------------------------------------
@@ -165,15 +190,22 @@ def shift(sd: float) -> Drift:
     return apply
 
 
-def shift_everything(sd: float) -> Drift:
-    """Every number by so many of its own standard deviations, where that is a unit of how far the bulk moves.
+def everything(sd: float) -> Drift:
+    """Every feature, the categories too, by so many standard deviations of a normal variable behind it.
 
-    Not where a value that many share would become another one, nor where the tail makes the deviation.
+    A value at quantile Φ(z) becomes the one at Φ(z + sd): what this is for a bell-shaped feature, it is for one that
+    is skewed, mostly zero, or one of three words. In units of its own deviation it would not be: 0.15 of a lognormal's,
+    which its tail makes, move the median by a third, and 0.15 of a whole number's make every value a new one.
     """
-    spread = {"normal": SD, "gamma": 30.0 * 2**0.5}
 
-    def apply(_: np.random.Generator, events: Events) -> None:
-        events.numeric += sd * np.array([spread.get(kind, 0.0) for kind in NUMERIC])
+    def moved(generator: np.random.Generator, column: NDArray[Any]) -> NDArray[Any]:
+        at = ndtr(generator.normal(sd, 1.0, len(column))) * len(column)
+        return np.sort(column)[at.astype(np.int64)]
+
+    def apply(generator: np.random.Generator, events: Events) -> None:
+        for values in (events.numeric, events.codes):
+            for i in range(values.shape[1]):
+                values[:, i] = moved(generator, values[:, i])
 
     return apply
 

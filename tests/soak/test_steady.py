@@ -1,4 +1,4 @@
-"""A scorer under a steady stream: what it holds stays as much as it was, and every event has its answer."""
+"""Both services under a steady stream: what they hold stays as much as it was, and nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from driftline.benchmark.stage import Feeder
 from driftline.broker import LocalBroker
 
 RATE = 5000  # events per second
+COUNTED_RATE = 2000
 SLICE_S = 20  # what is held is looked at so often
 MEGABYTE = 1 << 20
 PARTITIONS = 4
@@ -145,3 +146,42 @@ def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
     assert max(held.sockets[after]) <= max(held.sockets[:-third]) + 2
     # whatever else the machine does; a queue that grows is another matter
     assert median(held.p99_ms[after]) < 3 * median(held.p99_ms[before]) + 100
+
+
+@pytest.mark.timeout(0)
+def test_what_a_drift_worker_holds_does_not_grow_while_windows_close(
+    broker: LocalBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path, minutes: float
+) -> None:
+    """2,000 events a second and their predictions, a third of the soak's time, a window every 10 s and every 30 s."""
+    names = Names(topic_prefix)
+    create_topics(broker.bootstrap_servers, names)
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "SCORER_MODEL": str(telco_bundle),
+        "DRIFT_WINDOWS": "10s,30s",
+        "DRIFT_PANE": "5s",
+        "DRIFT_ALLOWED_LATENESS": "5s",
+        **names.environment,
+    }
+    memory: list[int] = []
+    with (
+        Feeder(broker.bootstrap_servers, telco_bundle) as feeder,
+        Service("scorer", environment, tmp_path / "scorer.log") as scorer,
+        Service("drift_worker", environment, tmp_path / "drift_worker.log") as worker,
+    ):
+        for service in (scorer, worker):
+            service.wait_ready()
+        slices = max(9, round(minutes * 60 / 3 / SLICE_S))
+        slice_s = min(SLICE_S, round(minutes * 60 / 3 / slices))
+        for _ in range(slices):
+            feeder.send(names.events, COUNTED_RATE, COUNTED_RATE * slice_s)
+            memory.append(worker.memory_bytes())
+            sys.stdout.write(f"{len(memory) * slice_s:6} s  drift worker {memory[-1] / 1e6:6.1f} MB\n")
+            sys.stdout.flush()
+        sent = slices * slice_s * COUNTED_RATE
+        counted = "driftline_drift_counted_events_total"
+        wait_until(lambda: worker.metric(counted) == 2 * sent, "every event and every prediction is counted")
+        assert worker.metric("driftline_drift_windows_total", window="10s") >= slices * slice_s // 10 - 3
+        assert (scorer.stop(), worker.stop()) == (0, 0)
+    third = len(memory) // 3
+    assert median(memory[-third:]) < median(memory[third : 2 * third]) + 10 * MEGABYTE

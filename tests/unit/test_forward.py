@@ -142,7 +142,13 @@ def test_an_alert_is_posted_as_the_api_expects_and_posted_again():
         "application/json",
         [
             {
-                "labels": {"alertname": "FeatureDrift", "severity": "warning", "model": "churn", "feature": "tenure"},
+                "labels": {
+                    "alertname": "FeatureDrift",
+                    "severity": "warning",
+                    "model": "churn",
+                    "feature": "tenure",
+                    "origin": "kafka",
+                },
                 "annotations": {"summary": "tenure moved"},
                 "startsAt": "2026-11-22T05:00:00.000Z",
                 "generatorURL": "http://drift:8001",

@@ -16,10 +16,11 @@ MAY_IMPORT = {
     "training": {"schemas", "streaming"},
     "driftline": {"schemas", "streaming", "pages", "training"},
 }
-# A command that says what the drift worker would say uses its rule, not a copy of it (docs/adr/0004). Only pure files,
-# and nothing else of the service: it stays a process of its own.
+# Whoever says or checks what the drift worker would say uses its rule, not a copy of it (docs/adr/0004). Only pure
+# files, and nothing else of the service: it stays a process of its own.
 MAY_USE = {
     "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
+    "training/train.py": {"drift_worker.self_check"},
     "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
 }
 IMPURE = {"aiokafka", "prometheus_client", "asyncio", "logging", "structlog", "os", "time"}
@@ -35,7 +36,10 @@ PURE = {
     *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
     *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
     *(f"drift_worker/{n}.py" for n in ("event_time", "evidence", "ks", "level", "lifecycle", "measure", "mismatch")),
-    *(f"drift_worker/{n}.py" for n in ("psi", "quality", "rates", "repeats", "season", "tails", "windows")),
+    *(
+        f"drift_worker/{n}.py"
+        for n in ("psi", "quality", "rates", "repeats", "season", "self_check", "tails", "windows")
+    ),
 }
 
 

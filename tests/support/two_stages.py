@@ -1,0 +1,214 @@
+"""Both stages of the drift worker without a broker: topics as lists, and a clock that the test moves."""
+
+import asyncio
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from aiokafka import ConsumerRecord, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from drift_worker.counting import CountingWork
+from drift_worker.decide import Confirm, Policy
+from drift_worker.evaluating import EvaluatingWork
+from drift_worker.metrics import DriftMetrics
+from drift_worker.reference import load
+from drift_worker.report import Report
+from drift_worker.windows import Side
+from schemas.alert import decode_alert
+from schemas.headers import Stamp
+from schemas.measurement import decode_measurement
+from schemas.prediction import ModelRef, PredictionEncoder
+from schemas.verdict import Rules
+
+START_MS = 1_795_327_200_000
+DATA = Path("training/data/telco_churn.csv")
+LENGTHS = {"4s": 4000, "10s": 10_000}  # neither is a multiple of the other: units of 2 s
+POLICY = Policy(LENGTHS, {"4s": Confirm(2, 3), "10s": Confirm(2, 3)})
+SOURCES = [TopicPartition(topic, p) for topic in ("events", "predictions") for p in (0, 1)]
+PANES = TopicPartition("panes", 0)
+STEP_S = 0.5
+
+
+def _record(source, offset, key, value, headers, wall_ms):
+    return ConsumerRecord(
+        source.topic, source.partition, offset, wall_ms, 0, key, value, None, 0, len(value or b""), tuple(headers)
+    )
+
+
+@dataclass
+class Log:
+    """Topics as lists, and per group what is committed: (offset, metadata)."""
+
+    records: dict = field(default_factory=dict)
+    offsets: dict = field(default_factory=dict)
+
+    def write(self, source, key, value, headers=(), wall_ms=0):
+        records = self.records.setdefault(source, [])
+        records.append(_record(source, len(records), key, value, headers, wall_ms))
+
+    def commit(self, source, result, position, wall_ms):
+        for topic, outputs in result.outputs.items():
+            for key, value, headers in outputs:
+                self.write(TopicPartition(topic, 0), key, value, headers, wall_ms)
+        self.offsets[source] = (position if result.offset is None else result.offset, result.metadata)
+
+    def values(self, topic):
+        return [record.value for record in self.records.get(TopicPartition(topic, 0), [])]
+
+
+class Worker:
+    """One drift worker on a `Log`, with a clock that the test moves."""
+
+    policy = POLICY
+
+    def __init__(self, log, bundle, ahead_ms=0):
+        self.log = log
+        self.ahead_ms = ahead_ms  # how far the wall clock is ahead of the events
+        self.at_s = 0.0
+        self.loaded = load(bundle, None)
+        self.metrics = DriftMetrics(CollectorRegistry(), ["events", "predictions"])
+        self.report = Report(self.metrics)
+        self.positions = {}
+
+    @property
+    def wall_ms(self):
+        return START_MS + self.ahead_ms + int(self.at_s * 1000)
+
+    def start_counting(self):
+        async def two(_topic):
+            return 2
+
+        self.counting = CountingWork(
+            self.loaded,
+            self.report,
+            events_topic="events",
+            panes_topic="panes",
+            rules=Rules(),
+            pane_ms=1000,
+            idle_timeout_s=5.0,
+            partitions_of=two,
+            now_ms=lambda: self.wall_ms,
+            monotonic=lambda: self.at_s,
+        )
+        for source in SOURCES:
+            self._open(self.counting, source)
+
+    def start_evaluating(self):
+        async def read_back(topic, since_ms):
+            for record in list(self.log.records.get(TopicPartition(topic, 0), [])):
+                if record.timestamp >= since_ms:
+                    yield record
+
+        self.evaluating = EvaluatingWork(
+            self.loaded,
+            self.policy,
+            self.report,
+            topics={Side.FEATURES: "events", Side.SCORE: "predictions"},
+            measurements_topic="measurements",
+            alerts_topic="alerts",
+            lateness_ms=1000,
+            straggler_s=60.0,
+            min_events=200,
+            runbook_url="docs/runbook.md",
+            read_back=read_back,
+            now_ms=lambda: self.wall_ms,
+            monotonic=lambda: self.at_s,
+        )
+        self._open(self.evaluating, PANES)
+
+    def _open(self, work, source):
+        position, metadata = self.log.offsets.get(source, (0, ""))
+        self.positions[source] = position
+        asyncio.run(work.opened(source, position, metadata))
+
+    def step(self, *, commits=True, evaluates=True, at_most=10_000):
+        """Both stages read what there is, `at_most` records at a time. evaluates: what stage 2 writes is not lost."""
+        for work, source in [*((self.counting, s) for s in SOURCES), (self.evaluating, PANES)]:
+            while True:
+                position = self.positions[source]
+                records = self.log.records.get(source, [])
+                new = records[position : position + at_most]
+                self.positions[source] += len(new)
+                at_end = self.positions[source] == len(records)
+                result = work.process(source, new, at_end=at_end)
+                if result is not None and commits and (evaluates or work is self.counting):
+                    self.log.commit(source, result, self.positions[source], self.wall_ms)
+                    work.committed(source, result, new)
+                if at_end:
+                    break
+
+
+class Scorer:
+    """Answers new events with scores of the reference; 0.2 higher between the two times of day in `raised`."""
+
+    def __init__(self, log, worker, raised=()):
+        self.log, self.worker, self.raised = log, worker, raised
+        manifest = worker.loaded.manifest
+        self.encoder = PredictionEncoder(ModelRef(manifest.name, manifest.version), 0.5)
+        self.answered = {0: 0, 1: 0}
+
+    def answer(self):
+        for partition, answered in self.answered.items():
+            records = self.log.records.get(TopicPartition("events", partition), [])
+            for record in records[answered:]:
+                if (event := _event(record.value)) is not None:
+                    self._predict(partition, record, event)
+            self.answered[partition] = len(records)
+
+    def _predict(self, partition, record, event):
+        scores = self.worker.loaded.reference.score
+        p = float(scores[zlib.crc32(event["event_id"].encode()) % len(scores)])
+        if self.raised and self.raised[0] <= event["event_time"][11:19] < self.raised[1]:
+            p = min(1.0, p + 0.2)
+        (value,) = self.encoder.encode(
+            ["id"], [event["event_id"]], [event["customer_id"]], [event["event_time"]], "now", [p]
+        )
+        headers = Stamp("events", partition, "1.0.0", "scorer").headers(record)
+        self.log.write(TopicPartition("predictions", partition), record.key, value, headers, self.worker.wall_ms)
+
+
+def play(story, bundle, *, kill=lambda _step: (), scorer_off=range(0), raised=(), end_idle_s=9.0, ahead_ms=0):
+    """The log after the whole story.
+
+    `kill` names what dies before a step: counting, evaluating, or a commit.
+    """
+    log = Log()
+    worker = Worker(log, bundle, ahead_ms)
+    worker.start_counting()
+    worker.start_evaluating()
+    scorer = Scorer(log, worker, raised)
+    steps = len(story) + int(end_idle_s / STEP_S)
+    for step in range(steps):
+        worker.at_s = step * STEP_S
+        for partition, key, value in story[step] if step < len(story) else ():
+            log.write(TopicPartition("events", partition), key, value, wall_ms=worker.wall_ms)
+        if step not in scorer_off:
+            scorer.answer()
+        victims = kill(step) if step < len(story) else ()
+        worker.step(commits="commit" not in victims)
+        if "counting" in victims or "commit" in victims:
+            worker.start_counting()
+        if "evaluating" in victims or "commit" in victims:
+            worker.start_evaluating()
+    return log, worker
+
+
+def _event(value):
+    """None for poison."""
+    try:
+        event = msgspec.json.decode(value or b"")
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return event if "features" in event else None
+
+
+def measurements_of(log):
+    """What stands on the measurements topic, without the counts."""
+    return [decode_measurement(v) for v in log.values("measurements") if v[:1] == b"{"]
+
+
+def alerts_of(log):
+    """What was announced."""
+    return [decode_alert(v) for v in log.values("alerts")]

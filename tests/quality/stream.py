@@ -81,9 +81,13 @@ def draw(generator: np.random.Generator, n: int, name: str = "c") -> Events:
 
 @dataclass
 class Seen:
-    """What came of a stream: measurements and alerts, in order, and the number of windows."""
+    """What came of a stream: measurements and alerts, in order, and the number of windows.
+
+    significant: windows in which a test called a feature or the score significant.
+    """
 
     windows: int = 0
+    significant: int = 0
     measurements: list[Measurement] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
 
@@ -149,6 +153,7 @@ class Stream:
         judged, findings = judge(self._policy, measured, self.measurer.tests, overlap)
         alerts, _ = self._announcer.step(self._end_ms, [(judged, findings)])
         self.seen.windows += 1
+        self.seen.significant += any(f.significant for f in (*judged.features.values(), judged.score))
         self.seen.measurements = [*self.seen.measurements[-2:], judged]  # the last three: a month does not fit
         self.seen.alerts += alerts
         return judged

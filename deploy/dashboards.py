@@ -280,6 +280,15 @@ TECHNICAL = [
                 {"p50": _quantile(0.5, _S + "batch_records"), "p95": _quantile(0.95, _S + "batch_records")},
             ),
             Panel(
+                "Event delay",
+                "From the event's own time to the committed outcome. Upstream's clock and queue are in it.",
+                "s",
+                {
+                    "p50": _quantile(0.5, _S + "event_delay_seconds"),
+                    "p99": _quantile(0.99, _S + "event_delay_seconds"),
+                },
+            ),
+            Panel(
                 "In hand",
                 "Records read and not committed yet, by process.",
                 "short",
@@ -372,8 +381,8 @@ TECHNICAL = [
         "Drift worker",
         [
             Panel(
-                "Records per second",
-                "Read, and counted, by topic. The difference was refused.",
+                "Counted records",
+                "Read and counted per second, by topic. The difference was refused.",
                 "cps",
                 {
                     "read {{topic}}": _per_second("driftline_drift_read_records_total", "topic"),
@@ -381,7 +390,7 @@ TECHNICAL = [
                 },
             ),
             Panel(
-                "Lag",
+                "Lag of the drift worker",
                 "Records that wait to be counted, or to be evaluated.",
                 "short",
                 {
@@ -390,12 +399,35 @@ TECHNICAL = [
                 },
             ),
             Panel(
-                "Transactions by outcome",
-                "Of both stages.",
+                "Partitions of the drift worker by state",
+                "Of both stages. Every state but running is a heading in the runbook.",
+                "short",
+                {"{{state}}": 'sum by (state) (driftline_drift_partition_state{instance=~"$instance"}) > 0'},
+            ),
+            Panel(
+                "Transactions of the drift worker",
+                "Per second, by stage and outcome.",
                 "cps",
                 {
                     "{{stage}} {{outcome}}": _per_second("driftline_drift_transactions_total", "stage, outcome"),
                 },
+            ),
+            Panel(
+                "Rebalances of the drift worker",
+                "Per five minutes: assignments received, and producers thrown away by cause.",
+                "short",
+                {
+                    "assignments: {{stage}}": "sum by (stage) (increase(driftline_drift_rebalances_total"
+                    '{instance=~"$instance"}[5m]))',
+                    "rebuilt: {{cause}}": "sum by (cause) (increase(driftline_drift_producer_rebuilds_total"
+                    '{instance=~"$instance"}[5m]))',
+                },
+            ),
+            Panel(
+                "Damaged records",
+                "Records of our own that could not be read, per second, by topic.",
+                "cps",
+                {"{{topic}}": _per_second("driftline_drift_unreadable_records_total", "topic")},
             ),
         ],
     ),

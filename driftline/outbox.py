@@ -14,8 +14,8 @@ from schemas.rfc3339 import parse
 
 # How often an end is told: an Alertmanager of a pair may have missed the first one.
 RESOLVED_POSTS = 3
-# Prometheus tells the same episodes by the worker's gauges. deploy/alertmanager inhibits what has this label for as long
-# as Prometheus reaches it, so that nobody is paged twice.
+# Prometheus tells the same episodes by the worker's gauges. deploy/alertmanager inhibits what has this label for as
+# long as Prometheus reaches it, so that nobody is paged twice.
 ORIGIN = {"origin": "kafka"}
 _Labels = tuple[tuple[str, str], ...]
 

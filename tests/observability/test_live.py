@@ -1,0 +1,227 @@
+"""A real Prometheus on real services under traffic and drift: every panel has data, and drift reaches the pager."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import prometheus_tools
+from monitoring import DEPLOY, Alertmanager, Prometheus
+from oracle import send
+from receiver import Receiver
+from services import Service
+from stage import Stage
+from waiting import wait_until
+
+from schemas.alert import Alert
+
+PROFILE = {
+    "DRIFT_PANE": "1s",
+    "DRIFT_WINDOWS": "5s,15s",
+    "DRIFT_ALLOWED_LATENESS": "1s",
+    "DRIFT_IDLE_TIMEOUT": "4s",
+    "DRIFT_MIN_EVENTS": "200",
+}
+RATE = 200  # events per second of event time
+WAIT_S = 120.0
+# What Grafana puts in for a variable; all of a kind is `.*`.
+CHOSEN = {"__rate_interval": "5m", "window": "5s", "model": "churn-telco", "instance": ".*", "feature": ".*"}
+
+
+@contextmanager
+def _forwarding(stage: Stage, to: str) -> Iterator[None]:
+    """`driftline alerts forward` beside everything else."""
+    topics = {name: value for name, value in stage.names.environment.items() if name.startswith("TOPIC_")}
+    with (stage.folder / "forward.log").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "driftline", "alerts", "forward", "--to", to, "--every", "1s"],
+            env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap, **topics},
+            stdout=out,
+            stderr=out,
+            cwd=Path.cwd(),
+        )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _told(receiver: Receiver) -> list[tuple[str, str, str, str]]:
+    """(receiver, status, alertname, feature) of every alert in every notification, in order."""
+    return [
+        (post["receiver"], alert["status"], alert["labels"]["alertname"], alert["labels"].get("feature", ""))
+        for _, _, post in list(receiver.posts)
+        for alert in post["alerts"]
+    ]
+
+
+def _states(alertmanager: Alertmanager, *matchers: str) -> list[str]:
+    """`active` or `suppressed`, of each alert."""
+    return [alert["status"]["state"] for alert in alertmanager.alerts(*matchers)]
+
+
+def _filled_in(text: str) -> str:
+    return re.sub(r"\$(\w+)", lambda match: CHOSEN[match[1]], text)
+
+
+def _without_data(prometheus: Prometheus) -> list[str]:
+    """Every query and every variable of every dashboard that has no answer now."""
+    empty = []
+    for path in sorted((DEPLOY / "grafana" / "dashboards").glob("*.json")):
+        dashboard = json.loads(path.read_text())
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
+                if not prometheus.values(label, _filled_in(series)):
+                    empty.append(f"{path.stem}, ${variable['name']}: {variable['definition']}")
+        for panel in dashboard["panels"]:
+            empty += [
+                f"{path.stem}, {panel['title']}: {target['expr']}"
+                for target in panel.get("targets", [])
+                if not prometheus.query(_filled_in(target["expr"]))
+            ]
+    return empty
+
+
+def _customers(stage: Stage, source: Any, seconds: range, start_ms: int) -> None:
+    for second in seconds:
+        send(stage.bootstrap, stage.names.events, source.take(RATE, float(second), start_ms + second * 1000))
+
+
+def test_drift_reaches_the_pager_once_and_every_panel_has_data(stage: Stage) -> None:
+    """Drift → gauge → rule → Alertmanager → webhook, and back to resolved.
+
+    The same episode, forwarded from the topic, is inhibited. While it fires, every query of every dashboard has an
+    answer.
+    """
+    for tool in ("prometheus", "alertmanager"):
+        prometheus_tools.need(tool)
+    drifts = ["monthly_charges:shift=+25@25s..45s"]
+    source = stage.source(drifts=drifts, bad=Fraction(1, 50))
+    start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
+    worker_log = stage.folder / "drift.log"
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap,
+        "SCORER_MODEL": str(stage.bundle),
+        **stage.names.environment,
+        **PROFILE,
+    }
+    fired = ("page", "firing", "FeatureDrift", "monthly_charges")
+    resolved = ("page", "resolved", "FeatureDrift", "monthly_charges")
+    with (
+        Receiver() as receiver,
+        Alertmanager(stage.folder, receiver.url) as alertmanager,
+        stage.scorer() as scorer,
+        Service("drift_worker", environment, worker_log) as worker,
+        Prometheus(stage.folder, {"scorer": [scorer.port], "drift-worker": [worker.port]}, alertmanager) as prometheus,
+        _forwarding(stage, alertmanager.url),
+    ):
+        scorer.wait_ready()
+        worker.wait_ready()
+        # every counter must have been seen at 0, and Watchdog must be there before anything is forwarded
+        wait_until(lambda: len(prometheus.query("up == 1")) == 2, "scraped", WAIT_S)
+        wait_until(lambda: alertmanager.alerts('alertname="Watchdog"'), "Watchdog has come", WAIT_S)
+
+        _customers(stage, source, range(45), start_ms)
+        wait_until(lambda: fired in _told(receiver), "drift is paged", WAIT_S)
+        wait_until(lambda: alertmanager.alerts('origin="kafka"'), "the same is forwarded", WAIT_S)
+        missing = "not known yet"
+
+        def answered() -> bool:
+            nonlocal missing
+            missing = "\n".join(_without_data(prometheus))
+            return not missing
+
+        try:
+            wait_until(answered, "every panel has data", 60.0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{missing}") from None
+        assert set(_states(alertmanager, 'origin="kafka"')) == {"suppressed"}
+
+        _customers(stage, source, range(45, 80), start_ms)
+        wait_until(lambda: resolved in _told(receiver), "the end is told", WAIT_S)
+        assert prometheus.faults() == []
+        alerts = [alert for _, _, post in receiver.posts for alert in post["alerts"]]
+        assert not [alert for alert in alerts if "origin" in alert["labels"]]
+        (page, *_) = [a for a in alerts if a["labels"].get("feature") == "monthly_charges" and a["status"] == "firing"]
+        assert page["labels"] == {
+            "alertname": "FeatureDrift",
+            "severity": "critical",
+            "model": "churn-telco",
+            "feature": "monthly_charges",
+        }
+        assert page["annotations"]["summary"] == "monthly_charges moved"
+        assert page["annotations"]["runbook_url"] == "docs/runbook.md#featuredrift"
+        assert "Watchdog" not in {alert["labels"]["alertname"] for alert in alerts}
+
+
+def test_without_prometheus_what_is_forwarded_pages_and_with_it_does_not(stage: Stage) -> None:
+    """The topic's alert is a page and then resolved; once Watchdog has come, the next one is kept back."""
+    prometheus_tools.need("alertmanager")
+
+    def alert(feature: str, status: str = "firing") -> tuple[bytes, bytes]:
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+        said = Alert(
+            fingerprint=f"of-{feature}",
+            status="resolved" if status == "resolved" else "firing",
+            labels={"alertname": "FeatureDrift", "severity": "critical", "model": "churn-telco", "feature": feature},
+            annotations={"summary": f"{feature} moved"},
+            starts_at="2026-11-22T05:00:00.000Z",
+            ends_at=now if status == "resolved" else None,
+            sequence=1,
+            evidence={},
+        )
+        return said.key(), said.encode()
+
+    topic = stage.names.environment["TOPIC_ALERTS"]
+    with (
+        Receiver() as receiver,
+        Alertmanager(stage.folder, receiver.url) as alertmanager,
+        _forwarding(stage, alertmanager.url),
+    ):
+        send(stage.bootstrap, topic, [alert("tenure")])
+        wait_until(lambda: ("page", "firing", "FeatureDrift", "tenure") in _told(receiver), "a page", WAIT_S)
+        send(stage.bootstrap, topic, [alert("tenure", "resolved")])
+        wait_until(lambda: ("page", "resolved", "FeatureDrift", "tenure") in _told(receiver), "its end", WAIT_S)
+
+        alertmanager.post({"alertname": "Watchdog", "severity": "none"})
+        alertmanager.post({"alertname": "FeatureDrift", "severity": "critical", "model": "churn-telco", "feature": "x"})
+        send(stage.bootstrap, topic, [alert("contract")])
+        wait_until(lambda: ("page", "firing", "FeatureDrift", "x") in _told(receiver), "Prometheus' own", WAIT_S)
+        wait_until(
+            lambda: _states(alertmanager, 'feature="contract"') == ["suppressed"], "forwarded, kept back", WAIT_S
+        )
+        assert "contract" not in {feature for _, _, _, feature in _told(receiver)}
+
+
+def test_drift_is_not_told_while_the_pipeline_is_down_or_the_data_is_broken(tmp_path: Path) -> None:
+    """Windows then speak of the outage, or of the defect; other models' drift and other alerts are told."""
+    prometheus_tools.need("alertmanager")
+    drift = {"alertname": "FeatureDrift", "severity": "critical", "model": "churn-telco", "feature": "tenure"}
+
+    def is_kept_back(name: str, model: str) -> bool:
+        return _states(alertmanager, f'alertname="{name}"', f'model="{model}"') == ["suppressed"]
+
+    with Receiver() as receiver, Alertmanager(tmp_path, receiver.url) as alertmanager:
+        alertmanager.post({"alertname": "DataQuality", "severity": "critical", "model": "churn-telco", "feature": "x"})
+        wait_until(lambda: ("page", "firing", "DataQuality", "x") in _told(receiver), "the defect is told", WAIT_S)
+        alertmanager.post(drift)
+        alertmanager.post({**drift, "model": "other", "feature": "y"})
+        wait_until(lambda: ("page", "firing", "FeatureDrift", "y") in _told(receiver), "another model's drift", WAIT_S)
+        wait_until(lambda: is_kept_back("FeatureDrift", "churn-telco"), "what moved with the defect", WAIT_S)
+
+        alertmanager.post({"alertname": "ScorerDown", "severity": "critical"})
+        wait_until(lambda: ("page", "firing", "ScorerDown", "") in _told(receiver), "the outage is told", WAIT_S)
+        for name, model in (("FeatureDrift", "other"), ("DataQuality", "churn-telco")):
+            wait_until(lambda name=name, model=model: is_kept_back(name, model), f"{name} is kept back", WAIT_S)
+        assert ("page", "firing", "FeatureDrift", "tenure") not in _told(receiver)

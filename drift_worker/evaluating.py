@@ -158,6 +158,7 @@ class EvaluatingWork:
             self._restore(checkpoint, merged)
         self._recall(records)
         self._report.restored(source, self._restored_to, len(merged))
+        self._report.states(self._loaded.manifest.name, self._announcer.states())
         return None
 
     def _restore(self, checkpoint: Checkpoint, merged: Sequence[Merged]) -> None:

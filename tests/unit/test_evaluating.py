@@ -313,6 +313,22 @@ def test_an_evaluator_that_is_killed_anywhere_says_the_same(uninterrupted, story
     assert log.values("alerts") == uninterrupted[0].values("alerts")
 
 
+def test_a_new_evaluator_exports_the_states_before_its_first_window(story, telco_bundle):
+    """In the middle of the drift: a restart that said nothing for a window would resolve alerts, and page once more."""
+    _, worker = _play(story[:44], telco_bundle, end_idle_s=0.0)
+
+    def states():
+        (family,) = worker.metrics.state.collect()
+        return {(s.labels["alertname"], s.labels["feature"]): s.value for s in family.samples}
+
+    before = states()
+    assert set(before.values()) >= {0.0, 3.0}
+    worker.evaluating.closed(PANES)
+    assert states() == {}
+    worker.start_evaluating()
+    assert states() == before
+
+
 def test_a_new_evaluator_shows_what_was_before_it(story, telco_bundle):
     """In the middle of the drift: the windows of before and the open episodes; who stands by shows nothing."""
     _, worker = _play(story[:44], telco_bundle, end_idle_s=0.0)

@@ -16,7 +16,7 @@ ALERTMANAGER = DEPLOY / "alertmanager" / "alertmanager.yml"
 
 def _run(tool: str, *arguments: str | Path) -> str:
     command = [prometheus_tools.need(tool), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import prometheus_tools
+import pytest
 from monitoring import DEPLOY, Alertmanager, Prometheus
 from oracle import send
 from receiver import Receiver
@@ -98,6 +99,7 @@ def _customers(stage: Stage, source: Any, seconds: range, start_ms: int) -> None
         send(stage.bootstrap, stage.names.events, source.take(RATE, float(second), start_ms + second * 1000))
 
 
+@pytest.mark.timeout(600)
 def test_drift_reaches_the_pager_once_and_every_panel_has_data(stage: Stage) -> None:
     """Drift → gauge → rule → Alertmanager → webhook, over a restart of the drift worker, and back to resolved.
 

@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES ?= 30
+COMPOSE = docker compose -f docker-compose.yml $(if $(VARIANT),-f compose.$(VARIANT).yml)
 PACKAGES := driftline drift_worker pages schemas scorer streaming training
 
-.PHONY: help .venv demo test check chaos docs soak quality bench up down lock clean
+.PHONY: help .venv demo test check chaos docs soak quality bench up down logs smoke lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,11 +65,17 @@ bench: .venv ## throughput and event age of a scorer beside other ways to do the
 	@$(BIN)/driftline bench
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests/quality $(BIN)/python tests/quality/cost.py
 
-up: ## everything in containers (docker compose)
-	docker compose up --build --detach --wait
+up: ## everything in containers (docker compose); VARIANT=secure: TLS, passwords and ACLs, VARIANT=cluster: three brokers
+	GIT_COMMIT=$$(git rev-parse HEAD 2>/dev/null) $(COMPOSE) up --build --detach --wait
 
-down: ## stop the containers; the volumes stay
-	docker compose down
+down: ## stop the containers; the volumes stay (VARIANT as with up)
+	$(COMPOSE) --profile '*' down
+
+logs: ## what the containers say, as it comes
+	$(COMPOSE) logs --follow --tail 50
+
+smoke: ## bring up a stack of its own, use it, kill scorers, take it down; VARIANT as with up, WITHOUT=grafana leaves that out
+	@$(or $(PYTHON),python3) deploy/smoke.py $(if $(VARIANT),--variant $(VARIANT)) $(addprefix --without ,$(WITHOUT)) $(SMOKE)
 
 lock: .venv ## compile the lock files again from pyproject.toml
 	$(COMPILE) pyproject.toml --output-file requirements.lock

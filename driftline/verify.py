@@ -8,6 +8,7 @@ the second must be answered before the third (else it was lost).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import io
 import json
@@ -127,7 +128,9 @@ async def verify(question: Question, progress: Callable[[str, int], None] = lamb
         await _read_answers(reader, outputs, stable, ends, committed, read, question, findings, progress)
     finally:
         for client in (reader, dirty):
-            await client.stop()
+            # aiokafka cancels whoever stops a consumer while a failed fetch waits to be tried again
+            with contextlib.suppress(asyncio.CancelledError):
+                await client.stop()
         await admin.close()
     return findings
 

@@ -119,6 +119,20 @@ def reader(settings: KafkaSettings) -> AIOKafkaConsumer:
     )
 
 
+async def stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, also in the moment in which a failed fetch waits to be tried again.
+
+    aiokafka 0.14 then cancels that fetch and raises its CancelledError at whoever stops it, with the connections open.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # it was us who were cancelled
+        await consumer._client.close()  # noqa: SLF001 - what stop() would have done next
+
+
 def transactional_producer(settings: KafkaSettings, transactional_id: str) -> AIOKafkaProducer:
     """A producer whose start fences every earlier one of the same id."""
     transaction_ms = round(settings.kafka_transaction_timeout.total_seconds() * 1000)

@@ -179,7 +179,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
     async def _close(self, client: AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                await (client.stop() if isinstance(client, AIOKafkaConsumer) else client.close())
+                await (clients.stop(client) if isinstance(client, AIOKafkaConsumer) else client.close())
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("close_failed", client=type(client).__name__, exception=repr(error))
 

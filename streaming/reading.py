@@ -149,5 +149,5 @@ async def reader(settings: KafkaSettings) -> AsyncIterator[Reader]:
         yield Reader(consumer, admin)
     finally:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            await consumer.stop()
+            await clients.stop(consumer)
             await admin.close()

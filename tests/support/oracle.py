@@ -203,6 +203,13 @@ def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
         time.sleep(0.02)
 
 
+def members(bootstrap: str, group: str) -> int:
+    """How many members the broker counts in the group: whoever was thrown out may not know it yet."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    (future,) = admin.describe_consumer_groups([group]).values()
+    return len(future.result(timeout=WAIT_S).members)
+
+
 def open_transactions(bootstrap: str, names: Names, partitions: int = 4) -> list[int]:
     """Output partitions in which records are written but not committed yet: high watermark above last stable offset."""
     found = set()

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from network import Network
-from oracle import Sent, assert_exactly_once, committed, send
+from oracle import Sent, assert_exactly_once, committed, members, send
 from segments import Batch, batches, rewrite
 from stage import Stage
 from waiting import wait_until
@@ -23,7 +23,7 @@ from waiting import wait_until
 from driftline.broker import LocalBroker
 
 # The group leaves out a member that has not polled for so long: 5 minutes, were it not for this.
-POLL_INTERVAL_S = 2.0
+POLL_INTERVAL_S = 3.0
 IMPATIENT = {"streaming.clients.MAX_POLL_INTERVAL_MS": 1000 * POLL_INTERVAL_S, "streaming.inbox.ROOM_S": 0.5}
 
 
@@ -45,11 +45,15 @@ def test_nothing_but_bad_records_pauses_the_scorer_until_a_person_decides(stage:
         more = stage.send_customers(100, seed=2)
         time.sleep(2.5 * POLL_INTERVAL_S)  # long enough to be thrown out twice
         assert scorer.reasons() == ["dead_letter_limit"]
+        assert members(stage.bootstrap, stage.names.group) == 1, "it has left its group"
         assert scorer.get("/livez").status_code == 200
         assert scorer.metric("driftline_scorer_rebalances_total") == rebalances
         assert committed(stage.bootstrap, stage.names.group, stage.names.events) == offsets
+        stage.reader.wait_for(answered)
         assert len(stage.reader.answers) == answered
-        assert scorer.metric("driftline_scorer_lag_records") == 3500 - answered, "what waits is seen as lag"
+        wait_until(
+            lambda: scorer.metric("driftline_scorer_lag_records") == 3500 - answered, "what waits is seen as lag"
+        )
         assert scorer.stop() == 0
     with stage.scorer(SCORER_DEAD_LETTER_LIMIT="1.0") as scorer:
         stage.reader.wait_for(3500)
@@ -111,7 +115,7 @@ def test_a_topic_that_takes_less_than_a_batch_is_named_at_the_start(stage: Stage
     for future in admin.incremental_alter_configs([topic]).values():
         future.result(30)
     with stage.scorer() as scorer:
-        assert scorer.process.wait(30) == 1
+        assert scorer.process.wait(60) == 1
         assert f"{stage.names.dead_letters}: max.message.bytes is 500000, and 1000000 are needed" in scorer.tail()
 
 
@@ -155,7 +159,7 @@ def test_a_batch_that_cannot_be_read_stops_its_partition_alone(network: Network,
             offsets = produce(partition, 20)
             if part == 1:
                 bad[partition] = offsets
-    network.broker.stop()
+    network.broker.stop(60)  # killed after that, it would look at its log when it starts, and cut off what is spoilt
     for partition, spoil in spoilers.items():
         log = network.broker.data_dir / "log" / f"{far.names.events}-{partition}"
         rewrite(next(log.glob("*.log")), bad[partition][0], spoil)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,28 @@ def assert_exactly_once(sent: Sent, answers: list[Answer]) -> None:
 
 
 def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
-    """The group's committed offset per partition."""
+    """The group's committed offset per partition, once no transaction is about to move it.
+
+    What a transaction has written may be seen a moment before its offset: the markers go to each partition on its own.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    (future,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
-    return {tp.partition: tp.offset for tp in future.result(timeout=WAIT_S).topic_partitions if tp.topic == topic}
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], require_stable=True)
+        (future,) = asked.values()
+        found = [tp for tp in future.result(timeout=WAIT_S).topic_partitions if tp.topic == topic]
+        unstable = [tp for tp in found if tp.error is not None]
+        if not unstable:
+            return {tp.partition: tp.offset for tp in found}
+        assert time.monotonic() < deadline, f"offsets not stable after {WAIT_S} s: {unstable}"
+        time.sleep(0.02)
+
+
+def members(bootstrap: str, group: str) -> int:
+    """How many members the broker counts in the group: whoever was thrown out may not know it yet."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    (future,) = admin.describe_consumer_groups([group]).values()
+    return len(future.result(timeout=WAIT_S).members)
 
 
 def open_transactions(bootstrap: str, names: Names, partitions: int = 4) -> list[int]:

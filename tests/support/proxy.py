@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 HOST = "127.0.0.1"
-WAIT_S = 30.0
+WAIT_S = 120.0
 # Frames in flight per direction; behind a delay or a silence the sender then meets a full buffer, as on a real network.
 MAX_IN_FLIGHT = 1000
 

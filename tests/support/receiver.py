@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Receiver:

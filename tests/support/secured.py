@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from oracle import Names
+from waiting import wait_until
 
 from driftline.broker import LocalBroker
 from schemas.environment import Topics
@@ -214,14 +215,21 @@ class SecuredBroker:
         """Allow it from now on."""
         for done in self.admin.create_acls(list(acls)).values():
             done.result(WAIT_S)
+        wait_until(lambda: all(self._in_force(acl) for acl in acls), "what was granted is in force")
 
     def revoke(self, acls: Sequence[AclBinding]) -> None:
         """Allow it no more."""
-        filters = [
-            AclBindingFilter(
-                acl.restype, acl.name, acl.resource_pattern_type, acl.principal, "*", acl.operation, acl.permission_type
-            )
-            for acl in acls
-        ]
-        for done in self.admin.delete_acls(filters).values():
+        for done in self.admin.delete_acls([_exactly(acl) for acl in acls]).values():
             assert len(done.result(WAIT_S)) == 1
+        wait_until(lambda: not any(self._in_force(acl) for acl in acls), "what was revoked is out of force")
+
+    def _in_force(self, acl: AclBinding) -> bool:
+        """Whether the broker goes by it: the controller answers a change before the broker has heard of it."""
+        return bool(self.admin.describe_acls(_exactly(acl)).result(WAIT_S))
+
+
+def _exactly(acl: AclBinding) -> AclBindingFilter:
+    """This one and no other."""
+    return AclBindingFilter(
+        acl.restype, acl.name, acl.resource_pattern_type, acl.principal, "*", acl.operation, acl.permission_type
+    )

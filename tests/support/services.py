@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,14 +16,19 @@ from typing import Self
 
 import httpx
 
-READY_S = 40.0
+from driftline.broker import _free_port
+
+READY_S = 120.0
+# One answer over HTTP. A service that computes on a busy machine needs seconds for it.
+ANSWER_S = 60.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on now.
+
+    Not from the range of outgoing connections: until the service listens, seconds later, one of them could have it.
+    """
+    return _free_port()
 
 
 class Service:
@@ -57,7 +61,7 @@ class Service:
             )
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_S)
 
     def wait_ready(self, timeout_s: float = READY_S) -> Self:
         deadline = time.monotonic() + timeout_s
@@ -127,7 +131,7 @@ class Service:
         """What it has logged so far."""
         return self.log.read_text(errors="replace").splitlines()
 
-    def stop(self, timeout_s: float = 30.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """SIGTERM; the exit code."""
         self.process.terminate()
         return self.process.wait(timeout_s)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from oracle import Names, Reader, Sent, create_topics, open_transactions, send
+from oracle import WAIT_S, Names, Reader, Sent, create_topics, open_transactions, send
 from services import Service
 
 from driftline.broker import LocalBroker
@@ -51,7 +51,7 @@ class Stage:
     def freeze_inside_a_transaction(self, scorer: Service) -> None:
         """SIGSTOP at a moment when records of the scorer are written but not committed."""
         self.reader.wait_for(500)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             scorer.suspend()
             time.sleep(0.1)  # what is in the sockets arrives at the broker

@@ -1,4 +1,8 @@
-"""Waiting for what must come, with a deadline and never longer than needed."""
+"""Waiting for what must come, with a deadline and never longer than needed.
+
+A deadline says that something hangs, and nothing about how fast it is: on a busy machine everything takes ten times as
+long, and must not fail for it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> float:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 120.0) -> float:
     """Until `condition` holds; the seconds it took. AssertionError naming `what` if it does not in time."""
     started = time.monotonic()
     while not condition():

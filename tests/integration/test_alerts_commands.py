@@ -109,7 +109,7 @@ def test_forward_tells_a_broken_receiver_how_things_stand_and_ends_on_a_signal(
         ends = [a for _, _, alerts in receiver.posts for a in alerts if a["labels"]["feature"] == "contract"]
         assert [a["endsAt"] for a in ends if "endsAt" in a] == [ENDED] * 3
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     log = (stage.folder / "forward.log").read_text()
     assert "answered 503 because; trying again" in log
     assert "offset 1: not forwarded: not an alert" in log

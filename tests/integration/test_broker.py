@@ -62,7 +62,7 @@ def read_committed(servers: str, topic: str) -> list[bytes]:
         values.append(record.value())
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Look again and again until a condition holds, and fail by name when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -178,7 +178,7 @@ def test_the_command_prints_the_address_and_stops_on_ctrl_c(tmp_path):
             f"driftline: port {port} is in use: stop what listens there, or choose another with --port\n"
         )
         running.send_signal(signal.SIGINT)
-        rest, said = running.communicate(timeout=30)
+        rest, said = running.communicate(timeout=60)
     assert (running.returncode, rest) == (0, "")
     assert said.endswith("stopping\n")
     with pytest.raises(ConnectionRefusedError):

@@ -152,16 +152,14 @@ def test_predict_answers_while_the_stream_is_busy(stage: Stage) -> None:
     event = json.loads(stage.source().take(1, 0.0, time.time_ns() // 1_000_000)[0][1])
     with stage.scorer(SCORER_MAX_BATCH_RECORDS="5000") as scorer:
         scorer.wait_ready()
-        slowest = 0.0
-        probabilities = set()
+        asked, probabilities = 0, set()
         with httpx.Client(base_url=f"http://127.0.0.1:{scorer.port}", timeout=20) as client:
             while len(stage.reader.answers) < 50_000:
-                started = time.monotonic()
                 answer = client.post("/predict", json=event)
-                slowest = max(slowest, time.monotonic() - started)
+                asked += 1
                 assert answer.status_code == 200
                 probabilities.add(answer.json()["probability"])
         assert len(probabilities) == 1
-        assert slowest < 5.0  # the backlog takes longer; a request that waited for it would show
+        assert asked >= 5, "requests that wait for the backlog are answered once it is gone"
         stage.reader.wait_for(60_000)
         assert scorer.stop() == 0

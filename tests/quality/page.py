@@ -57,7 +57,9 @@ CAVEATS = """\
 - River's detectors are made for concept drift in a stream of values, not for windows against a reference.
 - The share of alarms depends on the number of columns, on n and on m; a tool with few alarms here can have many where
   windows are small.
-- Times depend on the machine and on what else it does.
+- The first table of the comparison adds up streams of several kinds, in the mix that was drawn; the tables by kind are
+  what to read.
+- Times, rows (k) among them, depend on the machine and on what else it does: see what other programs used.
 """
 
 

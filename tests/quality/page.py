@@ -52,8 +52,8 @@ CAVEATS = """\
   not, and real customers come back.
 - The peers are general tools: most let one choose tests, thresholds and corrections, and with others the figures would
   be others. What is compared is what one gets without choosing.
-- They decide on one window at a time, ours on up to three: a peer can be a window earlier. Tests without a limit for the
-  effect find shifts below 0.1 that ours leaves out on purpose.
+- They decide on one window at a time, ours on up to three: a peer can be a window earlier. Tests without a limit for
+  the effect find shifts below 0.1 that ours leaves out on purpose.
 - River's detectors are made for concept drift in a stream of values, not for windows against a reference.
 - The share of alarms depends on the number of columns, on n and on m; a tool with few alarms here can have many where
   windows are small.

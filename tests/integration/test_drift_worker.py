@@ -25,7 +25,7 @@ PROFILE = {
     "DRIFT_PANE": "1s",
     "DRIFT_WINDOWS": "5s,15s",
     "DRIFT_ALLOWED_LATENESS": "1s",
-    "DRIFT_IDLE_TIMEOUT": "4s",
+    "DRIFT_IDLE_TIMEOUT": "10s",
     "DRIFT_STRAGGLER": "60s",
     "DRIFT_MIN_EVENTS": "200",
 }

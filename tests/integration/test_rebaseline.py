@@ -56,7 +56,8 @@ def test_everything_but_the_reference_stays(model, tmp_path):
     assert new.files["model.joblib"] == old.files["model.joblib"]
     assert (new.manifest.version, new.manifest.created_at) == ("1.4.1", NOW)
     assert new.manifest.files["reference.npz"].sha256 == Reference.digest(new.files["reference.npz"])
-    changed = {"version", "created_at", "files", "notes"}
+    assert (old.manifest.self_check.windows, new.manifest.self_check.windows) == (0, 2000)
+    changed = {"version", "created_at", "files", "notes", "self_check"}
     assert new.manifest.model_dump(exclude=changed) == old.manifest.model_dump(exclude=changed)
     kept, origin, caution = new.manifest.notes
     assert (kept, caution) == ("Made for a test.", OUT_OF_SAMPLE)

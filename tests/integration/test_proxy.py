@@ -137,14 +137,19 @@ def test_a_cut_resets_what_stands_and_refuses_what_comes(proxy: Proxy, client: C
     proxy.cut()
     with pytest.raises(ConnectionResetError):
         client.answer()
-    late: Client | None = None
-    with pytest.raises(ConnectionResetError):  # it may come as early as in connect
-        late = Client(proxy)
-        late.answer()
-    if late is not None:
-        late.socket.close()
+    with pytest.raises(ConnectionResetError):
+        _wait_in_vain(proxy)
     proxy.heal()
     again = Client(proxy)
     again.ask(2)
     assert again.answer() == 2
     again.socket.close()
+
+
+def _wait_in_vain(proxy: Proxy) -> None:
+    """The reset may come as early as in connect."""
+    late = Client(proxy)
+    try:
+        late.answer()
+    finally:
+        late.socket.close()

@@ -148,7 +148,7 @@ def test_another_seed_gives_another_model(customers):
 
 
 def test_the_manifest_says_what_was_trained_on_what(customers, tmp_path):
-    """Digest and rows of the data, the positive class, library versions, learnt categories, a self-check of every feature."""
+    """Digest and rows of the data, the positive class, library versions, learnt categories, a self-check."""
     train_bundle(_spec(), customers, tmp_path / "model", NOW)
     manifest = json.loads((tmp_path / "model" / "manifest.json").read_text(encoding="utf-8"))
 

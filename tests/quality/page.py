@@ -32,7 +32,7 @@ METHOD = """\
 - (d) moves every feature, the categories too, by 0.15 standard deviations of a normal variable behind it. In units of
   its own deviation a lognormal would not be harmless: its tail makes the deviation, and 0.15 of it move the median by
   a third.
-- `make test` measures the same rows, but for those of (h), (j) and (k), with fewer trials.
+- `make test` measures the same rows, but for those of (j) and (k), with fewer trials.
 """
 
 PEERS_METHOD = """\

@@ -16,8 +16,9 @@ from streaming import clients
 from streaming.settings import KafkaSettings
 from streaming.transactions import Output
 
-# aiokafka asks again and again for an unknown topic, for as long as a request may take; a new one is known within 1 s.
-TOPIC_TIMEOUT_S = 5.0
+# aiokafka asks again and again for an unknown topic, for as long as a request may take. A new one is known within 1 s,
+# but where a broker has just died, the answer comes only when another was asked.
+TOPIC_TIMEOUT_S = 20.0
 
 
 class SendError(Exception):

@@ -17,12 +17,7 @@ SESSION_S = 3.0
 IMPATIENT = {"KAFKA_SESSION_TIMEOUT": f"{SESSION_S:.0f}s", "SCORER_MAX_BATCH_RECORDS": "50"}
 # Nobody but the successor's fence ends what the killed one left open: the broker itself would take five minutes.
 PATIENT = {**IMPATIENT, "KAFKA_TRANSACTION_TIMEOUT": "300s"}
-
-
-def soon(long: bool) -> float:
-    """How long after a kill it may take: what is promised, or, as a busy machine must not fail, a part of PATIENT."""
-    return SESSION_S + 5.0 if long else 120.0
-
+SOON_S = SESSION_S + 5.0  # how long after a kill it may take
 
 # The request or answer at which it dies, and how many of the kind pass before, so that the second batch is hit: the
 # first transaction of a partition commits where it starts, and has no records.
@@ -35,11 +30,8 @@ POINTS = {
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_scorer_killed_at_a_point_of_its_transaction(network: Network, far: Stage, point: str, long: bool) -> None:
-    """Row 1: nothing lost or doubled, and its partition goes on within the session time-out + 5 s of the restart.
-
-    The 5 s are measured in the long form only.
-    """
+def test_a_scorer_killed_at_a_point_of_its_transaction(network: Network, far: Stage, point: str) -> None:
+    """Row 1: nothing lost or doubled, and its partition goes on within the session time-out + 5 s of the restart."""
     proxy = network.proxies[0]
     sent = far.send_customers(2000)
     partition = 2
@@ -57,7 +49,7 @@ def test_a_scorer_killed_at_a_point_of_its_transaction(network: Network, far: St
         caught.reset()
     assert len(answered()) == ended
     with far.scorer(**PATIENT) as scorer:
-        wait_until(lambda: len(answered()) > ended, f"partition {partition} goes on", soon(long))
+        wait_until(lambda: len(answered()) > ended, f"partition {partition} goes on", SOON_S)
         far.reader.wait_for(2000)
         assert scorer.stop() == 0
     assert_exactly_once(sent, far.reader.answers)
@@ -89,11 +81,8 @@ def test_an_end_that_arrives_while_the_successor_is_fenced_in_is_not_answered_ag
     assert_exactly_once(sent, far.reader.answers)
 
 
-def test_the_survivor_takes_over_from_one_killed_in_its_transaction(network: Network, far: Stage, long: bool) -> None:
-    """Row 2: everything is answered within the group's time-out + 5 s, although a transaction was left open.
-
-    The 5 s are measured in the long form only.
-    """
+def test_the_survivor_takes_over_from_one_killed_in_its_transaction(network: Network, far: Stage) -> None:
+    """Row 2: everything is answered within the group's time-out + 5 s, although a transaction was left open."""
     proxy = network.proxies[0]
     with (
         far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address, **PATIENT) as victim,
@@ -106,7 +95,7 @@ def test_the_survivor_takes_over_from_one_killed_in_its_transaction(network: Net
         caught.wait()
         victim.kill()
         caught.reset()
-        far.reader.wait_for(2000, soon(long))
+        far.reader.wait_for(2000, SOON_S)
         assert survivor.stop() == 0
     assert_exactly_once(sent, far.reader.answers)
 

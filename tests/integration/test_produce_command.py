@@ -85,21 +85,21 @@ def test_every_record_arrives_once_in_the_partition_of_its_customer(broker, topi
 
 
 def test_the_rate_is_kept_and_an_interrupt_ends_it_cleanly(broker, topic):
-    """At 400 a second and no more, without a count, stopped by Ctrl-C: exit code 0, and what it says was sent is there.
+    """At 400 a second without a count, stopped by Ctrl-C: exit code 0, and what it says was sent is there.
 
-    How near it comes to the rate is the machine's affair: a busy one keeps it back.
+    What a pause kept back is made up for; so the longer it runs, the less of a pause is left in the rate.
     """
     started = time.monotonic()
     process = _produce(broker, topic, "--rate", "400")
-    while time.monotonic() < started + 60 and len(_records(broker, topic)) < 800:
+    while time.monotonic() < started + 60 and len(_records(broker, topic)) < 2000:
         pass
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
 
     assert process.returncode == 0, err
     summary = json.loads(out)
-    assert len(_records(broker, topic)) == summary["records"] >= 800
-    assert summary["records"] <= 400 * summary["seconds"] + 1
+    assert len(_records(broker, topic)) == summary["records"] >= 2000
+    assert summary["records"] == pytest.approx(400 * summary["seconds"], rel=0.1)
 
 
 def test_an_absent_topic_is_one_line_and_exit_code_1(broker, topic_prefix):

@@ -19,6 +19,7 @@ from schemas.alert import Alert, AlertName, Severity
 from schemas.bundle import Manifest
 from schemas.environment import Topics
 from schemas.json_schema import EVENT_TIME, IDENTIFIER, Schema, event_schema
+from schemas.label import MAX_PREDICTION_ID_LENGTH, Label
 from schemas.measurement import Measurement
 from schemas.prediction import Prediction
 from schemas.verdict import MAX_DETAIL_BYTES, Reason
@@ -54,6 +55,11 @@ REFINED: Mapping[str, Mapping[str, Schema]] = {
         "startsAt": OUR_TIME,
         "sequence": {"minimum": 1},
     },
+    "Label": {
+        "customer_id": IDENTIFIER,
+        "label": {"description": "whether the customer belongs to the positive class"},
+        "label_time": EVENT_TIME | {"description": "when that was known: RFC 3339 with an offset or Z"},
+    },
     "Measurement": {"version": {"const": 1}},
     "Window": {"start": OUR_TIME, "end": OUR_TIME},
 }
@@ -72,6 +78,7 @@ def json_schemas() -> dict[str, Schema]:
             "Headers of a dead letter, after those of the original record; values are UTF-8 text.",
             _headers(_DEAD_LETTER_HEADERS),
         ),
+        "label.json": _of_label(),
         "alert.json": _of_struct(Alert),
         "measurement.json": _of_struct(Measurement),
         "manifest.json": _of_manifest(),
@@ -119,6 +126,13 @@ def _of_struct(struct: Any) -> Schema:
                 definitions[name]["properties"][member] |= constraints
     own = definitions.pop(root["$ref"].rpartition("/")[2])
     schema: Schema = _tidy({"$schema": JSON_SCHEMA, **own, **({"$defs": definitions} if definitions else {})})
+    return schema
+
+
+def _of_label() -> Schema:
+    schema = _of_struct(Label)
+    text = {"type": "string", "minLength": 1, "maxLength": MAX_PREDICTION_ID_LENGTH}
+    schema["properties"]["prediction_id"] = {"anyOf": [text, {"type": "null"}], "default": None}
     return schema
 
 
@@ -177,6 +191,7 @@ def asyncapi() -> Schema:
             "customerEvents": channel("topic_events", "event", "Customer events, written upstream.", "delete"),
             "predictions": channel("topic_predictions", "prediction", "One prediction per accepted event.", "delete"),
             "deadLetters": channel("topic_dead_letters", "deadLetter", "Refused records and why.", "delete"),
+            "labels": channel("topic_labels", "label", "What became of customers, written upstream.", "delete"),
             "measurements": channel("topic_measurements", "measurement", "What a closed window measured.", "delete"),
             "alerts": channel("topic_alerts", "alert", "Episodes of drift.", "compact"),
         },
@@ -186,6 +201,7 @@ def asyncapi() -> Schema:
             "scorerWritesDeadLetters": operation("send", "deadLetters", "In the partition of its record."),
             "driftWorkerReadsEvents": operation("receive", "customerEvents", "The drift worker counts events."),
             "driftWorkerReadsPredictions": operation("receive", "predictions", "The drift worker counts scores."),
+            "driftWorkerReadsLabels": operation("receive", "labels", "The drift worker joins labels and predictions."),
             "driftWorkerWritesMeasurements": operation("send", "measurements", "One per window that closes."),
             "driftWorkerWritesAlerts": operation("send", "alerts", "Firing, firing again if severer, resolved."),
         },
@@ -202,6 +218,7 @@ def asyncapi() -> Schema:
                     headers=_reference("dead-letter-headers"),
                     payload={"description": "the original bytes; of a stub, the first KiB; null stays null"},
                 ),
+                "label": message("Label", customer, payload=_reference("label")),
                 "measurement": message(
                     "Measurement",
                     {"type": "string", "description": "{model}/{window}; keys with a further part are internal"},

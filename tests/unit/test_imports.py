@@ -28,17 +28,20 @@ IMPURE = {"aiokafka", "prometheus_client", "asyncio", "logging", "structlog", "o
 PURE = {
     *(
         f"schemas/{n}.py"
-        for n in ("alert", "dead_letter", "environment", "event", "features", "headers", "measurement")
+        for n in ("alert", "dead_letter", "environment", "event", "features", "headers", "label", "measurement")
     ),
     *(f"schemas/{n}.py" for n in ("bundle", "prediction", "reference", "rfc3339", "verdict")),
     *(f"pages/{n}.py" for n in ("cards", "drift", "history", "markup", "overview", "pictures", "pieces", "style")),
     *(f"pages/{n}.py" for n in ("subject", "words")),
     *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
     *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
-    *(f"drift_worker/{n}.py" for n in ("event_time", "evidence", "ks", "level", "lifecycle", "measure", "mismatch")),
     *(
         f"drift_worker/{n}.py"
-        for n in ("psi", "quality", "rates", "repeats", "season", "self_check", "tails", "windows")
+        for n in ("event_time", "evidence", "join", "ks", "level", "lifecycle", "measure", "mismatch")
+    ),
+    *(
+        f"drift_worker/{n}.py"
+        for n in ("performance", "psi", "quality", "rates", "repeats", "season", "self_check", "tails", "windows")
     ),
 }
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ MAX_MANIFEST_BYTES = 16 << 20
 Kind = Literal["numeric", "categorical", "boolean"]
 SemVer = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$", max_length=64)]
 Bound = Annotated[float | None, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 SCOPE = (
     "binary classifiers with predict_proba on numeric, categorical and boolean columns, on CPU; "
@@ -190,6 +192,28 @@ class SelfCheck(_Frozen):
         )
 
 
+class Calibration(_Frozen):
+    """The model's score as a frequency, from out-of-fold scores of `rows` labelled customers (isotonic regression).
+
+    x, y: breakpoints, x strictly increasing, y not decreasing; linear between them, constant beyond. band: per metric,
+    how far an estimate from calibrated scores was off, out of fold, when a part of the customers was made more
+    frequent; a metric that is not in it is not estimated.
+    """
+
+    x: tuple[Share, ...]
+    y: tuple[Share, ...]
+    rows: Annotated[int, Field(ge=1)]
+    band: dict[str, Share]
+
+    @model_validator(mode="after")
+    def _monotone(self) -> Calibration:
+        if not self.x or len(self.x) != len(self.y):
+            raise ValueError("calibration: as many y as x are needed, and at least one")
+        if any(a >= b for a, b in pairwise(self.x)) or any(a > b for a, b in pairwise(self.y)):
+            raise ValueError("calibration: x must increase, and y must not decrease")
+        return self
+
+
 class Manifest(_Frozen):
     """What `manifest.json` says. `files` lists every other file of the bundle except the signature.
 
@@ -211,6 +235,7 @@ class Manifest(_Frozen):
     notes: tuple[str, ...] | None = None
     golden: Golden
     self_check: SelfCheck = SelfCheck()
+    calibration: Calibration | None = None
     business: Business | None = None
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ from sklearn.pipeline import Pipeline
 
 from schemas.bundle import MODEL, REFERENCE, SCOPE, Golden, Manifest, TrainingData, write_bundle
 from schemas.features import Columns, Layout
+from training.calibrate import calibrate
 from training.columns import looks_like_dates, looks_like_free_text
 from training.dataset import JSON_LINES, Labels, Table, column_names, read_labels, read_table, typed_features
 from training.golden import MISSING_ROW, UNSEEN_ROW, golden_rows, golden_values
@@ -110,6 +111,9 @@ def bundle_existing(
         metrics={} if labels is None else measure(labels == classes[which], score, threshold),
         notes=tuple(notes),
         golden=Golden(rows=tuple(rows), probabilities=tuple(_golden(model, estimator, golden, which).tolist())),
+        calibration=None
+        if labels is None
+        else calibrate(labels == classes[which], score, columns, threshold, spec.training.seed),
         business=spec.business,
     )
     files = {MODEL: raw, REFERENCE: reference.to_bytes()}

@@ -1,9 +1,9 @@
 """Customers and a spec → a model bundle. The same data, spec and library versions give the same bytes.
 
 Rows are split once, stratified by label. The model is fitted on the training rows and measured on the held-out ones.
-The same five folds over the training rows give the out-of-fold probabilities from which an "f1" threshold is chosen and
-which stand in the drift reference: a training row's in-sample score would be too sure of itself, and would look like
-drift in every stream (a random forest: D = 0.17 with no drift at all).
+The same five folds over the training rows give the out-of-fold probabilities from which an "f1" threshold is chosen,
+from which the calibration is fitted, and which stand in the drift reference: a training row's in-sample score would be
+too sure of itself, and would look like drift in every stream (a random forest: D = 0.17 with no drift at all).
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from schemas.bundle import (
 )
 from schemas.features import Columns
 from schemas.reference import MAX_ROWS, Reference
+from training.calibrate import calibrate
 from training.dataset import Dataset, read_dataset
 from training.estimators import EstimatorError, build_estimator
 from training.golden import golden_rows, golden_values
@@ -129,6 +130,9 @@ def _train(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
         training_data=TrainingData(sha256=dataset.sha256, rows=dataset.rows),
         metrics=measure(positive[test_rows], score[test_rows], float(threshold)),
         golden=Golden(rows=tuple(rows), probabilities=tuple(probabilities.tolist())),
+        calibration=calibrate(
+            positive[fit_rows], score[fit_rows], dataset.columns.take(fit_rows), float(threshold), seed
+        ),
         business=spec.business,
     )
     files = {MODEL: model_bytes, REFERENCE: reference.to_bytes()}

@@ -20,6 +20,7 @@ MAY_IMPORT = {
 # files, and nothing else of the service: it stays a process of its own.
 MAY_USE = {
     "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
+    "training/calibrate.py": {"drift_worker.estimate"},
     "training/train.py": {"drift_worker.self_check"},
     "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
 }
@@ -35,14 +36,10 @@ PURE = {
     *(f"pages/{n}.py" for n in ("subject", "words")),
     *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
     *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
-    *(
-        f"drift_worker/{n}.py"
-        for n in ("event_time", "evidence", "join", "ks", "level", "lifecycle", "measure", "mismatch")
-    ),
-    *(
-        f"drift_worker/{n}.py"
-        for n in ("performance", "psi", "quality", "rates", "repeats", "season", "self_check", "tails", "windows")
-    ),
+    *(f"drift_worker/{n}.py" for n in ("estimate", "event_time", "evidence", "join", "ks", "level", "lifecycle")),
+    *(f"drift_worker/{n}.py" for n in ("measure", "mismatch", "performance")),
+    *(f"drift_worker/{n}.py" for n in ("psi", "quality", "rates", "repeats", "season", "self_check")),
+    *(f"drift_worker/{n}.py" for n in ("tails", "windows")),
 }
 
 

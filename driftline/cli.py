@@ -1,6 +1,7 @@
 """The ``driftline`` command: registers what the other files of this folder do, and ends every run with one exit code.
 
-0 done; 1 the answer is no, or something failed on the way; 2 wrong use or configuration; 130 ended by Ctrl-C.
+0 done; 1 the answer is no, or something failed on the way; 2 wrong use or configuration; 3 not enough data to say; 130
+ended by Ctrl-C.
 """
 
 import sys
@@ -18,6 +19,7 @@ from driftline import (
     bundle_command,
     dead_letters,
     demo,
+    evaluate,
     keys,
     predict,
     produce,
@@ -61,6 +63,7 @@ app.command("train")(train_command.train)
 app.command("generate")(train_command.generate)
 app.add_typer(bundle_command.spec, name="spec")
 app.command("bundle")(bundle_command.command)
+app.command("evaluate")(evaluate.command)
 app.command("rebaseline")(rebaseline.command)
 app.command("keys")(keys.keys)
 app.command("sign")(keys.sign)

@@ -6,7 +6,8 @@ class CommandError(Exception):
 
     Args:
         reason: One line: what is wrong and what to do about it.
-        exit_code: 2 for wrong use or configuration, 1 when the answer is no or something failed on the way.
+        exit_code: 2 for wrong use or configuration, 1 when the answer is no or something failed on the way;
+            3 not enough data to say.
     """
 
     def __init__(self, reason: str, exit_code: int = 2) -> None:

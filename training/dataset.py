@@ -53,6 +53,10 @@ class Table:
         """The untyped cells of one column that was asked for."""
         return self.cells[self.names.index(name)]
 
+    def take(self, rows: Sequence[int]) -> Table:
+        """Only these rows, in this order; sha256 stays that of the file."""
+        return Table(self.sha256, len(rows), self.names, tuple([column[row] for row in rows] for column in self.cells))
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -78,7 +82,11 @@ class Dataset:
 def read_dataset(path: Path, spec: Spec) -> Dataset:
     """Everything training needs from the file; DatasetError naming the column and the number of rows at fault."""
     wanted = [*spec.features, spec.data.target, *([spec.data.id] if spec.data.id else [])]
-    table = read_table(path, list(dict.fromkeys(wanted)))
+    return typed_dataset(read_table(path, list(dict.fromkeys(wanted))), spec)
+
+
+def typed_dataset(table: Table, spec: Spec) -> Dataset:
+    """The same of a table that holds the spec's columns."""
     features, values = typed_features(table, spec)
     columns = Layout(features).columns(values)
     labels = read_labels(table.column(spec.data.target), spec.data.target, spec.data.positive)
@@ -203,11 +211,19 @@ def typed_features(
 def read_features(path: Path, features: Sequence[Feature]) -> list[list[Value]]:
     """Typed values of an existing bundle's features, one list each; other categories than the bundle's are legal."""
     table = read_table(path, [f.name for f in features])
+    try:
+        return typed_values(table, features)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
+
+
+def typed_values(table: Table, features: Sequence[Feature]) -> list[list[Value]]:
+    """The same of a table that holds these features."""
     values = {f.name: _typed(table.column(f.name), f.kind) for f in features}
     open_features = [f.model_copy(update={"categories": None}) for f in features]
     problems = [p for f in open_features for p in _problems(f, *values[f.name])]
     if problems:
-        raise DatasetError(f"{path}: {'; '.join(problems)}")
+        raise DatasetError("; ".join(problems))
     return [values[f.name][0] for f in features]
 
 

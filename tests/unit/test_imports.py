@@ -20,7 +20,9 @@ MAY_IMPORT = {
 # files, and nothing else of the service: it stays a process of its own.
 MAY_USE = {
     "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
+    "driftline/evaluate.py": {"drift_worker.estimate", "drift_worker.performance"},
     "training/calibrate.py": {"drift_worker.estimate"},
+    "training/labelled.py": {"drift_worker.join"},
     "training/train.py": {"drift_worker.self_check"},
     "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
 }

@@ -23,8 +23,10 @@ from driftline import (
     keys,
     predict,
     produce,
+    promote,
     rebaseline,
     report,
+    retrain,
     topics,
     train_command,
     verify_command,
@@ -64,6 +66,9 @@ app.command("generate")(train_command.generate)
 app.add_typer(bundle_command.spec, name="spec")
 app.command("bundle")(bundle_command.command)
 app.command("evaluate")(evaluate.command)
+app.command("retrain")(retrain.command)
+app.command("promote")(promote.promote)
+app.command("rollback")(promote.rollback)
 app.command("rebaseline")(rebaseline.command)
 app.command("keys")(keys.keys)
 app.command("sign")(keys.sign)

@@ -75,6 +75,13 @@ def labelled(
     return labelled_events(features, mapping, parse_since(where.since), absent_negative=absent_negative)
 
 
+def of_both(*models: Sequence[Feature]) -> tuple[Feature, ...]:
+    """Every feature that one of them needs, once; of two with one name, the first one's."""
+    return tuple({feature.name: feature for features in reversed(models) for feature in reversed(features)}.values())[
+        ::-1
+    ]
+
+
 def labelled_events(
     features: Sequence[Feature], mapping: EventMapping, since_ms: int, *, absent_negative: bool = False
 ) -> Labelled:

@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 MODEL = "model.joblib"
 REFERENCE = "reference.npz"
+TRAINED_ROWS = "trained_rows.npy"  # optional: which customers the model was fitted on (training/seen.py)
 # A model that does not fit in 1 GiB does not fit a scorer's memory either; the cap keeps a wrong mount from filling it.
 MAX_FILE_BYTES = 1 << 30
 MAX_MANIFEST_BYTES = 16 << 20
@@ -362,6 +363,25 @@ def write_bundle(directory: Path, manifest: Manifest, files: Mapping[str, bytes]
         _replace(directory / name, raw)
     _replace(directory / MANIFEST, manifest_bytes(sealed))
     return sealed
+
+
+def copy_bundle(source: Path, directory: Path) -> Manifest:
+    """The bundle in `source`, byte for byte and with its signature, into `directory`, whose manifest is replaced last.
+
+    Files that only the former one had stay, unlisted and unread. BundleError, before anything is written, if `source`
+    is not whole.
+    """
+    manifest_raw = _read(source / MANIFEST, MAX_MANIFEST_BYTES)
+    bundle = read_bundle(source)
+    if hashlib.sha256(manifest_raw).hexdigest() != bundle.manifest_sha256:
+        raise BundleError(f"{source / MANIFEST}: was replaced while the bundle was read")
+    signature = _read(source / SIGNATURE, 4096) if (source / SIGNATURE).exists() else None
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / SIGNATURE).unlink(missing_ok=True)
+    signed = {} if signature is None else {SIGNATURE: signature}
+    for name, raw in {**bundle.files, **signed, MANIFEST: manifest_raw}.items():
+        _replace(directory / name, raw)
+    return bundle.manifest
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

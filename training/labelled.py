@@ -72,10 +72,14 @@ class Labelled:
             dict(Counter(self.left_out) + Counter(newer.left_out)),
         )
 
-    def with_labels(self, target: str, names: tuple[Label, Label]) -> Table:
-        """The table as training reads it: the label in a column of its own, by its (negative, positive) names."""
+    def with_labels(self, target: str, names: tuple[Label, Label], customer: str | None) -> Table:
+        """The table as training reads it: the label by its (negative, positive) names, and the id, in columns."""
         labels: list[object] = [names[int(one)] for one in self.positive.tolist()]
-        return Table(self.table.sha256, self.rows, (*self.table.names, target), (*self.table.cells, labels))
+        more: dict[str, list[object]] = {target: labels}
+        if customer is not None and customer not in self.table.names:
+            more[customer] = list(self.customers)
+        names_of_all = (*self.table.names, *more)
+        return Table(self.table.sha256, self.rows, names_of_all, (*self.table.cells, *more.values()))
 
 
 def read_labelled(path: Path, names: Sequence[str], target: str, positive: Label, customer: str | None) -> Labelled:

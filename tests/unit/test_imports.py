@@ -22,7 +22,16 @@ MAY_USE = {
     "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
     "driftline/evaluate.py": {"drift_worker.estimate", "drift_worker.performance"},
     "training/calibrate.py": {"drift_worker.estimate"},
+    "training/checks.py": {
+        "drift_worker.cells",
+        "drift_worker.columns",
+        "drift_worker.decide",
+        "drift_worker.quality",
+        "drift_worker.rates",
+    },
     "training/labelled.py": {"drift_worker.join"},
+    "training/compare.py": {"drift_worker.performance"},
+    "training/retrain.py": {"drift_worker.performance"},
     "training/train.py": {"drift_worker.self_check"},
     "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
 }

@@ -109,7 +109,9 @@ def test_two_sources_are_one_after_the_other(tmp_path):
     assert both.positive.tolist() == [True, False, False, True, True]
     assert both.columns(FEATURES).n == 5
     assert both.table.sha256 not in {old.table.sha256, new.table.sha256}
-    assert both.with_labels("left", ("No", "Yes")).column("left") == ["Yes", "No", "No", "Yes", "Yes"]
+    table = both.with_labels("left", ("No", "Yes"), "who")
+    assert table.column("left") == ["Yes", "No", "No", "Yes", "Yes"]
+    assert table.column("who") == ["c0", "c1", "c0", "c1", "c2"]
     assert both.take(np.array([4, 0])).customers == ("c2", "c0")
 
 

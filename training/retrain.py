@@ -1,0 +1,143 @@
+"""A champion, labelled customers and a spec → a candidate, and how it does beside the champion. It never promotes.
+
+The most recent customers are held out. Both models are judged on those of them that neither was fitted on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift_worker.performance import Money
+from schemas.bundle import REFERENCE, TRAINED_ROWS, Manifest, write_bundle
+from schemas.reference import Reference
+from training.compare import Comparison, Metric, compare, rows_of
+from training.dataset import Label, typed_dataset
+from training.existing import try_bundle
+from training.labelled import Labelled, held_out
+from training.loaded import Loaded, load_bundle
+from training.seen import digests, to_bytes, unseen
+from training.spec import Spec
+from training.train import Trained, checked, train
+
+
+class RetrainError(Exception):
+    """Why a model is not trained, compared or promoted. The text is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Both models on the same rows. judged: bool (n,), the rows given that neither was fitted on.
+
+    sure: both bundles say what they were fitted on; else some of the rows may be among that.
+    """
+
+    comparison: Comparison
+    judged: NDArray[np.bool_]
+    sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A bundle that was written, and how it was come by. held_out: rows that were not trained on."""
+
+    manifest: Manifest
+    trained: Trained
+    held_out: Labelled
+
+
+def next_minor(version: str) -> str:
+    """The version with the next minor number: a model that was fitted anew.
+
+    >>> next_minor("1.4.2-rc1")
+    '1.5.0'
+    """
+    major, minor, _ = version.partition("+")[0].partition("-")[0].split(".")
+    return f"{major}.{int(minor) + 1}.0"
+
+
+def make_candidate(
+    spec: Spec, champion: Manifest, rows: Labelled, share: float, version: str, reason: str, out: Path, now: datetime
+) -> Candidate:
+    """Train on all but the most recent customers (`share` of the rows) and write the bundle into `out`.
+
+    rows: with the spec's columns. DatasetError, EstimatorError, ExistingError, TrainingError, or RetrainError.
+    """
+    if spec.model.name != champion.name:
+        raise RetrainError(f"[model] name: {spec.model.name}, and the champion is {champion.name}")
+    if version == champion.version:
+        raise RetrainError(f"--version: {version} is the champion's own")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise RetrainError(f"{out} exists; name another folder with --out")
+    model = spec.model.model_copy(update={"version": version})
+    spec = spec.model_copy(update={"model": model})
+    old, recent = held_out(rows.customers, share)
+    if not len(old) or not len(recent):
+        raise RetrainError(f"{len(set(rows.customers))} customers are too few to hold some out")
+    fitted_on = rows.take(old)
+    names = _negative(spec.data.positive), spec.data.positive
+    dataset = typed_dataset(fitted_on.with_labels(spec.data.target, names, spec.data.id), spec)
+    trained = train(spec, dataset, now)
+    note = (
+        f"Trained again ({reason}) to follow version {champion.version}: on {dataset.rows} labelled rows; the "
+        f"{len(recent)} of the most recent customers were held out."
+    )
+    manifest = trained.manifest.model_copy(update={"notes": (note,)})
+    seen = digests(dataset.columns, dataset.labels == dataset.positive)
+    files = {**trained.files, TRAINED_ROWS: to_bytes(seen)}
+    try_bundle(manifest, files)
+    reference = Reference.from_bytes(files[REFERENCE])
+    written = write_bundle(out, checked(manifest, reference, spec.training.seed), files)
+    return Candidate(written, trained, rows.take(recent))
+
+
+def _negative(positive: Label) -> Label:
+    """A name for the other class: labels out of the topics have none, and the manifest names the positive one only."""
+    if isinstance(positive, bool):
+        return not positive
+    return positive - 1 if isinstance(positive, int) else f"not {positive}"
+
+
+def judge(champion: Loaded, candidate: Loaded, rows: Labelled, metric: Metric, confidence: float) -> Judged:
+    """The candidate's advantage on those of the rows that neither model was fitted on.
+
+    rows: with both models' columns. DatasetError, ExistingError, BundleError; RetrainError if no row is left.
+    """
+    columns = {id(one): rows.columns(one.manifest.features) for one in (champion, candidate)}
+    fresh = np.ones(rows.rows, dtype=np.bool_)
+    sure = True
+    for one in (champion, candidate):
+        kept = unseen(one.bundle, columns[id(one)], rows.positive)
+        sure = sure and kept is not None
+        if kept is not None:
+            fresh &= kept
+    if not fresh.any():
+        raise RetrainError("every one of these customers is one that a model was fitted on")
+    which = np.flatnonzero(fresh)
+    codes = rows.codes[which]
+    sides = [
+        rows_of(rows.positive[which], one.score(columns[id(one)].take(which)), one.manifest.threshold, codes)
+        for one in (champion, candidate)
+    ]
+    return Judged(compare(metric, *sides, confidence=confidence, money=_money(champion.manifest)), fresh, sure)
+
+
+def _money(manifest: Manifest) -> Money | None:
+    if manifest.business is None:
+        return None
+    return Money(**{name: value for name, value in manifest.business.model_dump().items() if name != "currency"})
+
+
+def load_pair(champion: Path, candidate: Path, public_key_pem: bytes | None) -> tuple[Loaded, Loaded]:
+    """Both bundles; RetrainError unless they are two versions of one model."""
+    before, after = load_bundle(champion, public_key_pem), load_bundle(candidate, public_key_pem)
+    one, other = before.manifest, after.manifest
+    if one.name != other.name:
+        raise RetrainError(f"{candidate} is {other.name}, and {champion} is {one.name}")
+    if one.version == other.version:
+        raise RetrainError(f"both are {one.name} {one.version}; a candidate needs a version of its own")
+    return before, after

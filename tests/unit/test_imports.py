@@ -21,6 +21,7 @@ MAY_IMPORT = {
 MAY_USE = {
     "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
     "training/calibrate.py": {"drift_worker.estimate"},
+    "training/compare.py": {"drift_worker.performance"},
     "training/train.py": {"drift_worker.self_check"},
     "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
 }
@@ -40,6 +41,7 @@ PURE = {
     *(f"drift_worker/{n}.py" for n in ("measure", "mismatch", "performance")),
     *(f"drift_worker/{n}.py" for n in ("psi", "quality", "rates", "repeats", "season", "self_check")),
     *(f"drift_worker/{n}.py" for n in ("tails", "windows")),
+    "training/compare.py",
 }
 
 

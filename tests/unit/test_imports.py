@@ -20,6 +20,8 @@ MAY_IMPORT = {
 # files, and nothing else of the service: it stays a process of its own.
 MAY_USE = {
     "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
+    "driftline/compare.py": {"drift_worker.performance"},
+    "driftline/paired.py": {"drift_worker.join", "drift_worker.performance"},
     "training/calibrate.py": {"drift_worker.estimate"},
     "training/compare.py": {"drift_worker.performance"},
     "training/train.py": {"drift_worker.self_check"},

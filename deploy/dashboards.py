@@ -319,6 +319,22 @@ TECHNICAL = [
                 "short",
                 {"{{outcome}}": f"sum by (outcome) (increase({_S}model_reloads_total{_HERE}[1h]))"},
             ),
+            Panel(
+                "Challenger",
+                "The second model, where there is one: name, version and scoring form.",
+                "none",
+                {"challenger": f"count by (name, version, form) ({_S}challenger_info{_HERE})"},
+                kind="table",
+            ),
+            Panel(
+                "Shadow predictions",
+                "What the challenger has written beside the model, and the events that it did not, by reason.",
+                "cps",
+                {
+                    "produced": _per_second(_S + "shadow_produced_total"),
+                    "dropped: {{reason}}": _per_second(_S + "shadow_dropped_total", "reason") + " > 0",
+                },
+            ),
         ],
     ),
     Row(

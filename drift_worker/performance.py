@@ -86,6 +86,23 @@ def performance(rows: Rows) -> dict[str, Estimated]:
     return {name: _estimated(influences(rows), customer, upper) for name, (influences, upper) in _DEFINED.items()}
 
 
+def influence(metric: str, rows: Rows) -> tuple[float, Floats] | str:
+    """One of METRICS with how much each row moves it, float64 (n,), or the reason why it is not defined.
+
+    What a difference of two metrics is made of: errors of the same rows cancel row by row.
+    """
+    return _DEFINED[metric][0](rows) if len(rows.outcome) else NO_ROWS
+
+
+def worth(rows: Rows, money: Money) -> Floats:
+    """float64 (n,): each row's outcome in money."""
+    return np.where(
+        rows.outcome,
+        np.where(rows.predicted, money.true_positive, money.false_negative),
+        np.where(rows.predicted, money.false_positive, money.true_negative),
+    )
+
+
 def business_value(rows: Rows, money: Money) -> Estimated:
     """The rows' outcomes in money, summed; the error is that of the sum over as many customers of the same kind.
 
@@ -97,14 +114,10 @@ def business_value(rows: Rows, money: Money) -> Estimated:
     """
     if not len(rows.outcome):
         return Estimated(None, reason=NO_ROWS)
-    worth = np.where(
-        rows.outcome,
-        np.where(rows.predicted, money.true_positive, money.false_negative),
-        np.where(rows.predicted, money.false_positive, money.true_negative),
-    )
+    values = worth(rows, money)
     _, customer = np.unique(rows.customer, return_inverse=True)
-    sums = np.bincount(customer, weights=worth)
-    total = math.fsum(worth.tolist())
+    sums = np.bincount(customer, weights=values)
+    total = math.fsum(values.tolist())
     if len(sums) < 2:
         return Estimated(total, reason=ONE_CUSTOMER)
     error = math.sqrt(len(sums) / (len(sums) - 1) * float(np.sum((sums - sums.mean()) ** 2)))

@@ -1,7 +1,7 @@
 """The ``driftline`` command: registers what the other files of this folder do, and ends every run with one exit code.
 
-0 done; 1 the answer is no, or something failed on the way; 2 wrong use or configuration; 3 not enough data to say; 130
-ended by Ctrl-C.
+0 done; 1 the answer is no, or something failed on the way; 2 wrong use or configuration; 3 not enough data;
+130 ended by Ctrl-C.
 """
 
 import sys
@@ -17,6 +17,7 @@ from driftline import (
     bench,
     broker,
     bundle_command,
+    compare,
     dead_letters,
     demo,
     evaluate,
@@ -79,6 +80,7 @@ app.command("verify")(verify_command.command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("skip")(dead_letters.skip)
 app.add_typer(alerts.app, name="alerts")
+app.command("compare")(compare.command)
 app.command("backtest")(backtest_command.command)
 app.command("report")(report.command)
 app.command("bench")(bench.command)

@@ -13,7 +13,8 @@ import typer
 from driftline.errors import CommandError
 from driftline.evaluate import NOT_ENOUGH, label_of
 from driftline.labelled_data import Where, labelled, of_both
-from driftline.retrain import MIN_CUSTOMERS, Metric, check_money, comparison, told
+from driftline.retrain import MIN_CUSTOMERS, check_money, comparison, told
+from training.compare import Metric
 
 if TYPE_CHECKING:
     from schemas.bundle import Manifest
@@ -36,7 +37,7 @@ def promote(
     since: Annotated[
         str | None, typer.Option(help="With --from-topics: from when on, 30d or a date-time.", show_default="all")
     ] = None,
-    metric: Annotated[Metric, typer.Option(help="What must be better.")] = Metric.BRIER,
+    metric: Annotated[Metric, typer.Option(help="What must be better.")] = "brier",
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Of the interval that must be above 0.")
     ] = 0.95,
@@ -77,7 +78,7 @@ def promote(
             raise CommandError("no event has a label yet", NOT_ENOUGH)
         if broken := defects(before.reference(), rows.columns(before.manifest.features), rows.codes, accept or ()):
             raise CommandError(f"not promoted, the data is broken: {'; '.join(broken)}", 1)
-        judged = judge(before, after, rows, metric.value, confidence)
+        judged = judge(before, after, rows, metric, confidence)
         _refuse(judged, confidence)
         try_bundle(after.manifest, dict(after.bundle.files))
         copy_bundle(to, kept)

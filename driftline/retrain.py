@@ -19,6 +19,7 @@ from driftline.evaluate import NOT_ENOUGH, load
 from driftline.labelled_data import labelled_events, of_both
 from driftline.settings import read_settings
 from driftline.since import parse_since
+from training.compare import Metric
 
 if TYPE_CHECKING:
     from schemas.alert import Alert
@@ -50,16 +51,6 @@ class Reason(StrEnum):
     MANUAL = "manual"
 
 
-class Metric(StrEnum):
-    """`--metric`, as training/compare.py has them."""
-
-    ACCURACY = "accuracy"
-    F1 = "f1"
-    AUC = "auc"
-    BRIER = "brier"
-    BUSINESS_VALUE = "business_value"
-
-
 def command(
     spec: Annotated[Path, typer.Option(help="TOML spec of the model to train.", show_default=False)],
     model: Annotated[Path, typer.Option(help="Folder of the champion. It is unpickled: give one you trust.")],
@@ -78,7 +69,7 @@ def command(
     hold_out: Annotated[
         float, typer.Option(min=0.01, max=0.9, help="Share of the rows to judge by: the most recent customers'.")
     ] = 0.2,
-    metric: Annotated[Metric, typer.Option(help="What is compared.")] = Metric.BRIER,
+    metric: Annotated[Metric, typer.Option(help="What is compared.")] = "brier",
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the interval.")] = 0.95,
     accept: Annotated[
         list[str] | None,
@@ -230,7 +221,7 @@ def _train(
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("training …"):
         there = Path(folder) / "candidate"
         made = make_candidate(spec, champion.manifest, rows, hold_out, wanted, decision.trigger, there, now)
-        judged = judge(champion, load_bundle(there), made.held_out, metric.value, confidence)
+        judged = judge(champion, load_bundle(there), made.held_out, metric, confidence)
         found = judged.comparison
         report["comparison"] = comparison(judged, confidence)
         enough = found.customers >= MIN_CUSTOMERS and found.better is not None
@@ -260,7 +251,7 @@ def _too_few(report: dict[str, Any], customers: int) -> None:
 
 def check_money(metric: Metric, champion: Loaded) -> None:
     """CommandError if money is asked for and nobody said what an outcome is worth."""
-    if metric is Metric.BUSINESS_VALUE and champion.manifest.business is None:
+    if metric == "business_value" and champion.manifest.business is None:
         raise CommandError("--metric business_value: the champion's spec has no [business]")
 
 

@@ -14,6 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from schemas.verdict import Reason
+from scorer.handover import DROPPED
 from streaming.metrics import KnownGauge
 
 PREFIX = "driftline_scorer_"
@@ -130,6 +131,11 @@ class ScorerMetrics:
             ["name", "version", "sha256", "form"],
             registry=registry,
         )
+        self.challenger_info = gauge(
+            "challenger_info", "The challenger that scores beside the model", ["name", "version", "sha256", "form"]
+        )
+        self.shadow_produced = counter("shadow_produced_total", "Shadow predictions that the broker has acknowledged")
+        self.shadow_dropped = counter("shadow_dropped_total", "Answered events without a shadow prediction", ["reason"])
         self.model_age = Gauge("driftline_model_age_seconds", "Time since the bundle was made", registry=registry)
         self._from_zero()
 
@@ -141,8 +147,8 @@ class ScorerMetrics:
     def _from_zero(self) -> None:
         for outcome in ("predicted", "dead_lettered"):
             self.records.labels(outcome)
-        for reason in Reason:
-            self.dead_letters.labels(reason.value)
+        for refusal in Reason:
+            self.dead_letters.labels(refusal.value)
         for stage in STAGES:
             self.stage_seconds.labels(stage)
         for outcome in OUTCOMES:
@@ -151,6 +157,8 @@ class ScorerMetrics:
             self.predictions.labels(predicted)
         for outcome in ("loaded", "refused"):
             self.model_reloads.labels(outcome)
+        for reason in DROPPED:
+            self.shadow_dropped.labels(reason)
         for cause in REBUILD_CAUSES:
             self.rebuilds.labels(cause)
         self.event_age.expect(("create", "append"))

@@ -26,13 +26,14 @@ Output = tuple[bytes | None, bytes | None, list[h.Header]]
 class Answer:
     """The outcomes of one batch, and what is worth counting about it once they are committed.
 
-    probabilities: float64, one per prediction. unseen: records with an unknown category, per feature name. seconds:
-    time spent per stage.
+    accepted: int64, which of the records have a prediction. probabilities: float64, one per prediction. unseen:
+    records with an unknown category, per feature name. seconds: time spent per stage.
     """
 
     predictions: list[Output]
     dead_letters: list[Output]
     reasons: Counter[Reason]
+    accepted: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     labels: int
     unseen: dict[str, int]
@@ -98,6 +99,7 @@ class Pipeline:
             predictions=predictions,
             dead_letters=dead_letters,
             reasons=reasons,
+            accepted=batch.accepted,
             probabilities=probabilities,
             labels=int((probabilities >= self.model.manifest.threshold).sum()),
             unseen={layout.names[i]: int(n) for i, n in zip(layout.categorical, unseen, strict=True) if n},

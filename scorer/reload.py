@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from schemas.bundle import MANIFEST, BundleError, Manifest
 from scorer.model import Model, load
-from scorer.report import Report
 
 # A writer that takes longer than this many polls between two files is reported, and tried again all the same.
 TORN_READS = 3
@@ -53,23 +52,53 @@ def new_requirement(old: Manifest, new: Manifest) -> str | None:
     return None
 
 
+def needs_other_producers(served: Manifest, new: Manifest) -> str | None:
+    """Why `new` must not replace `served` in a running process; None if it may."""
+    requirement = new_requirement(served, new)
+    return f"restart with producers updated: {requirement}" if requirement is not None else None
+
+
+def unfit_challenger(champion: Manifest, challenger: Manifest) -> str | None:
+    """Why a challenger cannot be held against this champion; None if it can."""
+    if (challenger.name, challenger.version) == (champion.name, champion.version):
+        return f"the champion is {champion.name} {champion.version}, too: predictions would not tell them apart"
+    requirement = new_requirement(champion, challenger)
+    return f"not in the events of the champion: {requirement}" if requirement is not None else None
+
+
+class Told(Protocol):
+    """Who wants to know about bundles."""
+
+    def model_loaded(self, model: Model, *, first: bool) -> None:
+        """A model is served from the next batch on."""
+
+    def model_refused(self, reason: str) -> None:
+        """A changed bundle is not served."""
+
+
 class Reloader:
-    """Polls a bundle's manifest and hands over what may be served instead of the present model."""
+    """Polls a bundle's manifest and hands over what may be served instead of the present model.
+
+    served: the present model, None if there is none yet. unfit: why a bundle's model must not take its place, one line;
+    None if it may.
+    """
 
     def __init__(
         self,
         directory: Path,
         public_key: Path | None,
         poll_s: float,
-        served: Callable[[], Model],
+        served: Callable[[], Model | None],
         serve: Callable[[Model], None],
-        report: Report,
+        unfit: Callable[[Manifest], str | None],
+        report: Told,
     ) -> None:
         self._directory = directory
         self._public_key = public_key
         self._poll_s = poll_s
         self._served = served
         self._serve = serve
+        self._unfit = unfit
         self._report = report
         self._refusal: Refusal | None = None
         self._loading = False
@@ -97,13 +126,18 @@ class Reloader:
             "since": refusal.at.isoformat(timespec="milliseconds") if refusal else None,
         }
 
+    def retry(self) -> None:
+        """What was refused is tried again, though none of its files has changed."""
+        self._refusal = None
+
     def look(self) -> None:
         """One poll: load and serve a changed bundle, or remember why not."""
         try:
             digest = hashlib.sha256((self._directory / MANIFEST).read_bytes()).hexdigest()
         except OSError:
             digest = ""  # load() says what is wrong with the file
-        if digest == self._served().sha256:
+        served = self._served()
+        if served is not None and digest == served.sha256:
             self._refusal = None
             return
         files = self._fingerprint()
@@ -128,9 +162,8 @@ class Reloader:
         """None if the new model is served now, else the reason why it is not, one line."""
         try:
             model = load(self._directory, self._public_key)
-            requirement = new_requirement(self._served().manifest, model.manifest)
-            if requirement is not None:
-                return f"{MANIFEST}: restart with producers updated: {requirement}"
+            if (why := self._unfit(model.manifest)) is not None:
+                return f"{MANIFEST}: {why}"
             self._serve(model)
         except BundleError as error:
             return str(error)

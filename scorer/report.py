@@ -26,6 +26,7 @@ class Report:
     def __init__(self, metrics: ScorerMetrics) -> None:
         self._metrics = metrics
         self._model_info: tuple[str, str, str, str] | None = None
+        self._challenger_info: tuple[str, ...] | None = None
         self.lags: dict[TopicPartition, int] = {}
         self.progressed_at: float | None = None  # wall clock, seconds
 
@@ -116,6 +117,27 @@ class Report:
         """A changed bundle is not served; the model in hand goes on."""
         self._metrics.model_reloads.labels("refused").inc()
         log.warning("model_refused", reason=reason)
+
+    def challenger(self, served: tuple[str, ...] | None) -> None:
+        """Name, version, sha256 and form of the challenger that scores now; None for none."""
+        if served == self._challenger_info:
+            return
+        if self._challenger_info is not None:
+            self._metrics.challenger_info.remove(*self._challenger_info)
+        if served is not None:
+            self._metrics.challenger_info.labels(*served).set(1)
+        self._challenger_info = served
+        log.info("challenger", served=served)
+
+    def shadow_produced(self, count: int) -> None:
+        """So many shadow predictions are on their topic."""
+        self._metrics.shadow_produced.inc(count)
+
+    def shadow_dropped(self, reason: str, count: int) -> None:
+        """So many events will have no shadow prediction."""
+        if count:
+            self._metrics.shadow_dropped.labels(reason).inc(count)
+            log.debug("shadow_dropped", reason=reason, count=count)
 
     def answered(self, records: Sequence[ConsumerRecord], answer: Answer) -> None:
         """A batch is committed: consumed = predicted + dead-lettered, moved together."""

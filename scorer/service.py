@@ -14,15 +14,15 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from schemas.headers import GROUP, SOURCE_PARTITION, SOURCE_TOPIC
-from schemas.verdict import Rules
 from scorer.http import add_predict
 from scorer.metrics import ScorerMetrics
 from scorer.model import Model, load
 from scorer.pipeline import Answer, Pipeline
 from scorer.predict import Predictor
-from scorer.reload import Reloader
+from scorer.reload import Reloader, needs_other_producers
 from scorer.report import Report
 from scorer.settings import ScorerSettings
+from scorer.shadow import Shadow
 from streaming import logs, topics
 from streaming.api_docs import serve_docs
 from streaming.clients import MAX_BATCH_BYTES
@@ -88,22 +88,15 @@ class RefusedShare:
                 self._refused -= gone[1]
 
 
-def rules_of(settings: ScorerSettings) -> Rules:
-    """What makes an event valid, as the operator set it."""
-    return Rules(
-        max_event_bytes=settings.scorer_max_event_bytes,
-        max_future_skew_ms=round(settings.scorer_max_future_skew.total_seconds() * 1000),
-        reject_unknown_fields=settings.scorer_unknown_fields == "reject",
-        detail_values=settings.scorer_detail_values,
-    )
-
-
 class ScoringWork:
     """What a scorer does with the records of a partition (streaming.partitions.Work)."""
 
     def __init__(self, settings: ScorerSettings, model: Model, report: Report) -> None:
         self._settings = settings
         self._report = report
+        self.shadow: Shadow | None = None
+        if settings.scorer_challenger is not None and not settings.split_percent:
+            self.shadow = Shadow(lambda: self.model, report)
         self._share = RefusedShare(settings.scorer_dead_letter_limit)
         self._topics_checked = False
         self.serve(model)
@@ -116,8 +109,8 @@ class ScoringWork:
     def serve(self, model: Model) -> None:
         """Answer with this model from the next batch on: a batch holds on to the pipeline that it began with."""
         s = self._settings
-        self.predictor = Predictor(model, rules_of(s))
-        self._pipeline = Pipeline(model, rules_of(s), s.scorer_group, s.scorer_max_dead_letter_bytes)
+        self.predictor = Predictor(model, s.rules)
+        self._pipeline = Pipeline(model, s.rules, s.scorer_group, s.scorer_max_dead_letter_bytes)
 
     async def opened(self, source: TopicPartition, position: int, metadata: str) -> int | None:  # noqa: ARG002
         """A scorer keeps no state: the committed offset is all there is. SettingsError if it could not write."""
@@ -160,6 +153,8 @@ class ScoringWork:
         assert isinstance(answer, Answer), "process put it there"  # noqa: S101
         self._share.add(len(records), len(answer.dead_letters), source)
         self._report.answered(records, answer)
+        if self.shadow is not None and answer.predictions:
+            self.shadow.offer([records[i] for i in answer.accepted.tolist()])
 
     async def answered_before(self, source: TopicPartition) -> bool:
         """Whether the last outputs hold an answer of this group to this partition."""
@@ -205,6 +200,7 @@ class Scorer:
             settings.scorer_model_poll.total_seconds(),
             lambda: self._work.model,
             self._work.serve,
+            lambda new: needs_other_producers(self._work.model.manifest, new),
             self._report,
         )
         policy = Policy(
@@ -236,9 +232,14 @@ class Scorer:
         http = HttpThread(app, self._settings.scorer_http_host, self._settings.scorer_http_port)
         http.start()
         self._reloader.start()
+        shadow = self._work.shadow
+        if shadow is not None:
+            shadow.start()
         try:
             await self._member.run(drain)
         finally:
+            if shadow is not None:
+                await shadow.stop()
             self._reloader.stop()
             http.stop()
 
@@ -261,6 +262,7 @@ class Scorer:
                 "signed": model.signed,
             },
             "reload": self._reloader.state(),
+            "challenger": self._work.shadow.state() if self._work.shadow is not None else None,
             "delivery": self._settings.scorer_delivery,
             "uptime_s": round(time.time() - self._started, 1),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),

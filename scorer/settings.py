@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.environment import Topics
+from schemas.verdict import Rules
 from streaming.settings import Duration, KafkaSettings, LogSettings
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -20,6 +21,8 @@ class ScorerSettings(KafkaSettings, LogSettings, Topics):
     scorer_model: Path = Path("artifacts/model")
     scorer_model_poll: Duration = timedelta(seconds=5)
     model_public_key: Path | None = None
+    scorer_challenger: Path | None = None
+    scorer_challenger_mode: Annotated[str, Field(pattern=r"^(shadow|split:[1-9][0-9]?)$")] = "shadow"
     scorer_group: Annotated[str, Field(min_length=1, max_length=200)] = "driftline-scorer"
     scorer_delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     # 5,000: below it the fixed cost of a batch shows, above it latency under backlog grows for nothing
@@ -38,3 +41,19 @@ class ScorerSettings(KafkaSettings, LogSettings, Topics):
     scorer_http_host: str = "127.0.0.1"
     scorer_http_port: Port = 8000
     scorer_drain_timeout: Duration = timedelta(seconds=20)
+
+    @property
+    def rules(self) -> Rules:
+        """What makes an event valid."""
+        return Rules(
+            max_event_bytes=self.scorer_max_event_bytes,
+            max_future_skew_ms=round(self.scorer_max_future_skew.total_seconds() * 1000),
+            reject_unknown_fields=self.scorer_unknown_fields == "reject",
+            detail_values=self.scorer_detail_values,
+        )
+
+    @property
+    def split_percent(self) -> int:
+        """Percent of the customers whom the challenger answers; 0 for a shadow, and without a challenger."""
+        mode, _, percent = self.scorer_challenger_mode.partition(":")
+        return int(percent) if mode == "split" and self.scorer_challenger is not None else 0

@@ -1,8 +1,9 @@
-"""Records into a topic without a transaction, each to its key's partition: for those who only send."""
+"""Records into a topic without a transaction: for those who only send."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,11 +15,12 @@ from aiokafka.partitioner import murmur2
 
 from streaming import clients
 from streaming.settings import KafkaSettings
-from streaming.transactions import Output
+from streaming.transactions import Output, Result, deliver
 
 # aiokafka asks again and again for an unknown topic, for as long as a request may take. A new one is known within 1 s,
 # but where a broker has just died, the answer comes only when another was asked.
 TOPIC_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 5.0
 
 
 class SendError(Exception):
@@ -50,6 +52,12 @@ class PlainProducer:
             await self._producer.stop()
             raise SendError(f"no Kafka at {self._where}: {error}") from error
         return self
+
+    async def give_up(self) -> None:
+        """Close without waiting long for what was not acknowledged."""
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._producer.stop()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -90,3 +98,14 @@ class PlainProducer:
                 await delivery
         except (KafkaError, OSError, TimeoutError) as error:
             raise SendError(f"{topic}: {error}") from error
+
+    async def write(self, topic: str, input_partition: int, records: Sequence[Output]) -> None:
+        """Write `records` to the partition that answers to `input_partition` go to; SendError if they may not be there.
+
+        After that, this producer is used up.
+        """
+        try:
+            async with asyncio.timeout(TOPIC_TIMEOUT_S):
+                await deliver(self._producer, input_partition, Result({topic: records}))
+        except (KafkaError, OSError, TimeoutError, AssertionError) as error:
+            raise SendError(f"{topic}: {error!r}") from error

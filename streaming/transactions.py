@@ -90,7 +90,7 @@ class TransactionalSink:
             offsets = {self._source: OffsetAndMetadata(offset, result.metadata)}
             # commit_transaction succeeds although a produce in it failed: every delivery is awaited first
             await _all(
-                _deliver(producer, self._source.partition, result),
+                deliver(producer, self._source.partition, result),
                 producer.send_offsets_to_transaction(offsets, self._group),
             )
             acknowledged = time.monotonic()
@@ -139,7 +139,7 @@ class AtLeastOnceSink:
         """Write, wait for every acknowledgement, leave the offset to be committed. Raises what a commit met, too."""
         async with asyncio.timeout(self._limit_s):
             started = time.monotonic()
-            await _deliver(self._producer, self._source.partition, result)
+            await deliver(self._producer, self._source.partition, result)
         if self._committing is not None and self._committing.done():
             self._committing.result()
         if not still_ours():
@@ -184,7 +184,7 @@ async def _all(*calls: Awaitable[object]) -> None:
             raise outcome
 
 
-async def _deliver(producer: AIOKafkaProducer, input_partition: int, result: Result) -> None:
+async def deliver(producer: AIOKafkaProducer, input_partition: int, result: Result) -> None:
     """Every output of `result`, acknowledged; raises what the first failed one met, after all have ended."""
     deliveries: list[asyncio.Future[object]] = []
     for to, outputs in result.outputs.items():

@@ -29,7 +29,7 @@ acl() {
 # What the document lists one by one is one call here where the operation is the same.
 acl --allow-principal User:scorer --operation Read \
   --topic customer-events --topic predictions --topic dead-letters --group driftline-scorer
-acl --allow-principal User:scorer --operation Write --topic predictions --topic dead-letters
+acl --allow-principal User:scorer --operation Write --topic predictions --topic predictions-shadow --topic dead-letters
 acl --allow-principal User:scorer --operation Write --transactional-id driftline-scorer. --resource-pattern-type prefixed
 
 acl --allow-principal User:drift-worker --operation Read \

@@ -99,7 +99,7 @@ def test_the_topics_are_the_codes():
     defaults = {field.upper(): getattr(Topics(), field) for field in Topics.model_fields}
     assert documented.items() <= defaults.items()
     missing = {defaults[name] for name in defaults.keys() - documented.keys()}
-    assert missing == {"predictions-shadow", "labels", "driftline-label-state"}
+    assert missing == {"labels", "driftline-label-state"}
     assert all(f"`{name}`" in RESERVED for name in missing)
 
 

@@ -19,19 +19,13 @@ from training.spec import read_spec
 from training.train import train
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
-SPEC = Path("training/specs/churn5.toml")
 TRUTH = ("--target", "resiliation", "--id", "client_id")
 
 
 def _bundle(folder, data, version):
     """A logistic regression of these customers; without the self-check, which is not looked at here."""
-    spec = read_spec(SPEC)
-    spec = spec.model_copy(
-        update={
-            "model": spec.model.model_copy(update={"version": version}),
-            "estimator": spec.estimator.model_copy(update={"kind": "logistic_regression"}),
-        }
-    )
+    spec = read_spec(folder.with_name("spec.toml"))
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"version": version})})
     trained = train(spec, read_dataset(data, spec), NOW)
     write_bundle(folder, trained.manifest, trained.files)
     return folder
@@ -55,6 +49,8 @@ def _customers(path, rows, seed, change=None):
 def folder(tmp_path_factory):
     """Customers of last year, a model that learnt from 60 of them and one that learnt from 3,000; 1,500 new ones."""
     folder = tmp_path_factory.mktemp("life")
+    text = Path("training/specs/churn5.toml").read_text(encoding="utf-8")
+    (folder / "spec.toml").write_text(text.replace("hist_gradient_boosting", "logistic_regression"), encoding="utf-8")
     old = _customers(folder / "old.csv", 3000, 1)
     _customers(folder / "recent.csv", 1500, 2)
     _bundle(folder / "good", old, "1.1.0")
@@ -185,7 +181,7 @@ def test_a_candidate_is_trained_on_all_but_the_most_recent_customers_and_judged_
     """Old data and new: the last fifth of the rows are held out. The bundle is whole, and nothing else has changed."""
     champion = {path.name: path.read_bytes() for path in (folder / "poor").iterdir()}
     done = _run(
-        *("retrain", "--spec", SPEC, "--model", folder / "poor", "--out", tmp_path / "candidate"),
+        *("retrain", "--spec", folder / "spec.toml", "--model", folder / "poor", "--out", tmp_path / "candidate"),
         *("--reason", "new_data", "--data", folder / "old.csv", "--data", folder / "recent.csv", "--json"),
     )
 
@@ -199,9 +195,6 @@ def test_a_candidate_is_trained_on_all_but_the_most_recent_customers_and_judged_
     assert (manifest.version, manifest.training_data.rows) == ("1.1.0", 3600)
     assert "the 900 of the most recent customers were held out" in manifest.notes[0]
     assert {path.name: path.read_bytes() for path in (folder / "poor").iterdir()} == champion
-
-    promoted = _promote(tmp_path / "candidate", _put(folder / "poor", tmp_path / "model"), folder / "recent.csv")
-    assert promoted.exit_code == 0, promoted.output
 
 
 @pytest.mark.parametrize(
@@ -218,7 +211,9 @@ def test_what_the_policy_does_not_train_leaves_nothing_behind(folder, tmp_path, 
     few = _customers(tmp_path / "few.csv", 300, 6)
     given = [files.get(argument, argument) for argument in arguments]
     data = () if "--data" in arguments else ("--data", few)
-    done = _run("retrain", "--spec", SPEC, "--model", folder / "poor", "--out", tmp_path / "new", *data, *given)
+    done = _run(
+        "retrain", "--spec", folder / "spec.toml", "--model", folder / "poor", "--out", tmp_path / "new", *data, *given
+    )
 
     assert (done.exit_code, says in done.output) == (code, True), done.output
     assert not (tmp_path / "new").exists()
@@ -228,7 +223,7 @@ def test_falling_performance_does_not_wait_for_labels(folder, tmp_path):
     """The candidate is kept although 60 customers cannot compare it. Promotion asks again: by others than it knows."""
     few, candidate, served = _customers(tmp_path / "few.csv", 300, 6), tmp_path / "candidate", tmp_path / "model"
     arguments = ("--reason", "performance", "--data", few, "--out", candidate)
-    done = _run("retrain", "--spec", SPEC, "--model", folder / "poor", *arguments)
+    done = _run("retrain", "--spec", folder / "spec.toml", "--model", folder / "poor", *arguments)
 
     assert done.exit_code == 0, done.output
     assert load(candidate, None).manifest.version == "1.1.0"

@@ -32,6 +32,10 @@ class Names:
         return f"{self.prefix}-dead-letters"
 
     @property
+    def shadow(self) -> str:
+        return f"{self.prefix}-shadow"
+
+    @property
     def group(self) -> str:
         return f"{self.prefix}-scorer"
 
@@ -124,12 +128,15 @@ class Answer:
 
 
 class Reader(threading.Thread):
-    """Reads both output topics as a downstream consumer does (read_committed), all the time, from the start.
+    """Reads output topics as a downstream consumer does (read_committed), all the time, from the start.
 
     Whatever it has seen was visible: a duplicate that was visible for a moment only is caught, too.
     """
 
-    def __init__(self, bootstrap: str, names: Names, partitions: int = 4) -> None:
+    def __init__(
+        self, bootstrap: str, names: Names, partitions: int = 4, topics: tuple[str, ...] | None = None
+    ) -> None:
+        """`topics`: predictions and dead letters, if not given."""
         super().__init__(name="reader", daemon=True)
         self.answers: list[Answer] = []
         self._ended = threading.Event()
@@ -143,7 +150,11 @@ class Reader(threading.Thread):
             }
         )
         self._consumer.assign(
-            [TopicPartition(t, p, 0) for t in (names.predictions, names.dead_letters) for p in range(partitions)]
+            [
+                TopicPartition(topic, p, 0)
+                for topic in topics or (names.predictions, names.dead_letters)
+                for p in range(partitions)
+            ]
         )
         self.start()
 

@@ -79,7 +79,7 @@ class Service:
             time.sleep(0.1)
         raise AssertionError(f"not ready after {timeout_s} s: {last}\n{self.tail()}")
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """Sum of a metric's samples whose labels include `labels`."""
         total = 0.0
         for line in self.get("/metrics").text.splitlines():

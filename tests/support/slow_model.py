@@ -1,4 +1,4 @@
-"""An estimator that takes its time, for the bundles of tests: the scorer unpickles it like any other."""
+"""Estimators that take their time, or raise, for the bundles of tests: the scorer unpickles them like any other."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ class SlowClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, frame: Any) -> NDArray[np.float64]:
         time.sleep(self.seconds_per_row * len(frame))
         return np.tile([0.75, 0.25], (len(frame), 1))
+
+
+class PickyClassifier(ClassifierMixin, BaseEstimator):
+    """Says 0.75 for everybody, and raises if anybody's monthly_charges are above 1,000."""
+
+    def __init__(self) -> None:
+        self.classes_ = np.array(["No", "Yes"])
+
+    def predict_proba(self, frame: Any) -> NDArray[np.float64]:
+        if (frame["monthly_charges"] > 1000).any():
+            raise ValueError("too expensive")
+        return np.tile([0.25, 0.75], (len(frame), 1))

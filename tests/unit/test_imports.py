@@ -20,7 +20,9 @@ MAY_IMPORT = {
 # files, and nothing else of the service: it stays a process of its own.
 MAY_USE = {
     "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
+    "driftline/compare.py": {"drift_worker.performance"},
     "driftline/evaluate.py": {"drift_worker.estimate", "drift_worker.performance"},
+    "driftline/paired.py": {"drift_worker.join", "drift_worker.performance"},
     "training/calibrate.py": {"drift_worker.estimate"},
     "training/checks.py": {
         "drift_worker.cells",
@@ -29,8 +31,8 @@ MAY_USE = {
         "drift_worker.quality",
         "drift_worker.rates",
     },
-    "training/labelled.py": {"drift_worker.join"},
     "training/compare.py": {"drift_worker.performance"},
+    "training/labelled.py": {"drift_worker.join"},
     "training/retrain.py": {"drift_worker.performance"},
     "training/train.py": {"drift_worker.self_check"},
     "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
@@ -51,6 +53,7 @@ PURE = {
     *(f"drift_worker/{n}.py" for n in ("measure", "mismatch", "performance")),
     *(f"drift_worker/{n}.py" for n in ("psi", "quality", "rates", "repeats", "season", "self_check")),
     *(f"drift_worker/{n}.py" for n in ("tails", "windows")),
+    "training/compare.py",
 }
 
 

@@ -22,7 +22,7 @@ from schemas.verdict import Rules
 from scorer.metrics import ScorerMetrics
 from scorer.model import load
 from scorer.predict import Predictor
-from scorer.reload import TORN_READS, Reloader, new_requirement
+from scorer.reload import TORN_READS, Reloader, needs_other_producers, new_requirement
 from scorer.report import Report
 
 BASE = bundles.fitted()
@@ -52,7 +52,15 @@ class Watched:
         self.model = load(directory, public_key)
         self.report.model_loaded(self.model, first=True)
         self.served = []
-        self.reloader = Reloader(directory, public_key, 0.01, lambda: self.model, self.serve, self.report)
+        self.reloader = Reloader(
+            directory,
+            public_key,
+            0.01,
+            lambda: self.model,
+            self.serve,
+            lambda new: needs_other_producers(self.model.manifest, new),
+            self.report,
+        )
 
     def serve(self, model):
         self.model = model

@@ -62,6 +62,8 @@ def test_the_defaults_are_the_contracts():
         "SCORER_MODEL": "artifacts/model",
         "SCORER_MODEL_POLL": "5s",
         "MODEL_PUBLIC_KEY": None,
+        "SCORER_CHALLENGER": None,
+        "SCORER_CHALLENGER_MODE": "shadow",
         "SCORER_GROUP": "driftline-scorer",
         "SCORER_DELIVERY": "exactly_once",
         "SCORER_MAX_BATCH_RECORDS": 5000,
@@ -114,10 +116,9 @@ def test_what_both_services_read_has_one_default():
 
 
 def test_every_known_name_is_somebodys_and_every_field_is_known():
-    """The list of names and the classes say the same, but for the champion's challenger, which nobody reads yet."""
+    """The list of names and the classes say the same."""
     fields = {f.upper() for kind in (ScorerSettings, DriftSettings) for f in kind.model_fields}
-    assert fields - KNOWN == set()
-    assert KNOWN - fields == {"SCORER_CHALLENGER", "SCORER_CHALLENGER_MODE"}
+    assert fields == KNOWN
     assert {f.upper() for kind in (Topics, KafkaSettings, LogSettings) for f in kind.model_fields} < KNOWN
 
 
@@ -221,7 +222,6 @@ def test_an_unknown_variable_is_answered_with_the_nearest_name(name, nearest):
     "environment",
     [
         {"DRIFT_WINDOWS": "1h", "DRIFT_HTTP_PORT": "nonsense"},
-        {"SCORER_CHALLENGER_MODE": "split:10"},
         {"KAFKA_HEAP_OPTS": "-Xmx1g", "KAFKA_SASL_PASWORD": "x"},
         {"LOG_DIR": "/var/log"},
         {"MODEL_URL": "x", "RUNBOOK_DIR": "x"},

@@ -1,0 +1,140 @@
+"""Is a challenger better than the champion? One question, asked once. Pure: arrays in, a Comparison out.
+
+The advantage is the difference of a metric, in the direction in which more is better. Its interval is made of each
+row's influence on both metrics (drift_worker/performance.py), added up per customer: where both models scored the same
+rows their errors cancel row by row (paired); where each has customers of its own, the variances add (two samples). One
+formula does both, because it only asks whose rows an influence comes from.
+
+**One look.** Whoever looks again and again until the interval clears the margin finds an equal challenger better in
+18 % of cases (50 looks at 95 %), and not in 2.5 %. So the error is spent once: the first n customers whose label became
+known, in the order of event time, decide, with what was known of them when the n-th was; n is set before. Until then
+there is no answer, and afterwards looking again asks the same customers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift_worker.performance import NO_ROWS, NO_SPREAD, ONE_CUSTOMER, Bools, Floats, Money, Rows, influence, worth
+
+Metric = Literal["accuracy", "f1", "auc", "brier", "business_value"]
+METRICS: tuple[Metric, ...] = ("accuracy", "f1", "auc", "brier", "business_value")
+# How performance.py calls them, where it is another word.
+_NAMES = {"auc": "roc_auc"}
+# Less is better.
+_LOSSES = frozenset({"brier"})
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """champion, challenger: the metric of each. advantage: challenger's over champion's, in the direction of better.
+
+    error: the advantage's standard error; low, high: its interval of the confidence asked for. better: low > margin; no
+    if the models never differ; None if that cannot be known. reason: why something is None.
+    business_value is money per customer. customers, rows: of either model, each once.
+    """
+
+    metric: Metric
+    customers: int
+    rows: int
+    champion: float | None
+    challenger: float | None
+    advantage: float | None
+    error: float | None
+    low: float | None
+    high: float | None
+    better: bool | None
+    reason: str | None = None
+
+
+def rows_of(outcome: Bools, probability: Floats, threshold: float, customer: NDArray[np.generic]) -> Rows:
+    """One model's rows: outcome bool (n,), probability float64 (n,), positive from `threshold` on, customer (n,)."""
+    return Rows(outcome, probability, probability >= threshold, customer)
+
+
+def compare(
+    metric: Metric,
+    champion: Rows,
+    challenger: Rows,
+    *,
+    margin: float = 0.0,
+    confidence: float = 0.95,
+    money: Money | None = None,
+) -> Comparison:
+    """The challenger's advantage, with its interval. The rows are the same ones for both, or each has its own.
+
+    >>> outcome = np.tile([True, False], 50)
+    >>> told = np.where(outcome, 0.9, 0.1)
+    >>> guess = np.where(np.arange(100) < 10, 1.0 - told, told)
+    >>> better = compare("accuracy", rows_of(outcome, guess, 0.5, np.arange(100)),
+    ...                  rows_of(outcome, told, 0.5, np.arange(100)))
+    >>> round(better.advantage, 3), round(better.low, 3), better.better
+    (0.1, 0.041, True)
+    """
+    everyone = np.concatenate([champion.customer, challenger.customer])
+    names, customer = np.unique(everyone, return_inverse=True)
+    paired = len(champion.customer) == len(challenger.customer) and np.array_equal(
+        champion.customer, challenger.customer
+    )
+    rows = len(champion.customer) if paired else len(everyone)
+    found = [_valued(metric, side, money) for side in (champion, challenger)]
+    reasons = [side for side in found if isinstance(side, str)]
+    values = [None if isinstance(side, str) else side[0] for side in found]
+    if reasons:
+        return Comparison(metric, len(names), rows, *values, None, None, None, None, None, reasons[0])
+    sign = -1.0 if metric in _LOSSES else 1.0
+    (before, was), (after, now) = (side for side in found if not isinstance(side, str))
+    advantage = sign * (after - before)
+    if len(names) < 2:
+        return Comparison(metric, len(names), rows, *values, advantage, None, None, None, None, ONE_CUSTOMER)
+    sums = np.bincount(customer, weights=np.concatenate([-was, now]))
+    error = math.sqrt(len(sums) / (len(sums) - 1) * float(np.sum(sums**2)))
+    if error < 1e-12 * max(1.0, abs(before), abs(after)):
+        # the models never differ, or always alike: how much others would differ cannot be seen here
+        return Comparison(metric, len(names), rows, *values, advantage, None, None, None, False, NO_SPREAD)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    low, high = advantage - z * error, advantage + z * error
+    return Comparison(metric, len(names), rows, *values, advantage, error, low, high, low > margin)
+
+
+def deciding(known_ms: Ints, customer: NDArray[np.generic], n: int) -> tuple[Bools, int, int | None]:
+    """Which rows decide: bool (rows,), how many customers are labelled, and the time up to which labels count.
+
+    known_ms: when each row's label became known (its label_time). The first n customers by the time of their first
+    label decide, equal times in the customers' own order, with every row whose label was known by then; all False and
+    None as the time if there are fewer.
+
+    >>> deciding(np.array([30, 10, 20, 40]), np.array([7, 8, 8, 9]), 2)[0].tolist()
+    [True, True, True, False]
+    """
+    names, code = np.unique(customer, return_inverse=True)
+    first = np.full(len(names), np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(first, code, known_ms)
+    if len(names) < n:
+        return np.zeros(len(known_ms), dtype=np.bool_), len(names), None
+    chosen = np.lexsort((np.arange(len(names)), first))[:n]
+    until = int(first[chosen[-1]])
+    among = np.zeros(len(names), dtype=np.bool_)
+    among[chosen] = True
+    return among[code] & (known_ms <= until), len(names), until
+
+
+def _valued(metric: Metric, rows: Rows, money: Money | None) -> tuple[float, Floats] | str:
+    if metric != "business_value":
+        return influence(_NAMES.get(metric, metric), rows)
+    if not len(rows.outcome):
+        return NO_ROWS
+    if money is None:
+        raise ValueError("business_value: what an outcome is worth was not given")
+    # a customer is one, however many rows: the mean over customers of their sums
+    _, code, count = np.unique(rows.customer, return_inverse=True, return_counts=True)
+    values, customers = worth(rows, money), len(count)
+    value = math.fsum(values.tolist()) / customers
+    return value, (values - value / count[code]) / customers

@@ -79,7 +79,7 @@ smoke: ## bring up a stack of its own, use it, kill scorers, take it down; VARIA
 
 lock: .venv ## compile the lock files again from pyproject.toml
 	$(COMPILE) pyproject.toml --output-file requirements.lock
-	$(COMPILE) --extra broker --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	$(COMPILE) --extra broker --extra dev --extra mlflow --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml | \
 	  $(COMPILE) --constraint requirements-dev.lock - --output-file requirements-build.lock
 	for peer in driftline/benchmark/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer \

@@ -13,6 +13,7 @@ from drift_worker.settings import DriftSettings
 from schemas.bundle import BundleError
 from schemas.environment import KNOWN
 from streaming import lifecycle, logs
+from streaming.registry import RegistryError
 from streaming.settings import SettingsError
 
 
@@ -41,7 +42,7 @@ def main() -> int:
 
     try:
         service = DriftWorker(settings, version("driftline"))
-    except BundleError as error:
+    except (BundleError, RegistryError) as error:
         sys.stderr.write(f"reference refused: {error}\n")
         return lifecycle.EXIT_WRONG_USE
     return lifecycle.run(service.run, settings.scorer_drain_timeout.total_seconds())

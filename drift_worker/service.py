@@ -21,8 +21,9 @@ from drift_worker.report import Report, StageTelemetry
 from drift_worker.settings import DriftSettings
 from drift_worker.windows import Side
 from pages.drift import drift_page
+from schemas.bundle import copy_bundle
 from schemas.verdict import Rules
-from streaming import partitions
+from streaming import partitions, registry
 from streaming.consumer import GroupMember
 from streaming.http import HttpThread, application
 from streaming.reading import reader
@@ -46,7 +47,8 @@ class DriftWorker:
         self._settings = settings
         self._version = version
         self._started = time.time()
-        self._loaded = load(settings.reference_path, settings.model_public_key)
+        directory, _ = registry.local(settings.reference_path, copy_bundle)
+        self._loaded = load(directory, settings.model_public_key)
         self._registry = CollectorRegistry()
         self._metrics = DriftMetrics(
             self._registry,

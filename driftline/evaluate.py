@@ -70,13 +70,14 @@ def command(
 
 def load(model: Path, public_key: Path | None) -> Loaded:
     """The bundle in a folder, unpickled; CommandError, BundleError or ExistingError."""
+    from driftline.tracking import folder
     from training.loaded import load_bundle
 
     try:
         key = public_key.read_bytes() if public_key is not None else None
     except OSError as error:
         raise CommandError(f"{public_key}: {error.strerror or error}") from None
-    return load_bundle(model, key)
+    return load_bundle(folder(model), key)
 
 
 def label_of(loaded: Loaded) -> str | int | bool:

@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from driftline import tracking
 from driftline.errors import CommandError
 from driftline.evaluate import NOT_ENOUGH, label_of
 from driftline.labelled_data import Where, labelled, of_both
 from driftline.retrain import MIN_CUSTOMERS, check_money, comparison, told
+from driftline.tracking import folder
 from training.compare import Metric
 
 if TYPE_CHECKING:
     from schemas.bundle import Manifest
+    from streaming.registry import Address
     from training.retrain import Judged
 
 
 def promote(
-    candidate: Annotated[Path, typer.Option(help="Folder of the candidate. It is unpickled.", show_default=False)],
-    to: Annotated[Path, typer.Option(help="Folder that is served; its bundle is the champion.")],
+    candidate: Annotated[
+        Path, typer.Option(help="Folder of the candidate, or its mlflow:models:/ address.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="Folder, or address with an alias, that is served now: the champion.")],
     data: Annotated[
         Path | None, typer.Option(help="Recent customers with their label: CSV or JSON Lines.", show_default=False)
     ] = None,
@@ -61,16 +66,18 @@ def promote(
     Example: driftline promote --candidate artifacts/candidate --to artifacts/model --from-topics --since 30d
     """
     from schemas.bundle import BundleError, copy_bundle
+    from streaming.registry import RegistryError
     from training.checks import defects
     from training.dataset import DatasetError
     from training.existing import ExistingError, try_bundle
     from training.retrain import RetrainError, judge, load_pair
 
     where = Where(data, target, customer, from_topics, since)
+    registered = _addresses(candidate, to)
     kept = previous or beside(to)
     try:
         key = public_key.read_bytes() if public_key is not None else None
-        before, after = load_pair(to, candidate, key)
+        before, after = load_pair(folder(to), folder(candidate), key)
         check_money(metric, before)
         features = of_both(after.manifest.features, before.manifest.features)
         rows = labelled(where, features, before.manifest.event, label_of(before))
@@ -81,11 +88,16 @@ def promote(
         judged = judge(before, after, rows, metric, confidence)
         _refuse(judged, confidence)
         try_bundle(after.manifest, dict(after.bundle.files))
-        copy_bundle(to, kept)
-        copy_bundle(candidate, to)
+        if registered is not None:
+            tracking.promote(*registered)
+        else:
+            copy_bundle(to, kept)
+            copy_bundle(candidate, to)
     except (BundleError, DatasetError, ExistingError) as error:
         raise CommandError(str(error)) from None
     except RetrainError as error:
+        raise CommandError(f"not promoted: {error}", 1) from None
+    except RegistryError as error:
         raise CommandError(f"not promoted: {error}", 1) from None
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror or error}") from None
@@ -98,7 +110,7 @@ def promote(
 
 
 def rollback(
-    model: Annotated[Path, typer.Option(help="Folder that is served.")],
+    model: Annotated[Path, typer.Option(help="Folder, or mlflow:models:/ address with an alias, that is served.")],
     previous: Annotated[
         Path | None, typer.Option(help="Folder that keeps the former bundle.", show_default="DIR.previous beside it")
     ] = None,
@@ -110,6 +122,9 @@ def rollback(
     """
     from schemas.bundle import BundleError, copy_bundle, read_bundle
 
+    if (registered := _address(model)) is not None:
+        _roll_back(registered, as_json)
+        return
     kept = previous or beside(model)
     aside = kept.with_name(kept.name + ".part")
     try:
@@ -130,8 +145,43 @@ def rollback(
     _say(model, kept, former, now)
 
 
+def _address(place: Path) -> Address | None:
+    from streaming.registry import RegistryError, address
+
+    try:
+        return address(place)
+    except RegistryError as error:
+        raise CommandError(str(error)) from None
+
+
+def _addresses(candidate: Path, to: Path) -> tuple[Address, Address] | None:
+    """Both in the registry, or None: both folders."""
+    one, other = _address(candidate), _address(to)
+    if one is None or other is None:
+        if one is not other:
+            raise CommandError("--candidate and --to: two folders, or two mlflow:models:/ addresses")
+        return None
+    if one.name != other.name:
+        raise CommandError(f"{one} and {other} are two models")
+    return one, other
+
+
+def _roll_back(champion: Address, as_json: bool) -> None:
+    """In the registry: nothing is copied, services follow the alias."""
+    from streaming.registry import PREVIOUS, RegistryError
+
+    try:
+        tracking.rollback(champion)
+    except RegistryError as error:
+        raise CommandError(str(error), 1) from None
+    said = {"served": {"bundle": str(champion)}, "previous": {"bundle": f"mlflow:models:/{champion.name}@{PREVIOUS}"}}
+    print(json.dumps(said, indent=2) if as_json else f"{champion} names the former version again")
+
+
 def beside(model: Path) -> Path:
-    """Where the former bundle is kept."""
+    """Where the former bundle is kept; of one in the registry, under which alias."""
+    if (place := _address(model)) is not None:
+        return Path(f"mlflow:models:/{place.name}@previous")
     return model.with_name(model.resolve().name + ".previous")
 
 

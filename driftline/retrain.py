@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from training.policy import Decision
     from training.retrain import Judged
     from training.spec import Spec
+    from training.train import Trained
 
 # Intervals are of sums over customers and take them for normal; and fewer than this decide nothing worth deciding.
 MIN_CUSTOMERS = 500
@@ -76,6 +77,9 @@ def command(
         typer.Option(help="Feature whose missing values or new categories are meant so.", show_default=False),
     ] = None,
     version: Annotated[str | None, typer.Option(help="Of the candidate.", show_default="the next minor")] = None,
+    track: Annotated[
+        str | None, typer.Option(metavar="URI", help="MLflow store: the candidate becomes its challenger.")
+    ] = None,
     public_key: Annotated[
         Path | None, typer.Option(envvar="MODEL_PUBLIC_KEY", help="PEM file: take a signed champion only.")
     ] = None,
@@ -115,7 +119,11 @@ def command(
         decision = _decision(reason, alerts, champion, _defects(champion, rows, accept or ()), accept or ())
         report |= {**_said(decision), "data": _data(rows)}
         if _trains(decision):
-            _train(report, decision, wanted, champion, rows, hold_out, metric, confidence, version, out)
+            trained = _train(report, decision, wanted, champion, rows, hold_out, metric, confidence, version, out)
+            if track is not None and trained is not None:
+                from driftline import tracking
+
+                report["candidate"]["registry_version"] = tracking.track(track, out, wanted, trained, "challenger")
     except (BundleError, DatasetError, EstimatorError, ExistingError, RetrainError, SpecError, TrainingError) as error:
         raise CommandError(str(error)) from None
     except OSError as error:
@@ -201,7 +209,7 @@ def _train(
     confidence: float,
     version: str | None,
     out: Path,
-) -> None:
+) -> Trained | None:
     """Train, compare, and keep the candidate as the action says; what came of it goes into the report."""
     from rich.console import Console
 
@@ -215,7 +223,7 @@ def _train(
     recent = len({rows.customers[row] for row in held_out(rows.customers, hold_out)[1].tolist()})
     if decision.action is not Action.RETRAIN and recent < MIN_CUSTOMERS:
         _too_few(report, recent)
-        return
+        return None
     wanted = version or next_minor(champion.manifest.version)
     now = datetime.now(UTC).replace(microsecond=0)
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("training …"):
@@ -227,11 +235,11 @@ def _train(
         enough = found.customers >= MIN_CUSTOMERS and found.better is not None
         if decision.action is not Action.RETRAIN and not enough:
             _too_few(report, found.customers)
-            return
+            return None
         if decision.action is Action.GAIN and not (found.advantage or 0.0) > 0.0:
             report["verdict"] = "the new data makes it no better; the candidate was not kept"
             report["exit_code"] = 1
-            return
+            return None
         if out.exists() and any(out.iterdir()):
             raise CommandError(f"{out} exists; name another folder with --out")
         copy_bundle(there, out)
@@ -242,6 +250,7 @@ def _train(
         "metrics": made.manifest.metrics,
     }
     report["verdict"] = "compare again on labels to come, then driftline promote"
+    return made.trained
 
 
 def _too_few(report: dict[str, Any], customers: int) -> None:

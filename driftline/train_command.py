@@ -33,11 +33,15 @@ def train(
     data: Annotated[Path, typer.Option(help="Customers: CSV with a header, or JSON Lines.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = Path("artifacts/model"),
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Instead of the spec's.")] = None,
+    track: Annotated[
+        str | None, typer.Option(metavar="URI", help="MLflow store to record it in: sqlite:///mlflow.db, http://…")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Train a model and write its bundle: the model, its drift reference and the manifest.
 
-    The same data, spec, seed and library versions give the same files. Metrics are of held-out customers.
+    The same data, spec, seed and library versions give the same files. Metrics are of held-out customers. With --track,
+    the run and its bundle are recorded in MLflow, too; the first version of a model is its champion.
 
     Example: driftline train --spec training/specs/telco.toml --data training/data/telco_churn.csv --out artifacts/model
     """
@@ -57,10 +61,17 @@ def train(
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{out}: {error.strerror or error}") from error
+    summary = _summary(trained, out)
+    if track is not None:
+        from driftline import tracking
+
+        summary["registry_version"] = tracking.track(track, out, wanted, trained, None)
     if as_json:
-        print(json.dumps(_summary(trained, out), indent=2))
-    else:
-        _show(trained, out)
+        print(json.dumps(summary, indent=2))
+        return
+    _show(trained, out)
+    if track is not None:
+        print(f"mlflow: {trained.manifest.name} version {summary['registry_version']}")
 
 
 def generate(

@@ -13,6 +13,7 @@ from schemas.bundle import BundleError
 from schemas.environment import KNOWN
 from scorer.settings import ScorerSettings
 from streaming import lifecycle, logs
+from streaming.registry import RegistryError
 from streaming.settings import SettingsError
 
 
@@ -41,7 +42,7 @@ def main() -> int:
 
     try:
         service = Scorer(settings, version("driftline"))
-    except BundleError as error:
+    except (BundleError, RegistryError) as error:
         sys.stderr.write(f"model refused: {error}\n")
         return lifecycle.EXIT_WRONG_USE
     lifecycle.settle_memory()

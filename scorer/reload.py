@@ -17,12 +17,15 @@ from typing import Any, Protocol
 
 from schemas.bundle import MANIFEST, BundleError, Manifest
 from scorer.model import Model, load
+from streaming.registry import RegistryError
 
 # A writer that takes longer than this many polls between two files is reported, and tried again all the same.
 TORN_READS = 3
 
 # name, mtime in ns, size and inode of every file a bundle's fate depends on
 Fingerprint = frozenset[tuple[str, int, int, int]]
+# of a refusal before any file was looked at
+NO_FILES: Fingerprint = frozenset({("", 0, 0, 0)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ class Reloader:
     """Polls a bundle's manifest and hands over what may be served instead of the present model.
 
     served: the present model, None if there is none yet. unfit: why a bundle's model must not take its place, one line;
-    None if it may.
+    None if it may. refresh: brings the directory up to date first, where it is a copy of something else; an error of
+    it is a refusal, and the running model stays.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Reloader:
         serve: Callable[[Model], None],
         unfit: Callable[[Manifest], str | None],
         report: Told,
+        refresh: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory
         self._public_key = public_key
@@ -100,6 +105,7 @@ class Reloader:
         self._serve = serve
         self._unfit = unfit
         self._report = report
+        self._refresh = refresh
         self._refusal: Refusal | None = None
         self._loading = False
         self._torn = 0
@@ -133,6 +139,12 @@ class Reloader:
     def look(self) -> None:
         """One poll: load and serve a changed bundle, or remember why not."""
         try:
+            self._refresh()
+        except (BundleError, RegistryError) as error:
+            if self._refusal is None or self._refusal.reason != str(error):
+                self._refuse(str(error), NO_FILES)
+            return
+        try:
             digest = hashlib.sha256((self._directory / MANIFEST).read_bytes()).hexdigest()
         except OSError:
             digest = ""  # load() says what is wrong with the file
@@ -155,6 +167,9 @@ class Reloader:
             # it was being replaced while it was read: neither bundle is to blame
             self._torn += 1
             return
+        self._refuse(reason, files)
+
+    def _refuse(self, reason: str, files: Fingerprint) -> None:
         self._refusal, self._torn = Refusal(reason, datetime.now(UTC), files), 0
         self._report.model_refused(reason)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from schemas.bundle import copy_bundle
 from schemas.headers import GROUP, SOURCE_PARTITION, SOURCE_TOPIC
 from scorer.http import add_predict
 from scorer.metrics import ScorerMetrics
@@ -23,7 +24,7 @@ from scorer.reload import Reloader, needs_other_producers
 from scorer.report import Report
 from scorer.settings import ScorerSettings
 from scorer.shadow import Shadow
-from streaming import logs, topics
+from streaming import logs, registry, topics
 from streaming.api_docs import serve_docs
 from streaming.clients import MAX_BATCH_BYTES
 from streaming.consumer import GroupMember, NotReady
@@ -188,20 +189,22 @@ class Scorer:
         self._settings = settings
         self._version = version
         self._started = time.time()
-        model = load(settings.scorer_model, settings.model_public_key)
+        directory, refresh = registry.local(settings.scorer_model, copy_bundle)
+        model = load(directory, settings.model_public_key)
         self._registry = CollectorRegistry()
         self._metrics = ScorerMetrics(self._registry)
         self._report = Report(self._metrics)
         self._report.model_loaded(model, first=True)
         work = self._work = ScoringWork(settings, model, self._report)
         self._reloader = Reloader(
-            settings.scorer_model,
+            directory,
             settings.model_public_key,
             settings.scorer_model_poll.total_seconds(),
             lambda: self._work.model,
             self._work.serve,
             lambda new: needs_other_producers(self._work.model.manifest, new),
             self._report,
+            refresh,
         )
         policy = Policy(
             group=settings.scorer_group,

@@ -10,6 +10,7 @@ topics.py       the cluster's topics: look, create
 inbox.py        reads a partition ahead of its task, bounded
 partitions.py   who owns a partition, and the task that serves it
 consumer.py     the group member: tasks for the assigned partitions, readiness, liveness
+registry.py     a model in MLflow's registry → a folder of this process
 lifecycle.py    start, run, drain, stop; exit codes
 http.py         health and metrics on a thread of their own
 """

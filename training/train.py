@@ -62,13 +62,17 @@ class TrainingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A bundle in memory, and how many rows each part of it came from."""
+    """A bundle in memory, and how many rows each part of it came from.
+
+    folds: per metric its mean and standard deviation over the folds' left-out rows.
+    """
 
     manifest: Manifest
     files: Mapping[str, bytes]
     training_rows: int
     held_out_rows: int
     reference_rows: int
+    folds: Mapping[str, tuple[float, float]]
 
 
 def train_bundle(spec: Spec, data: Path, out: Path, now: datetime) -> Trained:
@@ -136,7 +140,10 @@ def _train(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
         business=spec.business,
     )
     files = {MODEL: model_bytes, REFERENCE: reference.to_bytes()}
-    return Trained(manifest, files, len(fit_rows), len(test_rows), reference.rows)
+    parts = [fit_rows[left_out] for _, left_out in folds.split(fit_rows, dataset.labels[fit_rows])]
+    each = [measure(positive[part], score[part], float(threshold)) for part in parts]
+    spread = {name: (float(np.mean(v)), float(np.std(v))) for name in each[0] for v in [[one[name] for one in each]]}
+    return Trained(manifest, files, len(fit_rows), len(test_rows), reference.rows, spread)
 
 
 def measure(positive: NDArray[np.bool_], probability: NDArray[np.float64], threshold: float) -> dict[str, float]:

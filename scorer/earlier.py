@@ -1,0 +1,60 @@
+"""What the output topics say about earlier answers of this group to an input partition."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+from schemas.headers import GROUP, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
+from scorer.settings import ScorerSettings
+from streaming.reading import Reader, reader
+from streaming.records import TopicPartition
+
+# How much of an output's end is looked at for answers of ours: other groups may write there, too.
+TAIL_OFFSETS = 2000
+
+
+class EarlierAnswers:
+    """Looks for answers in `predictions` and `dead-letters`. Every call is bounded: TimeoutError or KafkaError."""
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self._settings = settings
+
+    async def any(self, source: TopicPartition) -> bool:
+        """Whether the last outputs hold an answer of this group to this partition."""
+        ours = self._headers(source)
+        async with reader(self._settings) as outputs:
+            async for target in self._targets(outputs, source):
+                for record in await outputs.tail(target, TAIL_OFFSETS):
+                    if ours.items() <= dict(record.headers).items():
+                        return True
+        return False
+
+    async def unfinished(self, source: TopicPartition, position: int) -> list[TopicPartition]:
+        """Output partitions in which answers to `source`, from `position` on, lie in a transaction that never ended.
+
+        To be asked after fencing: no transaction for `source` is open then, unless a broker left one open. Answers from
+        before `position` are not meant: their offset is committed, and so will they be, with the next transaction.
+        """
+        ours = self._headers(source)
+        found = []
+        async with reader(self._settings) as stable, reader(self._settings, "read_uncommitted") as everything:
+            async for target in self._targets(stable, source):
+                start = await stable.end(target)
+                async for record in everything.scan_from(target, start):
+                    headers = dict(record.headers)
+                    if ours.items() <= headers.items() and int(headers[SOURCE_OFFSET]) >= position:
+                        found.append(target)
+                        break
+        return found
+
+    async def _targets(self, outputs: Reader, source: TopicPartition) -> AsyncIterator[TopicPartition]:
+        for topic in (self._settings.topic_predictions, self._settings.topic_dead_letters):
+            partitions = await outputs.partitions(topic)
+            yield partitions[source.partition % len(partitions)]
+
+    def _headers(self, source: TopicPartition) -> Mapping[str, bytes]:
+        return {
+            SOURCE_TOPIC: source.topic.encode(),
+            SOURCE_PARTITION: b"%d" % source.partition,
+            GROUP: self._settings.scorer_group.encode(),
+        }

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 
 from schemas.headers import GROUP, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
 from scorer.settings import ScorerSettings
-from streaming.reading import Reader, reader
-from streaming.records import TopicPartition
+from streaming.reading import Reader, reader, unfinished
+from streaming.records import ConsumerRecord, TopicPartition
 
 # How much of an output's end is looked at for answers of ours: other groups may write there, too.
 TAIL_OFFSETS = 2000
@@ -35,17 +35,15 @@ class EarlierAnswers:
         To be asked after fencing: no transaction for `source` is open then, unless a broker left one open. Answers from
         before `position` are not meant: their offset is committed, and so will they be, with the next transaction.
         """
-        ours = self._headers(source)
-        found = []
-        async with reader(self._settings) as stable, reader(self._settings, "read_uncommitted") as everything:
-            async for target in self._targets(stable, source):
-                start = await stable.end(target)
-                async for record in everything.scan_from(target, start):
-                    headers = dict(record.headers)
-                    if ours.items() <= headers.items() and int(headers[SOURCE_OFFSET]) >= position:
-                        found.append(target)
-                        break
-        return found
+        headers = self._headers(source)
+
+        def ours(record: ConsumerRecord) -> bool:
+            found = dict(record.headers)
+            return headers.items() <= found.items() and int(found[SOURCE_OFFSET]) >= position
+
+        async with reader(self._settings) as outputs:
+            targets = [target async for target in self._targets(outputs, source)]
+        return await unfinished(self._settings, targets, ours)
 
     async def _targets(self, outputs: Reader, source: TopicPartition) -> AsyncIterator[TopicPartition]:
         for topic in (self._settings.topic_predictions, self._settings.topic_dead_letters):

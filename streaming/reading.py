@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -170,3 +170,17 @@ async def reader(settings: KafkaSettings, isolation_level: str = "read_committed
         async with asyncio.timeout(CALL_TIMEOUT_S):
             await clients.stop(consumer)
             await admin.close()
+
+
+async def unfinished(
+    settings: KafkaSettings, targets: Iterable[TopicPartition], ours: Callable[[ConsumerRecord], bool]
+) -> list[TopicPartition]:
+    """The partitions that hold a record of `ours` above their last stable offset: in a transaction still open there."""
+    found = []
+    async with reader(settings) as stable, reader(settings, "read_uncommitted") as everything:
+        for target in targets:
+            async for record in everything.scan_from(target, await stable.end(target)):
+                if ours(record):
+                    found.append(target)
+                    break
+    return found

@@ -111,7 +111,8 @@ class TransactionalSink:
 
         Its markers end whatever stands open there under our transactional id, older records and offsets included.
         """
-        remains = Result({output: [(None, None, [])] for output in outputs})
+        # with a key: a compacted topic takes no record without one
+        remains = Result({output: [(b"aborted", None, [])] for output in outputs})
         async with asyncio.timeout(self._limit_s):
             await self._producer.begin_transaction()
             self._abortable = True

@@ -20,6 +20,7 @@ from driftline import (
     compare,
     dead_letters,
     demo,
+    export,
     keys,
     predict,
     produce,
@@ -74,6 +75,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.command("skip")(dead_letters.skip)
 app.add_typer(alerts.app, name="alerts")
 app.command("compare")(compare.command)
+app.command("export")(export.command)
 app.command("backtest")(backtest_command.command)
 app.command("report")(report.command)
 app.command("bench")(bench.command)

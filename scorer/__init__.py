@@ -12,6 +12,7 @@ shadow.py    committed events → the challenger's process, or dropped and count
 handover.py  what the two say to each other
 challenger.py  that process: events → shadow predictions
 report.py    what happened: log line and counters together
+earlier.py   what the output topics say about earlier answers
 metrics.py   every series it exports
 service.py   the process: work, health, life
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from schemas.headers import GROUP, SOURCE_PARTITION, SOURCE_TOPIC
+from scorer.earlier import EarlierAnswers
 from scorer.http import add_predict
 from scorer.metrics import ScorerMetrics
 from scorer.model import Model, load
@@ -30,7 +30,6 @@ from streaming.clients import MAX_BATCH_BYTES
 from streaming.consumer import GroupMember, NotReady
 from streaming.http import HttpThread, application
 from streaming.partitions import Policy, Stop
-from streaming.reading import reader
 from streaming.records import ConsumerRecord, TopicPartition
 from streaming.settings import SettingsError
 from streaming.transactions import Result
@@ -39,8 +38,6 @@ log = logs.get(__name__)
 
 LIMIT_WINDOW = 10_000
 LIMIT_FROM = 1000
-# How much of an output's end is looked at for answers of ours: other groups may write there, too.
-TAIL_OFFSETS = 2000
 # Before the first event, a challenger that answers customers of its own is waited for, but not for ever.
 CHALLENGER_WAIT_S = 10.0
 
@@ -179,21 +176,6 @@ class ScoringWork:
         if self.shadow is not None and answer.predictions:
             self.shadow.offer([records[i] for i in answer.accepted.tolist()])
 
-    async def answered_before(self, source: TopicPartition) -> bool:
-        """Whether the last outputs hold an answer of this group to this partition."""
-        ours = {
-            SOURCE_TOPIC: source.topic.encode(),
-            SOURCE_PARTITION: b"%d" % source.partition,
-            GROUP: self._settings.scorer_group.encode(),
-        }
-        async with reader(self._settings) as outputs:
-            for topic in (self._settings.topic_predictions, self._settings.topic_dead_letters):
-                partitions = await outputs.partitions(topic)
-                for record in await outputs.tail(partitions[source.partition % len(partitions)], TAIL_OFFSETS):
-                    if ours.items() <= dict(record.headers).items():
-                        return True
-        return False
-
     def closed(self, source: TopicPartition) -> None:
         """What was in hand is somebody else's to answer."""
         self._share.drop(source)
@@ -237,6 +219,7 @@ class Scorer:
                 lambda new: unfit_challenger(self._work.model.manifest, new),
                 ChallengerReport(self._report),
             )
+        earlier = EarlierAnswers(settings)
         policy = Policy(
             group=settings.scorer_group,
             max_records=settings.scorer_max_batch_records,
@@ -244,7 +227,8 @@ class Scorer:
             delivery=settings.scorer_delivery,
             first_start=settings.scorer_first_start,
             offset_lost=settings.scorer_offset_lost,
-            answered_before=work.answered_before,
+            answered_before=earlier.any,
+            unfinished=earlier.unfinished if settings.scorer_delivery == "exactly_once" else None,
         )
         self._member = GroupMember(settings, [settings.topic_events], policy, work, self._report)
         self._metrics.loop_lag.set_function(lambda: self._member.loop_lag_s)

@@ -6,7 +6,7 @@ rows their errors cancel row by row (paired); where each has customers of its ow
 formula does both, because it only asks whose rows an influence comes from.
 
 **One look.** Whoever looks again and again until the interval clears the margin finds an equal challenger better in
-18 % of cases (50 looks at 95 %), and not in 2.5 %. So the error is spent once: the first n customers whose label became
+16 % of cases (50 looks at 95 %), and not in 2.5 %. So the error is spent once: the first n customers whose label became
 known, in the order of event time, decide, with what was known of them when the n-th was; n is set before. Until then
 there is no answer, and afterwards looking again asks the same customers.
 """

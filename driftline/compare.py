@@ -90,8 +90,9 @@ def command(
     if pair is None:
         findings = None
     else:
-        rule = {"margin": margin, "confidence": confidence}
-        findings = decide(found, *pair, metric, horizon_ms(horizon), min_customers, business, **rule)
+        findings = decide(
+            found, *pair, metric, horizon_ms(horizon), min_customers, business, margin=margin, confidence=confidence
+        )
     if as_json:
         print(orjson.dumps(_as_dict(findings, min_customers, found)).decode())
     else:

@@ -32,7 +32,7 @@ class Handed(msgspec.Struct, array_like=True, gc=False):
     timestamp_type: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes]]
 
 
 class Champion(msgspec.Struct, array_like=True, tag="champion"):

@@ -91,6 +91,8 @@ def test_what_cannot_be_known_has_a_reason_and_no_verdict():
     same = rows_of(outcome, np.array([0.9, 0.2]), 0.5, customer)
     assert compare("auc", same, same).reason == "one_class"
     assert (compare("accuracy", same, same).better, compare("accuracy", same, same).reason) == (False, "no_spread")
+    wrong, right = (rows_of(outcome, np.array([p, p]), 0.5, customer) for p in (0.1, 0.9))
+    assert (compare("accuracy", wrong, right).better, compare("accuracy", right, wrong).better) == (True, False)
     one = rows_of(outcome, np.array([0.9, 0.2]), 0.5, np.array([1, 1]))
     assert (compare("accuracy", one, one).better, compare("accuracy", one, one).reason) == (None, "one_customer")
 

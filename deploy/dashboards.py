@@ -327,6 +327,15 @@ TECHNICAL = [
                 kind="table",
             ),
             Panel(
+                "Split",
+                "Predictions of the challenger's, and those that the champion gave for want of one, by reason.",
+                "cps",
+                {
+                    "challenger": _per_second(_S + "challenger_predictions_total"),
+                    "champion instead: {{reason}}": _per_second(_S + "challenger_fallbacks_total", "reason") + " > 0",
+                },
+            ),
+            Panel(
                 "Shadow predictions",
                 "What the challenger has written beside the model, and the events that it did not, by reason.",
                 "cps",

@@ -21,6 +21,7 @@ from driftline import (
     dead_letters,
     demo,
     evaluate,
+    export,
     keys,
     predict,
     produce,
@@ -81,6 +82,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.command("skip")(dead_letters.skip)
 app.add_typer(alerts.app, name="alerts")
 app.command("compare")(compare.command)
+app.command("export")(export.command)
 app.command("backtest")(backtest_command.command)
 app.command("report")(report.command)
 app.command("bench")(bench.command)

@@ -29,7 +29,7 @@ EXIT_NOT_ENOUGH = 3
 # four of five cases.
 MIN_CUSTOMERS = 2000
 # As a service allows labels to be ahead of the clock.
-_SKEW_MS = 300_000
+SKEW_MS = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,9 @@ def command(
     if pair is None:
         findings = None
     else:
-        rule = {"margin": margin, "confidence": confidence}
-        findings = decide(found, *pair, metric, _ms("--horizon", horizon), min_customers, business, **rule)
+        findings = decide(
+            found, *pair, metric, horizon_ms(horizon), min_customers, business, margin=margin, confidence=confidence
+        )
     if as_json:
         print(orjson.dumps(_as_dict(findings, min_customers, found)).decode())
     else:
@@ -105,7 +106,7 @@ def decide(
     challenger: ModelName,
     mode: str,
     metric: Metric,
-    horizon_ms: int,
+    horizon: int,
     needed: int,
     business: Business | None,
     *,
@@ -113,7 +114,7 @@ def decide(
     confidence: float,
 ) -> Findings:
     """The verdict by the rule of training/compare.py; none of it depends on when one looks."""
-    sides = (found.of_both if mode == "shadow" else found.of_each)(champion, challenger, horizon_ms)
+    sides = (found.of_both if mode == "shadow" else found.of_each)(champion, challenger, horizon)
     coverage = found.coverage(champion, challenger) if mode == "shadow" else None
     counts, times = [], []
     for side in sides:
@@ -165,11 +166,12 @@ def _named(option: str, text: str | None) -> ModelName | None:
     return name, version
 
 
-def _ms(option: str, text: str) -> int:
+def horizon_ms(text: str) -> int:
+    """--horizon in ms; CommandError."""
     try:
         length = duration(text)
     except ValueError as error:
-        raise CommandError(f"{option}: {error}") from None
+        raise CommandError(f"--horizon: {error}") from None
     assert isinstance(length, timedelta), "duration gives one for a string"  # noqa: S101
     return round(length / timedelta(milliseconds=1))
 
@@ -180,7 +182,7 @@ async def _read(settings: CommandSettings, labels: Path | None, since_ms: int, n
     from streaming.reading import reader
     from streaming.records import KafkaError
 
-    found = Paired(settings.topic_events, now_ms, _SKEW_MS)
+    found = Paired(settings.topic_events, now_ms, SKEW_MS)
     try:
         if labels is not None:
             with labels.open("rb") as lines:

@@ -62,10 +62,12 @@ class Coverage:
 class Paired:
     """What the three topics hold."""
 
-    def __init__(self, events_topic: str, now_ms: int, future_skew_ms: int) -> None:
+    def __init__(self, events_topic: str, now_ms: int, future_skew_ms: int, *, everywhere: bool = True) -> None:
+        """`everywhere`: whether positions of customers without a label are kept, for `coverage`."""
         self._events = events_topic.encode()
         self._now_ms = now_ms
         self._skew_ms = future_skew_ms
+        self._everywhere_wanted = everywhere
         self._models: dict[ModelName, int] = {}
         self._labels: list[tuple[str, str | None, int, bool]] = []
         self._customers: set[int] = set()
@@ -104,7 +106,8 @@ class Paired:
             return
         found, model = self._of[topic], self._model(one)
         found.newest[model] = max(one.scored_at, found.newest.get(model, ""))
-        found.everywhere.setdefault(model, array("q")).append(position)
+        if self._everywhere_wanted:
+            found.everywhere.setdefault(model, array("q")).append(position)
         customer = join.identify(one.customer_id)
         if customer in self._customers:
             prediction = join.identify(one.prediction_id)
@@ -168,6 +171,13 @@ class Paired:
             mine = (predictions["version"] == self._models.get(model, -1)) & (outcome >= 0)
             sides.append(_labelled(predictions[mine], outcome[mine], known_ms[mine]))
         return sides[0], sides[1]
+
+    def outcomes(self, horizon_ms: int) -> dict[tuple[int, int], tuple[bool, int]]:
+        """Source partition and offset → the outcome and when it was known, of predictions that have one."""
+        _, positions, outcome, known_ms = self._joined(horizon_ms)
+        has = outcome >= 0
+        rows = zip(positions[has].tolist(), outcome[has].tolist(), known_ms[has].tolist(), strict=True)
+        return {(at >> _OFFSET_BITS, at & ((1 << _OFFSET_BITS) - 1)): (told == 1, ms) for at, told, ms in rows}
 
     def _joined(
         self, horizon_ms: int

@@ -364,8 +364,8 @@ def _recompute(
     positive = estimator.classes_.tolist().index(manifest["positive_class"])
     mapping = manifest.get("event", {})
     path = [part for part in mapping.get("features", "features").split(".") if part]
-    version = manifest["version"]
-    keys = [key for key, score in scores.items() if score["model"]["version"] == version]
+    model_ref = {"name": manifest["name"], "version": manifest["version"]}
+    keys = [key for key, score in scores.items() if score["model"] == model_ref]
     rows = []
     for key in keys:
         event = json.loads(values[key] or b"{}")

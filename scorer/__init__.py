@@ -8,6 +8,7 @@ score.py     columns → probabilities, with poison found by halving
 predict.py   an event that somebody asks about → an answer, through the same code
 http.py      POST /predict and its description
 reload.py    a changed bundle → the next model, or why not
+split.py     whose customers are the challenger's, and what it says to their events
 shadow.py    committed events → the challenger's process, or dropped and counted
 handover.py  what the two say to each other
 challenger.py  that process: events → shadow predictions

@@ -133,7 +133,6 @@ class ChallengerProcess:
             self._pipeline = None
         self._reloader.retry()
         if first:
-            self._reloader.look()
             self._reloader.start()
 
     async def _answer(self, content: Events) -> None:

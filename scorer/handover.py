@@ -14,6 +14,8 @@ NO_MODEL = "no_model"  # there is none, it was refused, or its process starts
 NOT_SCORED = "not_scored"  # it refused the event or raised on it
 NOT_WRITTEN = "not_written"  # the broker did not acknowledge the prediction
 ENDED = "ended"  # its process ended with the event in hand
+# Why the champion answered in a split; the label of driftline_scorer_challenger_fallbacks_total.
+FALLBACKS = (NOT_SCORED, NO_MODEL)
 DROPPED = (QUEUE_FULL, NO_MODEL, NOT_SCORED, NOT_WRITTEN, ENDED)
 
 # A frame is its length in so many bytes, and then that many.
@@ -30,7 +32,7 @@ class Handed(msgspec.Struct, array_like=True, gc=False):
     timestamp_type: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes]]
 
 
 class Champion(msgspec.Struct, array_like=True, tag="champion"):

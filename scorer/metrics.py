@@ -14,7 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from schemas.verdict import Reason
-from scorer.handover import DROPPED
+from scorer.handover import DROPPED, FALLBACKS
 from streaming.metrics import KnownGauge
 
 PREFIX = "driftline_scorer_"
@@ -136,6 +136,10 @@ class ScorerMetrics:
         )
         self.shadow_produced = counter("shadow_produced_total", "Shadow predictions that the broker has acknowledged")
         self.shadow_dropped = counter("shadow_dropped_total", "Answered events without a shadow prediction", ["reason"])
+        self.challenger_predictions = counter("challenger_predictions_total", "Predictions that are the challenger's")
+        self.challenger_fallbacks = counter(
+            "challenger_fallbacks_total", "Predictions that are the champion's for want of the challenger's", ["reason"]
+        )
         self.model_age = Gauge("driftline_model_age_seconds", "Time since the bundle was made", registry=registry)
         self._from_zero()
 
@@ -159,6 +163,8 @@ class ScorerMetrics:
             self.model_reloads.labels(outcome)
         for reason in DROPPED:
             self.shadow_dropped.labels(reason)
+        for reason in FALLBACKS:
+            self.challenger_fallbacks.labels(reason)
         for cause in REBUILD_CAUSES:
             self.rebuilds.labels(cause)
         self.event_age.expect(("create", "append"))

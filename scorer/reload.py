@@ -110,12 +110,14 @@ class Reloader:
         self._loading = False
         self._torn = 0
         self._ended = threading.Event()
+        self._looked = threading.Event()
         # a daemon: a bundle whose unpickling never returns must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
-    def start(self) -> None:
-        """Poll from now on."""
+    def start(self, wait_s: float = 0.0) -> None:
+        """Poll from now on; where nothing is served yet, at once. Returns after that look, or `wait_s`."""
         self._thread.start()
+        self._looked.wait(wait_s)
 
     def stop(self) -> None:
         """End after the load in hand, or leave it behind after two seconds."""
@@ -198,5 +200,8 @@ class Reloader:
         return frozenset((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)
 
     def _run(self) -> None:
+        if self._served() is None:
+            self.look()
+        self._looked.set()
         while not self._ended.wait(self._poll_s):
             self.look()

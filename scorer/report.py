@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scorer.handover import NO_MODEL, NOT_SCORED
 from scorer.metrics import ScorerMetrics
 from scorer.model import Model
 from scorer.pipeline import Answer
@@ -129,6 +130,14 @@ class Report:
         self._challenger_info = served
         log.info("challenger", served=served)
 
+    def split(self, answer: Answer) -> None:
+        """A batch is committed whose predictions are two models', or were to be."""
+        if answer.challenged is None:
+            self._metrics.challenger_fallbacks.labels(NO_MODEL).inc(len(answer.predictions))
+        else:
+            self._metrics.challenger_predictions.inc(answer.challenged)
+            self._metrics.challenger_fallbacks.labels(NOT_SCORED).inc(answer.fallbacks)
+
     def shadow_produced(self, count: int) -> None:
         """So many shadow predictions are on their topic."""
         self._metrics.shadow_produced.inc(count)
@@ -173,3 +182,18 @@ class Report:
                 first_offset=records[0].offset,
                 reasons={reason.value: count for reason, count in answer.reasons.items()},
             )
+
+
+class ChallengerReport:
+    """What a reloader says of a challenger in this process (scorer.reload.Told)."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def model_loaded(self, model: Model, *, first: bool) -> None:  # noqa: ARG002
+        """It answers its customers from the next batch on."""
+        self._report.challenger((model.manifest.name, model.manifest.version, model.sha256, model.form))
+
+    def model_refused(self, reason: str) -> None:
+        """Its bundle is not taken; what was taken before goes on."""
+        log.warning("challenger_refused", reason=reason)

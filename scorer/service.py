@@ -20,10 +20,11 @@ from scorer.metrics import ScorerMetrics
 from scorer.model import Model, load
 from scorer.pipeline import Answer, Pipeline
 from scorer.predict import Predictor
-from scorer.reload import Reloader, needs_other_producers
-from scorer.report import Report
+from scorer.reload import Reloader, needs_other_producers, unfit_challenger
+from scorer.report import ChallengerReport, Report
 from scorer.settings import ScorerSettings
 from scorer.shadow import Shadow
+from scorer.split import Split
 from streaming import logs, registry, topics
 from streaming.api_docs import serve_docs
 from streaming.clients import MAX_BATCH_BYTES
@@ -38,6 +39,8 @@ log = logs.get(__name__)
 
 LIMIT_WINDOW = 10_000
 LIMIT_FROM = 1000
+# Before the first event, a challenger that answers customers of its own is waited for, but not for ever.
+CHALLENGER_WAIT_S = 10.0
 
 
 class RefusedShare:
@@ -97,6 +100,8 @@ class ScoringWork:
             self.shadow = Shadow(lambda: self.model, report)
         self._share = RefusedShare(settings.scorer_dead_letter_limit)
         self._topics_checked = False
+        self._serving = threading.Lock()  # champion and challenger are reloaded in a thread each
+        self.challenger: Model | None = None  # that answers customers of its own, in a split
         self.serve(model)
 
     @property
@@ -106,9 +111,25 @@ class ScoringWork:
 
     def serve(self, model: Model) -> None:
         """Answer with this model from the next batch on: a batch holds on to the pipeline that it began with."""
-        s = self._settings
-        self.predictor = Predictor(model, s.rules)
-        self._pipeline = Pipeline(model, s.rules, s.scorer_group, s.scorer_max_dead_letter_bytes)
+        with self._serving:
+            self.predictor = Predictor(model, self._settings.rules)
+            challenger = self.challenger
+            if challenger is not None and unfit_challenger(model.manifest, challenger.manifest) is not None:
+                self.challenger = None
+                self._report.challenger(None)
+            self._answer_with(model)
+
+    def challenge(self, challenger: Model) -> None:
+        """Let this model answer its customers from the next batch on."""
+        with self._serving:
+            self.challenger = challenger
+            self._answer_with(self.model)
+
+    def _answer_with(self, model: Model) -> None:
+        s, split = self._settings, None
+        if self.challenger is not None:
+            split = Split(self.challenger, s.split_percent, s.rules)
+        self._pipeline = Pipeline(model, s.rules, s.scorer_group, s.scorer_max_dead_letter_bytes, split)
 
     async def opened(self, source: TopicPartition, position: int, metadata: str) -> int | None:  # noqa: ARG002
         """A scorer keeps no state: the committed offset is all there is. SettingsError if it could not write."""
@@ -151,6 +172,8 @@ class ScoringWork:
         assert isinstance(answer, Answer), "process put it there"  # noqa: S101
         self._share.add(len(records), len(answer.dead_letters), source)
         self._report.answered(records, answer)
+        if self._settings.split_percent:
+            self._report.split(answer)
         if self.shadow is not None and answer.predictions:
             self.shadow.offer([records[i] for i in answer.accepted.tolist()])
 
@@ -183,11 +206,22 @@ class Scorer:
             settings.model_public_key,
             settings.scorer_model_poll.total_seconds(),
             lambda: self._work.model,
-            self._work.serve,
+            self._serve,
             lambda new: needs_other_producers(self._work.model.manifest, new),
             self._report,
             refresh,
         )
+        self._challenger_reloader: Reloader | None = None
+        if settings.scorer_challenger is not None and settings.split_percent:
+            self._challenger_reloader = Reloader(
+                settings.scorer_challenger,
+                settings.model_public_key,
+                settings.scorer_model_poll.total_seconds(),
+                lambda: self._work.challenger,
+                self._work.challenge,
+                lambda new: unfit_challenger(self._work.model.manifest, new),
+                ChallengerReport(self._report),
+            )
         earlier = EarlierAnswers(settings)
         policy = Policy(
             group=settings.scorer_group,
@@ -219,16 +253,45 @@ class Scorer:
         http = HttpThread(app, self._settings.scorer_http_host, self._settings.scorer_http_port)
         http.start()
         self._reloader.start()
-        shadow = self._work.shadow
+        shadow, challenger = self._work.shadow, self._challenger_reloader
         if shadow is not None:
             shadow.start()
+        if challenger is not None:
+            challenger.start(CHALLENGER_WAIT_S)
         try:
             await self._member.run(drain)
         finally:
             if shadow is not None:
                 await shadow.stop()
+            if challenger is not None:
+                challenger.stop()
             self._reloader.stop()
             http.stop()
+
+    def _serve(self, model: Model) -> None:
+        """Another champion; a challenger that did not fit the one before may fit this one."""
+        self._work.serve(model)
+        if self._challenger_reloader is not None:
+            self._challenger_reloader.retry()
+
+    def _challenger(self) -> dict[str, Any] | None:
+        if self._work.shadow is not None:
+            return self._work.shadow.state()
+        if self._challenger_reloader is None:
+            return None
+        model = self._work.challenger
+        return {
+            "mode": self._settings.scorer_challenger_mode,
+            "model": None
+            if model is None
+            else {
+                "name": model.manifest.name,
+                "version": model.manifest.version,
+                "sha256": model.sha256,
+                "form": model.form,
+            },
+            **self._challenger_reloader.state(),
+        }
 
     def health(self) -> dict[str, Any]:
         """What a person wants to know about this process."""
@@ -249,7 +312,7 @@ class Scorer:
                 "signed": model.signed,
             },
             "reload": self._reloader.state(),
-            "challenger": self._work.shadow.state() if self._work.shadow is not None else None,
+            "challenger": self._challenger(),
             "delivery": self._settings.scorer_delivery,
             "uptime_s": round(time.time() - self._started, 1),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),

@@ -142,14 +142,18 @@ class Reader:
 
     async def _seek(self, ends: dict[TopicPartition, int], since_ms: int) -> None:
         self._consumer.assign(list(ends))
+        for partition, start in (await self.starts(ends, since_ms)).items():
+            self._consumer.seek(partition, start)
+
+    async def starts(self, ends: dict[TopicPartition, int], since_ms: int) -> dict[TopicPartition, int]:
+        """By partition, where what was written at or after `since_ms` begins: its end, as in `ends`, if nothing was."""
         async with asyncio.timeout(CALL_TIMEOUT_S):
             starts: dict[TopicPartition, int] = await self._consumer.beginning_offsets(list(ends))
             if since_ms > 0:
                 found = await self._consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
                 # None: nothing was written since
                 starts = {p: ends[p] if found[p] is None else max(found[p].offset, starts[p]) for p in ends}
-        for partition, start in starts.items():
-            self._consumer.seek(partition, start)
+        return starts
 
     async def _position(self, partition: TopicPartition) -> int:
         async with asyncio.timeout(CALL_TIMEOUT_S):

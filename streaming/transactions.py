@@ -117,7 +117,7 @@ class TransactionalSink:
             await self._producer.begin_transaction()
             self._abortable = True
             await _all(
-                _deliver(self._producer, self._source.partition, remains),
+                deliver(self._producer, self._source.partition, remains),
                 self._producer.send_offsets_to_transaction({self._source: OffsetAndMetadata(offset, "")}, self._group),
             )
             self._abortable = False

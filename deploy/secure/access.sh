@@ -42,13 +42,13 @@ acl --allow-principal User:drift-worker --operation Write \
 
 acl --allow-principal User:upstream --operation Write --topic customer-events
 
-# Whoever runs commands here: topics, verify, dead letters, skip, alerts, backtest, report.
+# Whoever runs commands here: topics, verify, compare, export, dead letters, skip, alerts, backtest, report.
 acl --allow-principal User:operator --operation Create --operation Describe --operation DescribeConfigs \
   --topic customer-events --topic predictions --topic dead-letters --topic drift-panes --topic drift-measurements \
   --topic drift-alerts --topic predictions-shadow --topic labels --topic driftline-label-state
 acl --allow-principal User:operator --operation Read \
   --topic customer-events --topic predictions --topic dead-letters --topic drift-measurements --topic drift-alerts \
-  --group driftline-scorer
+  --topic predictions-shadow --topic labels --group driftline-scorer
 acl --allow-principal User:operator --operation Describe --group driftline-scorer
 acl --allow-principal User:operator --operation Write --topic customer-events --topic dead-letters
 acl --allow-principal User:operator --operation Read --group driftline-redrive. --resource-pattern-type prefixed

@@ -28,6 +28,7 @@ PRINCIPALS = {
         "driftline topics check",
         "driftline topics create",
         "driftline verify",
+        "driftline compare, export",
         "driftline dead-letters show, count",
         "driftline dead-letters redrive",
         "driftline skip",

@@ -1,4 +1,4 @@
-"""A challenger in shadow, on a real Kafka: what it writes, and that nothing it does touches the champion."""
+"""A challenger on a real Kafka, in shadow and in a split: what it writes, and what it cannot touch."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from waiting import wait_until
 from driftline.broker import LocalBroker
 from schemas.bundle import Feature, write_bundle
 from schemas.reference import Reference
+from scorer.split import is_challengers
 
 SUPPORT = str(Path(__file__).parents[1] / "support")
 PRODUCED = "driftline_scorer_shadow_produced_total"
 DROPPED = "driftline_scorer_shadow_dropped_total"
+FALLBACKS = "driftline_scorer_challenger_fallbacks_total"
 # Its process has a low priority, and imports scikit-learn: on a machine that others use that takes its time.
 START_S = 240.0
 
@@ -201,3 +203,37 @@ def test_a_challenger_that_is_slow_or_does_not_fit(small: Stage, shadows: Reader
         assert scorer.stop() == 0
     assert_exactly_once(sent, small.reader.answers)
     assert shadows.answers == []
+
+
+def test_a_split_answers_every_event_once_and_each_answer_names_its_model(small: Stage) -> None:
+    """The challenger's customers have its predictions in the same transaction; where it raises, or is refused, not."""
+    challenger = small.folder / "challenger"
+    bundles.write(challenger, PickyClassifier(), name="churn-next", version="2.0.0")
+    with _scorer(small, challenger, SCORER_CHALLENGER_MODE="split:40") as scorer:
+        scorer.wait_ready()
+        _wait_for_challenger(scorer, "2.0.0")
+        theirs = {f"c{i}".encode() for i in range(300) if is_challengers(f"c{i}", b"churn-next", 40)}
+        sent = _send(small, 300)
+        small.reader.wait_for(300)
+        for answer in small.reader.answers:
+            name, version = ("churn-next", "2.0.0") if answer.key in theirs else ("churn-small", "1.4.0")
+            assert json.loads(answer.value)["model"] == {"name": name, "version": version}
+            assert dict(answer.headers)["driftline-model-version"] == version.encode()
+        assert scorer.metric("driftline_scorer_challenger_predictions_total") == len(theirs)
+        assert scorer.metric(FALLBACKS) == 0
+
+        _send(small, 300, sent, monthly_charges=5000.0)
+        small.reader.wait_for(600)
+        assert {json.loads(a.value)["model"]["name"] for a in small.reader.answers[300:]} == {"churn-small"}
+        assert scorer.metric(FALLBACKS, reason="not_scored") == len(theirs)
+        assert scorer.metric("driftline_scorer_predictions_total") == 600
+
+        # the champion becomes what the challenger is: two of one name and version answer nobody
+        bundles.write(small.bundle, PickyClassifier(), name="churn-next", version="2.0.0")
+        wait_until(lambda: _challenger(scorer)["state"] == "refused", "refused")
+        assert _challenger(scorer)["reason"].startswith("manifest.json: the champion is churn-next 2.0.0, too")
+        _send(small, 10, sent)
+        small.reader.wait_for(610)
+        assert scorer.metric(FALLBACKS, reason="no_model") == 10
+        assert scorer.stop() == 0
+    assert_exactly_once(sent, small.reader.answers)

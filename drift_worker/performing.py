@@ -131,7 +131,7 @@ class Performing:
                     await reading.wait_written(self._names.state, RETRY_S)
                     await self._follow(reading)
             except READ_ERRORS as error:
-                self._report.label_state_unread(self._names.state, error)
+                self._report.labels_unread(self._names.state, error)
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self, reading: Reader) -> None:

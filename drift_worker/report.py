@@ -33,6 +33,7 @@ class Report:
     def __init__(self, metrics: DriftMetrics) -> None:
         self._metrics = metrics
         self.progressed_at: float | None = None  # wall clock, seconds
+        self._unread: dict[str, str] = {}  # topic → what kept it from being read, last
 
     def reference_loaded(self, loaded: LoadedReference) -> None:
         """This is what windows are compared with."""
@@ -122,9 +123,11 @@ class Report:
         if noted.refused:
             log.info("labels_refused", topic=source.topic, partition=source.partition, reasons=dict(noted.refused))
 
-    def label_state_unread(self, topic: str, error: BaseException) -> None:
-        """The label state could not be read to its end; it will be tried again, and drift goes on meanwhile."""
-        log.warning("label_state_unread", topic=topic, exception=repr(error))
+    def labels_unread(self, topic: str, error: BaseException) -> None:
+        """Labels or their state could not be read; it will be tried again, and drift goes on meanwhile."""
+        if self._unread.get(topic) != repr(error):  # it is tried again every few seconds
+            self._unread[topic] = repr(error)
+            log.warning("labels_unread", topic=topic, exception=repr(error))
 
     def performed(self, cohorts: Sequence[Performance], alerts: Sequence[Alert]) -> None:
         """Cohorts are final and what there was to say is said."""

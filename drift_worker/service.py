@@ -237,7 +237,7 @@ class DriftWorker:
                     await reading.wait_written(self._settings.topic_labels, RETRY_S)
                     return
             except READ_ERRORS as error:
-                self._report.label_state_unread(self._settings.topic_labels, error)
+                self._report.labels_unread(self._settings.topic_labels, error)
                 await asyncio.sleep(RETRY_S)
 
     # -- what it says of itself -----------------------------------------------------------------------------------

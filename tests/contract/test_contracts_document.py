@@ -16,7 +16,9 @@ from schemas import headers as h
 from schemas.alert import AlertName, decode_alert, fingerprint
 from schemas.bundle import EventMapping, Feature, Manifest
 from schemas.environment import KNOWN, Topics
+from schemas.label import LabelReason, decode_label
 from schemas.measurement import decode_measurement
+from schemas.performance import Cohort, Performance
 from schemas.prediction import ModelRef, PredictionEncoder, decode_prediction
 from schemas.verdict import Reason
 from scorer.http import add_predict
@@ -99,7 +101,7 @@ def test_the_topics_are_the_codes():
     defaults = {field.upper(): getattr(Topics(), field) for field in Topics.model_fields}
     assert documented.items() <= defaults.items()
     missing = {defaults[name] for name in defaults.keys() - documented.keys()}
-    assert missing == {"predictions-shadow", "labels", "driftline-label-state"}
+    assert missing == {"predictions-shadow"}
     assert all(f"`{name}`" in RESERVED for name in missing)
 
 
@@ -196,6 +198,22 @@ def test_the_example_of_a_measurement_is_one():
         return part == whole
 
     assert within(example, written)
+
+
+def test_the_example_of_a_label_is_one():
+    """It is what upstream would copy, and the reasons against one are the code's."""
+    verdict = decode_label(_example(_section("Label")).encode(), NOW_MS * 2, 0)
+    assert verdict.label.prediction_id == "customer-events-3-1042"
+    line = next(line for line in _section("Label").splitlines() if "refused_labels_total" in line)
+    assert _names(line)[1:] == [reason.value for reason in LabelReason]
+
+
+def test_the_members_of_a_performance_are_the_codes():
+    """Every member has its place in the table."""
+    named = {name for row in _rows(_section("Performance"), "member") for name in _names(row[0])}
+    assert named - set(Cohort.__struct_fields__) == (
+        set(Performance.__struct_fields__) - {"version"} | {"positive", "negative", "absent"}
+    ) - {"start", "end", "day"}
 
 
 def test_the_example_of_a_spec_is_read():

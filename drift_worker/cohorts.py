@@ -63,11 +63,13 @@ def evaluate(
         now_ms=now_ms,
     )
     starts = predictions["time_ms"] // DAY_MS * DAY_MS
-    return [
-        _one(terms, start, store.versions[version], predictions[mine], _only(joined, mine), status)
-        for start, version in cohorts
-        for mine in [np.flatnonzero((starts == start) & (predictions["version"] == version))]
-    ]
+    found = []
+    for start, version in cohorts:
+        mine = np.flatnonzero((starts == start) & (predictions["version"] == version))
+        # in an order of their own: sums of floats, too, are then the same whatever order the facts came in
+        mine = mine[np.lexsort((predictions["prediction"][mine], predictions["customer"][mine]))]
+        found.append(_one(terms, start, store.versions[version], predictions[mine], _only(joined, mine), status))
+    return found
 
 
 def _only(joined: Joined, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Joined:

@@ -1,6 +1,6 @@
 """The facts of the label state in memory: one row per waiting prediction and per label, in arrays. Pure.
 
-A waiting prediction costs PREDICTION.itemsize bytes (43), and the same again for a moment while it is joined.
+A waiting prediction costs PREDICTION.itemsize bytes (43), and up to 160 for the moment in which it is joined.
 """
 
 from __future__ import annotations

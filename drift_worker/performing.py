@@ -162,10 +162,11 @@ class Performing:
         """Evaluate what is due as soon as it may be, and the rest now and then."""
         if self._ready is not None or self._in_hand:
             return
+        started = time.monotonic()
         due, self._confirmed = self._confirmed or [], None
         if not due:
             stirred = self._again or self._revision != self._store.revision
-            if not stirred or time.monotonic() < self._next_look_s:
+            if not stirred or started < self._next_look_s:
                 return
             due = await asyncio.to_thread(self._due)
             if due and await self._inputs_read():
@@ -173,7 +174,6 @@ class Performing:
                 self._confirmed, self._ends = due, await reading.ends(self._names.state)
                 return
             self._again, due = bool(due), []
-        started = time.monotonic()
         revision = self._store.revision
         step, cohorts = await asyncio.to_thread(self._evaluate, due)
         took_s = time.monotonic() - started

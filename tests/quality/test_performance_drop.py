@@ -79,6 +79,7 @@ def _pages(draw: np.random.Generator, days: int, customers: int, repeats: int, m
     return said
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("customers", "repeats"), SIZES)
 def test_a_year_without_change_pages_less_than_once(customers: int, repeats: int, long: bool) -> None:
     """Bundles with a year of cohorts each: at most one episode a year on average, and not near it."""

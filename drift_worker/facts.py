@@ -125,6 +125,11 @@ def decisions_key(model: str) -> bytes:
     return DECISIONS + model.encode()
 
 
+def is_decision(key: bytes | None) -> bool:
+    """Whether a record says what was evaluated or decided, and is no fact."""
+    return (key or b"")[:1] in {COHORT, DECISIONS}
+
+
 def decode(key: bytes | None, value: bytes | None) -> Fact:
     """What a record says; ValueError if it is none of ours."""
     kind = (key or b"")[:1]

@@ -224,8 +224,8 @@ class DriftWorker:
         async with reader(s) as reading:
             joined = await reading.written(s.topic_label_state)
         # facts are written there, too, and facts that are repeated are the same facts
-        place = [TopicPartition(s.topic_label_state, 0)] if joined else []
-        return torn + await unfinished(s, place, lambda record: is_decision(record.key))
+        place = TopicPartition(s.topic_label_state, 0)
+        return torn + (await unfinished(s, [place], lambda record: is_decision(record.key)) if joined else [])
 
     async def _read_back(self, topic: str, since_ms: int) -> AsyncGenerator[ConsumerRecord]:
         async with reader(self._settings) as reading:

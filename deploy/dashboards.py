@@ -654,6 +654,12 @@ DATA = [
     ),
 ]
 
+
+def _cohort(name: str, by: str, where: str = "") -> str:
+    """A series of the newest final cohort, by version and `by`."""
+    return f'max by ({by}) (driftline_model_{name}{{model=~"$model", status="final"{where}}})'
+
+
 _SERVED = '* on (job, instance) group_left (name) driftline_model_info{name=~"$model"}'
 
 
@@ -726,6 +732,74 @@ BUSINESS = [
         ],
     ),
     Row(
+        "How good it was, by labels",
+        [
+            Panel(
+                "Realised and estimated accuracy",
+                "Realised: of the newest day whose predictions are all older than the label horizon. Estimated: from "
+                "the scores alone, of the same day and of the newest one, whose labels are still to come.",
+                "percentunit",
+                {
+                    "{{version}}, realised": _cohort("accuracy", "version"),
+                    "{{version}}, estimated, {{status}}": "max by (version, status) "
+                    '(driftline_model_estimated_accuracy{model=~"$model"})',
+                },
+                width=12,
+            ),
+            Panel(
+                "F1 and ROC AUC",
+                "Of the newest final cohort, by labels.",
+                "percentunit",
+                {"{{version}}, F1": _cohort("f1", "version"), "{{version}}, ROC AUC": _cohort("auc", "version")},
+                width=12,
+            ),
+            Panel(
+                "Brier score",
+                "Of the newest final cohort; lower is better. Who only knows the rate of churn has rate × (1 - rate).",
+                "short",
+                {"{{version}}": _cohort("brier", "version")},
+            ),
+            Panel(
+                "Label coverage",
+                "Known outcomes over predictions, and of each outcome over as many as the scores promise. While a "
+                "cohort is provisional the two differ: those who leave are labelled first. Nothing follows from it.",
+                "percentunit",
+                {
+                    "{{version}}, {{status}}, {{outcome}}": "max by (version, status, outcome) "
+                    '(driftline_model_label_coverage_ratio{model=~"$model"})'
+                },
+            ),
+            Panel(
+                "Money",
+                "What the outcomes of the newest final cohort are worth, by the spec's money per outcome.",
+                "short",
+                {"{{version}}, {{currency}}": _cohort("business_value", "version, currency")},
+            ),
+            Panel(
+                "Age of the cohort",
+                "Since the end of the day that these numbers are of: at least the label horizon where it is final.",
+                "s",
+                {
+                    "{{version}}, {{status}}": "time() - max by (version, status) "
+                    '(driftline_model_cohort_end_timestamp_seconds{model=~"$model"})'
+                },
+                kind="stat",
+                width=6,
+            ),
+            Panel(
+                "Labels per hour",
+                "Labels that were read, records that are none by reason, and cohorts that became final.",
+                "short",
+                {
+                    "labels": "sum (increase(driftline_model_labels_total[1h]))",
+                    "refused: {{reason}}": "sum by (reason) (increase(driftline_model_refused_labels_total[1h]))",
+                    "final cohorts": "sum (increase(driftline_model_cohorts_total[1h]))",
+                },
+                width=18,
+            ),
+        ],
+    ),
+    Row(
         "Can it be trusted",
         [
             Panel(
@@ -747,7 +821,7 @@ BUSINESS = [
             ),
             Panel(
                 "Features that drift",
-                "How many features, or the score, are at warning or critical, by alert.",
+                "How many features, or the score, or the performance, are at warning or critical, by alert.",
                 "short",
                 {"{{alertname}}": f'count by (alertname) ({_D}state{{model=~"$model"}} >= 2) or vector(0)'},
                 width=12,
@@ -802,7 +876,7 @@ def files() -> dict[str, str]:
         ),
         f"{FOLDER}/business.json": _dashboard(
             "Business",
-            "What the model says of the customers. Accuracy needs labels, which are not read yet.",
+            "What the model says of the customers, and how often it was right once the labels had come.",
             [Variable("model", "driftline_model_info", label="name")],
             BUSINESS,
             [report],

@@ -24,6 +24,11 @@ Decisions
     lifecycle.py   findings → states, by a table
     episodes.py evidence.py   states → alerts, and what they say
     evaluating.py  stage 2: windows → measurements and alerts, in one transaction
+The business level, in the order of a label
+    joining.py facts.py join.py   predictions and labels → facts, exactly once; the rule by which they belong together
+    label_store.py cohorts.py performance.py estimate.py   facts → how good the model was, day by day, and should be
+    performance_drop.py   cohorts → PerformanceDrop
+    performing.py both_levels.py   all of it beside the windows, in their transactions
 The process
     settings.py metrics.py report.py service.py __main__.py
 """

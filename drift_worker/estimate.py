@@ -82,7 +82,7 @@ def estimate(
         parts = gradient * spread
         if customers is not None:
             _, which = np.unique(customers, return_inverse=True)
-            parts = np.bincount(which, weights=parts)
+            parts = np.bincount(which, weights=parts).astype(np.float64)
         found[name] = Estimate(value, Z * float(np.sqrt(np.sum(parts**2))), stated)
     return found
 

@@ -42,6 +42,7 @@ from schemas.measurement import (
     Window,
     as_json,
     decode_measurement,
+    is_window,
 )
 from schemas.rfc3339 import render
 from streaming.records import ConsumerRecord, TopicPartition
@@ -215,7 +216,7 @@ class EvaluatingWork:
         prefix = f"{self._loaded.manifest.name}/".encode()
         for record in records:
             key = record.key or b""
-            if key.startswith(prefix) and not key.endswith(b"/counts") and record.value is not None:
+            if key.startswith(prefix) and is_window(key) and record.value is not None:
                 try:
                     self._history.measured(decode_measurement(record.value))
                 except ValueError as error:

@@ -11,10 +11,12 @@ from prometheus_client.process_collector import ProcessCollector
 
 from drift_worker.deltas import NOT_A_PREDICTION, OTHER_MODEL
 from schemas.alert import Severity
+from schemas.label import LabelReason
 from schemas.verdict import Reason
 from streaming.metrics import KnownGauge
 
 PREFIX = "driftline_drift_"
+MODEL_PREFIX = "driftline_model_"
 SUBJECT = ["model", "feature", "window"]
 STATISTICS = {
     "psi": "Population stability index on cells that do not collapse",
@@ -29,7 +31,15 @@ STATISTICS = {
 }
 # The score's place among the features.
 SCORE = "score"
-STAGES = ("counting", "evaluating")
+STAGES = ("counting", "evaluating", "labels")
+COHORT = ["model", "version", "status"]
+# Series by the name of the metric in a cohort.
+REALISED = {
+    "accuracy": ("accuracy", "Accuracy of the newest cohort of its status, by labels"),
+    "f1": ("f1", "F1 by labels"),
+    "roc_auc": ("auc", "ROC AUC by labels"),
+    "brier": ("brier", "Brier score by labels; lower is better"),
+}
 OUTCOMES = ("committed", "aborted", "fenced", "unknown")
 REBUILD_CAUSES = ("fenced", "rebuild", "lost", "no_offset")
 
@@ -102,7 +112,41 @@ class DriftMetrics:
             registry=registry,
         )
         self.model_age = Gauge("driftline_model_age_seconds", "Time since the bundle was made", registry=registry)
+        self._of_models(registry)
         self._from_zero(tuple(topics), tuple(internal), tuple(windows))
+
+    def _of_models(self, registry: CollectorRegistry) -> None:
+        """The business level. status: final (said once, after the horizon) or provisional."""
+
+        def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+            return Gauge(MODEL_PREFIX + name, text, [*COHORT, *labels], registry=registry)
+
+        self.realised = {metric: gauge(name, text) for metric, (name, text) in REALISED.items()}
+        self.estimated_accuracy = gauge("estimated_accuracy", "Accuracy to be expected from the scores alone")
+        self.label_coverage = gauge("label_coverage_ratio", "Known outcomes over predictions", ["outcome"])
+        self.business_value = gauge("business_value", "Money of the outcomes that are known", ["currency"])
+        self.cohort_end = gauge("cohort_end_timestamp_seconds", "End of the cohort that the other series are of")
+        self.labels = Counter(MODEL_PREFIX + "labels_total", "Labels that were read", registry=registry)
+        self.refused_labels = Counter(
+            MODEL_PREFIX + "refused_labels_total",
+            "Records on the labels' topic that are none",
+            ["reason"],
+            registry=registry,
+        )
+        self.cohorts = Counter(MODEL_PREFIX + "cohorts_total", "Cohorts that became final", registry=registry)
+        for reason in LabelReason:
+            self.refused_labels.labels(reason.value)
+
+    def forget_cohorts(self) -> None:
+        """What is said next may be of other versions and other cohorts."""
+        for gauge in (
+            *self.realised.values(),
+            self.estimated_accuracy,
+            self.label_coverage,
+            self.business_value,
+            self.cohort_end,
+        ):
+            gauge.clear()
 
     def _from_zero(self, topics: Sequence[str], internal: Sequence[str], windows: Sequence[str]) -> None:
         for topic in topics:
@@ -149,3 +193,4 @@ class DriftMetrics:
             self.watermark_lag,
         ):
             gauge.clear()
+        self.forget_cohorts()

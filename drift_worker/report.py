@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drift_worker.metrics import SCORE, STATISTICS, DriftMetrics
+from schemas.alert import Alert, AlertName
+from schemas.rfc3339 import parse
 from streaming import logs
 from streaming.partitions import State
 from streaming.records import TopicPartition
@@ -15,8 +17,10 @@ from streaming.records import TopicPartition
 if TYPE_CHECKING:
     from drift_worker.counting import Counted
     from drift_worker.evaluating import Evaluated
+    from drift_worker.joining import Noted
     from drift_worker.reference import LoadedReference
     from schemas.measurement import FeatureMeasurement, Measurement
+    from schemas.performance import Performance
 
 log = logs.get(__name__)
 
@@ -29,6 +33,7 @@ class Report:
     def __init__(self, metrics: DriftMetrics) -> None:
         self._metrics = metrics
         self.progressed_at: float | None = None  # wall clock, seconds
+        self._unread: dict[str, str] = {}  # topic → what kept it from being read, last
 
     def reference_loaded(self, loaded: LoadedReference) -> None:
         """This is what windows are compared with."""
@@ -86,8 +91,14 @@ class Report:
         m.late.inc(evaluated.late)
         for measurement in evaluated.measurements:
             self._measured(measurement)
-        for alert in evaluated.alerts:
-            m.alerts.labels(alert.status, alert.labels["severity"]).inc()
+        self._announced(evaluated.alerts)
+        if evaluated.measurements:
+            self.states(evaluated.measurements[0].model, evaluated.states)
+        self._progressed()
+
+    def _announced(self, alerts: Sequence[Alert]) -> None:
+        for alert in alerts:
+            self._metrics.alerts.labels(alert.status, alert.labels["severity"]).inc()
             log.warning(
                 "alert",
                 status=alert.status,
@@ -98,14 +109,61 @@ class Report:
                 sequence=alert.sequence,
                 **alert.labels,
             )
-        if evaluated.measurements:
-            self.states(evaluated.measurements[0].model, evaluated.states)
-        self._progressed()
 
     def states(self, model: str, states: Mapping[tuple[str, str], str]) -> None:
         """Where every episode stands, by (alertname, feature). Said at a start, too: a restart resolves no alert."""
         for (alertname, feature), state in states.items():
             self._metrics.state.labels(model, feature, alertname).set(_STATE_VALUES[state])
+
+    def noted(self, source: TopicPartition, noted: Noted) -> None:
+        """Facts are committed: labels that were read, and refused ones by reason."""
+        self._metrics.labels.inc(noted.labels)
+        for reason, number in noted.refused.items():
+            self._metrics.refused_labels.labels(reason).inc(number)
+        if noted.refused:
+            log.info("labels_refused", topic=source.topic, partition=source.partition, reasons=dict(noted.refused))
+
+    def labels_unread(self, topic: str, error: BaseException) -> None:
+        """Labels or their state could not be read; it will be tried again, and drift goes on meanwhile."""
+        if self._unread.get(topic) != repr(error):  # it is tried again every few seconds
+            self._unread[topic] = repr(error)
+            log.warning("labels_unread", topic=topic, exception=repr(error))
+
+    def performed(self, cohorts: Sequence[Performance], alerts: Sequence[Alert]) -> None:
+        """Cohorts are final and what there was to say is said."""
+        self._metrics.cohorts.inc(len(cohorts))
+        self._announced(alerts)
+        for one in cohorts:
+            log.info(
+                "cohort_final",
+                day=one.cohort.day,
+                version=one.model_version,
+                predictions=one.predictions,
+                coverage=round(one.coverage.all, 4),
+                state=one.state,
+                reason=one.reason,
+                **{name: metric.value for name, metric in one.metrics.items()},
+            )
+
+    def cohorts(self, model: str, cohorts: Sequence[Performance], state: str) -> None:
+        """`cohorts` newest first: the gauges show the newest of each version and status. state: PerformanceDrop's."""
+        m = self._metrics
+        m.state.labels(model, "", AlertName.PERFORMANCE_DROP.value).set(_STATE_VALUES[state])
+        m.forget_cohorts()
+        newest: dict[tuple[str, str], Performance] = {}
+        for one in cohorts:
+            newest.setdefault((one.model_version, one.status), one)
+        for (version, status), one in newest.items():
+            labels = (model, version, status)
+            for name, gauge in m.realised.items():
+                m.put(gauge, labels, one.metrics[name].value if name in one.metrics else None)
+            accuracy = one.estimated.get("accuracy")
+            m.put(m.estimated_accuracy, labels, None if accuracy is None else accuracy.value)
+            for outcome in ("all", "positive", "negative"):
+                m.put(m.label_coverage, [*labels, outcome], getattr(one.coverage, outcome))
+            if one.business is not None:
+                m.put(m.business_value, [*labels, one.business.currency], one.business.total.value)
+            m.cohort_end.labels(*labels).set((parse(one.cohort.end) or 0) / 1000)
 
     def _measured(self, measurement: Measurement) -> None:
         m, where = self._metrics, (measurement.model, measurement.window.length)
@@ -143,9 +201,11 @@ class Report:
 class StageTelemetry:
     """What the supervisor of one stage's partitions reports (streaming.partitions.Telemetry)."""
 
-    def __init__(self, metrics: DriftMetrics, stage: str) -> None:
+    def __init__(self, metrics: DriftMetrics, stage: str, *, not_of: str | None = None) -> None:
+        """not_of: a topic that another stage reads, too: its series by partition are that one's."""
         self._metrics = metrics
         self._stage = stage
+        self._not_of = not_of
         self.lags: dict[TopicPartition, int] = {}
 
     def assigned(self, sources: Sequence[TopicPartition]) -> None:
@@ -166,6 +226,9 @@ class StageTelemetry:
         labels = (source.topic, str(source.partition))
         if state is State.DRAINED:
             self.lags.pop(source, None)
+            if source.topic == self._not_of:
+                log.info("partition_drained", **where)
+                return
             with contextlib.suppress(KeyError):
                 self._metrics.lag_records.remove(*labels)
             for other in State:
@@ -173,7 +236,7 @@ class StageTelemetry:
                     self._metrics.partition_state.remove(*labels, other.value)
             log.info("partition_drained", **where)
             return
-        for other in State:
+        for other in State if source.topic != self._not_of else ():
             self._metrics.partition_state.labels(*labels, other.value).set(other is state)
         if state in {State.FENCING, State.RUNNING}:
             log.info("partition_state", state=state.value, **where)
@@ -206,6 +269,8 @@ class StageTelemetry:
     def lag(self, source: TopicPartition, records: int, newest_ms: int | None) -> None:  # noqa: ARG002
         """How far a partition's reader is behind."""
         self.lags[source] = records
+        if source.topic == self._not_of:
+            return
         self._metrics.lag_records.labels(source.topic, str(source.partition)).set(records)
 
 

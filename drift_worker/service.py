@@ -6,17 +6,22 @@ import asyncio
 import resource
 import time
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
+from drift_worker.both_levels import BothLevels
+from drift_worker.cohorts import Terms
 from drift_worker.counting import LONGEST_WAIT_S, READ_RECORDS, CountingWork
 from drift_worker.decide import Policy
 from drift_worker.deltas import Progress, decode
 from drift_worker.evaluating import EvaluatingWork
+from drift_worker.facts import is_decision
+from drift_worker.joining import JoiningWork
 from drift_worker.metrics import DriftMetrics
+from drift_worker.performing import RETRY_S, Names, Performing
 from drift_worker.reference import load
 from drift_worker.report import Report, StageTelemetry
 from drift_worker.settings import DriftSettings
@@ -27,12 +32,14 @@ from schemas.verdict import Rules
 from streaming import partitions, registry
 from streaming.consumer import GroupMember
 from streaming.http import HttpThread, application
-from streaming.reading import reader, unfinished
+from streaming.reading import READ_ERRORS, reader, unfinished
 from streaming.records import ConsumerRecord, TopicPartition
 
 # Deltas of 20 features and 4 partitions: a poll holds a few seconds of a stream, or of its backlog.
 MAX_DELTAS = 2000
 COMMIT_INTERVAL_S = 0.01
+# Facts are in no hurry: labels come days later, and fewer transactions leave more of the machine to the windows.
+FACTS_INTERVAL_S = 1.0
 # The page runs no script and loads nothing; a browser is told to insist on it.
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -54,15 +61,20 @@ class DriftWorker:
         self._metrics = DriftMetrics(
             self._registry,
             [settings.topic_events, settings.topic_predictions],
-            internal=[settings.topic_panes, settings.topic_measurements],
+            internal=[settings.topic_panes, settings.topic_measurements, settings.topic_label_state],
             windows=list(settings.lengths),
         )
         self._report = Report(self._metrics)
         self._report.reference_loaded(self._loaded)
         self._counting = self._counting_work()
         self._evaluating = self._evaluating_work()
+        self._levels = BothLevels(self._evaluating, self._performing)
         tick_s = min(_seconds(settings.drift_pane), LONGEST_WAIT_S) / 2
-        telemetry = [StageTelemetry(self._metrics, stage) for stage in ("counting", "evaluating")]
+        telemetry = [
+            StageTelemetry(self._metrics, "counting"),
+            StageTelemetry(self._metrics, "evaluating"),
+            StageTelemetry(self._metrics, "labels", not_of=settings.topic_predictions),
+        ]
         self._lags = [t.lags for t in telemetry]
         self._counter = GroupMember(
             settings,
@@ -90,9 +102,23 @@ class DriftWorker:
                 tick_s=tick_s,
                 unfinished=self._undecided,
             ),
-            self._evaluating,
+            self._levels,
             telemetry[1],
         )
+        self._joiner = GroupMember(
+            settings,
+            [settings.topic_predictions, settings.topic_labels],
+            partitions.Policy(
+                group=self._labels_group,
+                max_records=READ_RECORDS,
+                commit_interval_s=FACTS_INTERVAL_S,
+                first_start="earliest",
+                offset_lost="earliest",
+            ),
+            self._joining_work(),
+            telemetry[2],
+        )
+        self._joins = False  # there are labels
         self._metrics.loop_lag.set_function(lambda: self._counter.loop_lag_s)
 
     def _counting_work(self) -> CountingWork:
@@ -142,6 +168,40 @@ class DriftWorker:
             read_back=self._read_back,
         )
 
+    @property
+    def _labels_group(self) -> str:
+        return f"{self._settings.drift_group}-labels"
+
+    def _joining_work(self) -> JoiningWork:
+        s = self._settings
+        return JoiningWork(
+            self._loaded.manifest.name,
+            self._report,
+            labels_topic=s.topic_labels,
+            state_topic=s.topic_label_state,
+            max_future_skew_ms=_ms(_seconds(s.scorer_max_future_skew)),
+            partitions_of=self._partitions_of,
+        )
+
+    def _performing(self) -> Performing:
+        s = self._settings
+        horizon_ms = _ms(_seconds(s.drift_label_horizon))
+        return Performing(
+            Terms(self._loaded.manifest, horizon_ms, stated(s.drift_label_horizon)),
+            self._report,
+            Names(
+                predictions=s.topic_predictions,
+                labels=s.topic_labels,
+                state=s.topic_label_state,
+                measurements=s.topic_measurements,
+                alerts=s.topic_alerts,
+                group=self._labels_group,
+            ),
+            min_customers=s.drift_min_events,
+            runbook_url=s.runbook_url,
+            reader=lambda: reader(s),
+        )
+
     async def _partitions_of(self, topic: str) -> int:
         async with reader(self._settings) as reading:
             return len(await reading.partitions(topic))
@@ -162,7 +222,12 @@ class DriftWorker:
         """Where decisions stand in a transaction that nobody will end; only the evaluator writes there."""
         s = self._settings
         outputs = [TopicPartition(topic, 0) for topic in (s.topic_measurements, s.topic_alerts)]
-        return await unfinished(s, outputs, lambda _record: True)
+        torn = await unfinished(s, outputs, lambda _record: True)
+        async with reader(s) as reading:
+            joined = await reading.written(s.topic_label_state)
+        # facts are written there, too, and facts that are repeated are the same facts
+        place = TopicPartition(s.topic_label_state, 0)
+        return torn + (await unfinished(s, [place], lambda record: is_decision(record.key)) if joined else [])
 
     async def _read_back(self, topic: str, since_ms: int) -> AsyncGenerator[ConsumerRecord]:
         async with reader(self._settings) as reading:
@@ -177,8 +242,32 @@ class DriftWorker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._counter.run(drain), name="counting")
                 group.create_task(self._evaluator.run(drain), name="evaluating")
+                group.create_task(self._join(drain), name="labels")
         finally:
             http.stop()
+
+    async def _join(self, drain: asyncio.Event) -> None:
+        """Join labels from the first one on: who has none pays for none of it."""
+        waiting = asyncio.create_task(self._first_label())
+        draining = asyncio.create_task(drain.wait())
+        await asyncio.wait((waiting, draining), return_when=asyncio.FIRST_COMPLETED)
+        for task in (waiting, draining):
+            task.cancel()
+        if not drain.is_set():
+            self._joins = True
+            await self._joiner.run(drain)
+        await asyncio.gather(waiting, draining, return_exceptions=True)
+
+    async def _first_label(self) -> None:
+        """Return when the labels' topic has ever had a record."""
+        while True:
+            try:
+                async with reader(self._settings) as reading:
+                    await reading.wait_written(self._settings.topic_labels, RETRY_S)
+                    return
+            except READ_ERRORS as error:
+                self._report.labels_unread(self._settings.topic_labels, error)
+                await asyncio.sleep(RETRY_S)
 
     # -- what it says of itself -----------------------------------------------------------------------------------
 
@@ -187,7 +276,7 @@ class DriftWorker:
             "Driftline drift worker",
             self._version,
             self._registry,
-            live=lambda: [*self._counter.live(), *self._evaluator.live()],
+            live=lambda: [reason for member in self._members for reason in member.live()],
             not_ready=self._not_ready,
             standby=lambda: self._counter.standby() and self._evaluator.standby(),
             health=self.health,
@@ -201,10 +290,29 @@ class DriftWorker:
         def page() -> Response:
             return Response(self.page(), media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
 
+        @app.get("/performance", summary="How good the model was, by cohort, newest first")
+        def performance() -> dict[str, Any]:
+            return self.performance()
+
         return app
 
+    @property
+    def _members(self) -> list[GroupMember]:
+        """Those that work: nobody joins labels before there is one."""
+        return [self._counter, self._evaluator, *([self._joiner] if self._joins else [])]
+
     def _not_ready(self) -> list[str]:
-        return list(dict.fromkeys([*self._counter.not_ready(), *self._evaluator.not_ready()]))
+        return list(dict.fromkeys(reason for member in self._members for reason in member.not_ready()))
+
+    def performance(self) -> dict[str, Any]:
+        """The cohorts of the last horizon and before, as far as this process evaluates."""
+        manifest, performing = self._loaded.manifest, self._levels.performing
+        return {
+            "model": {"name": manifest.name, "version": manifest.version},
+            "horizon": stated(self._settings.drift_label_horizon),
+            "evaluating": performing is not None,
+            "cohorts": [] if performing is None else performing.shown,
+        }
 
     def drift(self) -> dict[str, Any]:
         """The last windows, the states, the open episodes, and names of unseen categories (shown here only)."""
@@ -260,7 +368,7 @@ class DriftWorker:
             "reasons": reasons,
             "partitions": [
                 {"topic": p.topic, "partition": p.partition, "state": p.state, "detail": p.detail}
-                for member in (self._counter, self._evaluator)
+                for member in self._members
                 for p in member.partitions
             ],
             "lag_records": sum(sum(lags.values()) for lags in self._lags),
@@ -271,6 +379,19 @@ class DriftWorker:
 def _seconds(duration: Any) -> float:
     seconds: float = duration.total_seconds()
     return seconds
+
+
+def stated(duration: timedelta) -> str:
+    """A duration as settings write it.
+
+    >>> stated(timedelta(hours=36))
+    '36h'
+    """
+    ms = _ms(_seconds(duration))
+    unit, size = next(
+        (u, n) for u, n in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)) if ms % n == 0
+    )
+    return f"{ms // size}{unit}"
 
 
 def _ms(seconds: float) -> int:

@@ -18,7 +18,7 @@ from driftline.errors import CommandError
 from driftline.settings import CommandSettings, read_settings
 from driftline.since import parse_since
 from schemas.alert import Alert, decode_alert
-from schemas.measurement import decode_measurement
+from schemas.measurement import decode_measurement, is_window
 from schemas.rfc3339 import render
 from streaming.reading import Reader, reader
 from streaming.records import KafkaError
@@ -107,7 +107,7 @@ async def _read(settings: CommandSettings, replay: Replay) -> list[Alert]:
 
 async def _measurements(reading: Reader, topic: str, replay: Replay) -> None:
     async for record in reading.scan(topic):
-        if record.value is None or (record.key or b"").endswith(b"/counts"):
+        if record.value is None or not is_window(record.key):
             continue
         try:
             measurement = decode_measurement(record.value)

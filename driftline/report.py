@@ -127,9 +127,9 @@ class Collected:
     def measurement(self, key: bytes | None, value: bytes | None) -> None:
         """A record of the measurements' topic; the counts among them are the drift worker's own."""
         from pages.history import History
-        from schemas.measurement import decode_measurement
+        from schemas.measurement import decode_measurement, is_window
 
-        if value is None or (key is not None and key.endswith(b"/counts")):
+        if value is None or not is_window(key):
             return
         try:
             measurement = decode_measurement(value)

@@ -218,6 +218,8 @@ class Calibration(_Frozen):
 class Manifest(_Frozen):
     """What `manifest.json` says. `files` lists every other file of the bundle except the signature.
 
+    metric_errors: the standard errors of `metrics`, where they are known. absent_label: what it means that there is no
+    label by the horizon; None: nothing.
     notes: what a reader of `metrics` and of the reference's scores must know, one sentence each; absent if nothing.
     """
 
@@ -233,6 +235,8 @@ class Manifest(_Frozen):
     threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     training_data: TrainingData
     metrics: dict[str, float] = {}
+    metric_errors: dict[str, float] = {}
+    absent_label: Literal["negative"] | None = None
     notes: tuple[str, ...] | None = None
     golden: Golden
     self_check: SelfCheck = SelfCheck()

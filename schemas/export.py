@@ -21,6 +21,7 @@ from schemas.environment import Topics
 from schemas.json_schema import EVENT_TIME, IDENTIFIER, Schema, event_schema
 from schemas.label import MAX_PREDICTION_ID_LENGTH, Label
 from schemas.measurement import Measurement
+from schemas.performance import Performance
 from schemas.prediction import Prediction
 from schemas.verdict import MAX_DETAIL_BYTES, Reason
 
@@ -61,6 +62,8 @@ REFINED: Mapping[str, Mapping[str, Schema]] = {
         "label_time": EVENT_TIME | {"description": "when that was known: RFC 3339 with an offset or Z"},
     },
     "Measurement": {"version": {"const": 1}},
+    "Performance": {"version": {"const": 1}},
+    "Cohort": {"start": OUR_TIME, "end": OUR_TIME},
     "Window": {"start": OUR_TIME, "end": OUR_TIME},
 }
 
@@ -81,6 +84,7 @@ def json_schemas() -> dict[str, Schema]:
         "label.json": _of_label(),
         "alert.json": _of_struct(Alert),
         "measurement.json": _of_struct(Measurement),
+        "performance.json": _of_struct(Performance),
         "manifest.json": _of_manifest(),
     }
 
@@ -221,7 +225,11 @@ def asyncapi() -> Schema:
                 "label": message("Label", customer, payload=_reference("label")),
                 "measurement": message(
                     "Measurement",
-                    {"type": "string", "description": "{model}/{window}; keys with a further part are internal"},
+                    {
+                        "type": "string",
+                        "description": "{model}/{window}; keys with a further part are internal; under "
+                        "{model}/performance a cohort, performance.json",
+                    },
                     payload=_reference("measurement"),
                 ),
                 "alert": message(

@@ -156,6 +156,14 @@ def decode_measurement(raw: bytes) -> Measurement:
     return measurement
 
 
+def is_window(key: bytes | None) -> bool:
+    """Whether a record of drift-measurements with this key is a Measurement.
+
+    Counts for a restart and the performance of cohorts stand on the same topic.
+    """
+    return key is None or not key.endswith((b"/counts", b"/performance"))
+
+
 def as_json(value: Any) -> Any:
     """Builtin types for a page that shows it."""
     return msgspec.to_builtins(value)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import for_code
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from streaming import clients
 from streaming.settings import KafkaSettings
@@ -17,6 +17,8 @@ CALL_TIMEOUT_S = 30.0
 # A poll that brings nothing for this long although the log goes on is a broker that does not answer.
 STALLED_S = 30.0
 _POLL_MS = 200
+# What every call here may raise.
+READ_ERRORS = (KafkaError, TimeoutError, OSError)
 
 
 class Reader:
@@ -41,6 +43,18 @@ class Reader:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             offsets: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
         return offsets
+
+    async def written(self, topic: str) -> bool:
+        """Whether there is such a topic and a record was ever written to it; it may have been deleted since."""
+        try:
+            return any((await self.ends(topic)).values())
+        except UnknownTopicOrPartitionError:
+            return False
+
+    async def wait_written(self, topic: str, every_s: float) -> None:
+        """Return when `written` is true, asking every so many seconds."""
+        while not await self.written(topic):  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(every_s)
 
     async def read(self, topic: str, since_ms: int = 0) -> list[ConsumerRecord]:
         """Every committed record written at or after `since_ms` (wall clock) up to now, in each partition's order."""

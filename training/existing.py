@@ -37,7 +37,7 @@ from training.columns import looks_like_dates, looks_like_free_text
 from training.dataset import JSON_LINES, Labels, Table, column_names, read_labels, read_table, typed_features
 from training.golden import MISSING_ROW, UNSEEN_ROW, golden_rows, golden_values
 from training.spec import FeatureSpec
-from training.train import best_f1, checked, drift_reference, libraries, measure
+from training.train import best_f1, checked, drift_reference, errors_of, libraries, measure
 
 # The same estimator on the same numbers in another frame: more than this is another input.
 SAME = 1e-6
@@ -109,6 +109,8 @@ def bundle_existing(
         threshold=threshold,
         training_data=TrainingData(sha256=table.sha256, rows=table.rows),
         metrics={} if labels is None else measure(labels == classes[which], score, threshold),
+        metric_errors={} if labels is None else errors_of(labels == classes[which], score, threshold),
+        absent_label=spec.data.absent_label,
         notes=tuple(notes),
         golden=Golden(rows=tuple(rows), probabilities=tuple(_golden(model, estimator, golden, which).tolist())),
         calibration=None

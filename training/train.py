@@ -34,6 +34,7 @@ from sklearn.metrics import (
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from drift_worker.performance import Rows, performance
 from drift_worker.self_check import self_check
 from schemas.bundle import (
     MODEL,
@@ -133,6 +134,8 @@ def _train(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
         threshold=float(threshold),
         training_data=TrainingData(sha256=dataset.sha256, rows=dataset.rows),
         metrics=measure(positive[test_rows], score[test_rows], float(threshold)),
+        metric_errors=errors_of(positive[test_rows], score[test_rows], float(threshold)),
+        absent_label=spec.data.absent_label,
         golden=Golden(rows=tuple(rows), probabilities=tuple(probabilities.tolist())),
         calibration=calibrate(
             positive[fit_rows], score[fit_rows], dataset.columns.take(fit_rows), float(threshold), seed
@@ -158,6 +161,12 @@ def measure(positive: NDArray[np.bool_], probability: NDArray[np.float64], thres
         "brier": float(brier_score_loss(positive, probability)),
         "log_loss": float(log_loss(positive, probability, labels=[False, True])),
     }
+
+
+def errors_of(positive: NDArray[np.bool_], probability: NDArray[np.float64], threshold: float) -> dict[str, float]:
+    """The standard errors of `measure`'s numbers, each row another customer; without those that are not known."""
+    found = performance(Rows(positive, probability, probability >= threshold, np.arange(len(positive))))
+    return {name: one.error for name, one in found.items() if one.error is not None}
 
 
 def _split(positive: NDArray[np.bool_], test_size: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

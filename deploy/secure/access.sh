@@ -34,13 +34,15 @@ acl --allow-principal User:scorer --operation Write --transactional-id driftline
 
 acl --allow-principal User:drift-worker --operation Read \
   --topic customer-events --topic predictions --topic drift-panes --topic drift-measurements \
-  --group driftline-drift --group driftline-drift-evaluator
+  --topic labels --topic driftline-label-state \
+  --group driftline-drift --group driftline-drift-evaluator --group driftline-drift-labels
 acl --allow-principal User:drift-worker --operation Write \
-  --topic drift-panes --topic drift-measurements --topic drift-alerts
+  --topic drift-panes --topic drift-measurements --topic drift-alerts --topic driftline-label-state
 acl --allow-principal User:drift-worker --operation Write \
-  --transactional-id driftline-drift. --transactional-id driftline-drift-evaluator. --resource-pattern-type prefixed
+  --transactional-id driftline-drift. --transactional-id driftline-drift-evaluator. \
+  --transactional-id driftline-drift-labels. --resource-pattern-type prefixed
 
-acl --allow-principal User:upstream --operation Write --topic customer-events
+acl --allow-principal User:upstream --operation Write --topic customer-events --topic labels
 
 # Whoever runs commands here: topics, verify, compare, export, dead letters, skip, alerts, backtest, report.
 acl --allow-principal User:operator --operation Create --operation Describe --operation DescribeConfigs \

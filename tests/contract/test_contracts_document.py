@@ -16,7 +16,9 @@ from schemas import headers as h
 from schemas.alert import AlertName, decode_alert, fingerprint
 from schemas.bundle import EventMapping, Feature, Manifest
 from schemas.environment import KNOWN, Topics
+from schemas.label import LabelReason, decode_label
 from schemas.measurement import decode_measurement
+from schemas.performance import Cohort, Performance
 from schemas.prediction import ModelRef, PredictionEncoder, decode_prediction
 from schemas.verdict import Reason
 from scorer.http import add_predict
@@ -56,16 +58,12 @@ def _example(section, language="json"):
     return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
 
 
-RESERVED = _section("Not there yet")
-
-
 def test_the_settings_are_the_codes():
-    """Every variable with its default, and no other; reserved ones are known names that nobody reads."""
+    """Every variable with its default, and no other."""
     rows = _rows(_section("Settings"), "variable")
     documented = [_names(row[0])[0] for row in rows]
     assert len(documented) == len(set(documented))
-    reserved = {name for name in re.findall(r"`([A-Z_]+)`", RESERVED) if name in KNOWN and name not in documented}
-    assert {*documented, *reserved} == KNOWN
+    assert set(documented) == KNOWN
     for cells, name in zip(rows, documented, strict=True):
         kinds = [kind for kind in (ScorerSettings, DriftSettings) if name.lower() in kind.model_fields]
         assert kinds, name
@@ -93,22 +91,17 @@ def test_the_headers_are_the_codes():
 
 
 def test_the_topics_are_the_codes():
-    """Setting by setting with its default name; the reserved ones are named as such."""
+    """Setting by setting with its default name."""
     rows = _rows(_section("Topics"), "topic")
     documented = {_names(row[1])[0]: _names(row[0])[0] for row in rows}
     defaults = {field.upper(): getattr(Topics(), field) for field in Topics.model_fields}
-    assert documented.items() <= defaults.items()
-    missing = {defaults[name] for name in defaults.keys() - documented.keys()}
-    assert missing == {"labels", "driftline-label-state"}
-    assert all(f"`{name}`" in RESERVED for name in missing)
+    assert documented == defaults
 
 
 def test_the_alert_names_are_the_codes():
-    """Those that can be said, and those that are reserved."""
+    """One row for those that are alike."""
     said = {name for row in _rows(_section("Alert"), "alertname") for name in _names(row[0])}
-    reserved = {name for name in AlertName if f"`{name}`" in RESERVED}
-    assert not said & reserved
-    assert said | reserved == set(AlertName)
+    assert said == set(AlertName)
 
 
 def test_the_reasons_of_readyz_are_the_codes():
@@ -196,6 +189,22 @@ def test_the_example_of_a_measurement_is_one():
         return part == whole
 
     assert within(example, written)
+
+
+def test_the_example_of_a_label_is_one():
+    """It is what upstream would copy, and the reasons against one are the code's."""
+    verdict = decode_label(_example(_section("Label")).encode(), NOW_MS * 2, 0)
+    assert verdict.label.prediction_id == "customer-events-3-1042"
+    line = next(line for line in _section("Label").splitlines() if "refused_labels_total" in line)
+    assert _names(line)[1:] == [reason.value for reason in LabelReason]
+
+
+def test_the_members_of_a_performance_are_the_codes():
+    """Every member has its place in the table."""
+    named = {name for row in _rows(_section("Performance"), "member") for name in _names(row[0])}
+    assert named - set(Cohort.__struct_fields__) == (
+        set(Performance.__struct_fields__) - {"version"} | {"positive", "negative", "absent"}
+    ) - {"start", "end", "day"}
 
 
 def test_the_example_of_a_spec_is_read():

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from oracle import send
 from services import Service
 from stage import Stage
@@ -60,38 +59,13 @@ def _own_topics(stage: Stage, name: str) -> dict[str, str]:
     return {**topics, "DRIFT_GROUP": f"{stage.names.prefix}-{name}"}
 
 
-def _read(stage: Stage, topic: str) -> list[tuple[bytes | None, bytes]]:
-    """Every committed record of a one-partition topic, (key, value)."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": stage.bootstrap,
-            "group.id": f"{topic}-reader",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-        }
-    )
-    where = TopicPartition(topic, 0, 0)
-    _, end = consumer.get_watermark_offsets(where, timeout=30)
-    consumer.assign([where])
-    records: list[tuple[bytes | None, bytes]] = []
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for message in consumer.consume(1000, timeout=0.2):
-            assert message.error() is None, message.error()
-            records.append((message.key(), message.value()))
-        if consumer.position([where])[0].offset >= end:
-            break
-    consumer.close()
-    return records
-
-
 def _measurements(stage: Stage, topic: str | None = None) -> list[dict]:
-    records = _read(stage, topic or stage.names.environment["TOPIC_MEASUREMENTS"])
+    records = stage.records(topic or stage.names.environment["TOPIC_MEASUREMENTS"])
     return [json.loads(value) for key, value in records if key and not key.endswith(b"/counts")]
 
 
 def _alerts(stage: Stage, topic: str | None = None) -> list[dict]:
-    return [json.loads(value) for _, value in _read(stage, topic or stage.names.environment["TOPIC_ALERTS"])]
+    return [json.loads(value) for _, value in stage.records(topic or stage.names.environment["TOPIC_ALERTS"])]
 
 
 def _wait(
@@ -278,7 +252,7 @@ def _units(stage: Stage, topics: dict[str, str], until_ms: int) -> dict:
     units: dict[tuple[int, int], dict[int, int]] = {}
     from drift_worker.deltas import unpack
 
-    for key, value in _read(stage, topics["TOPIC_MEASUREMENTS"]):
+    for key, value in stage.records(topics["TOPIC_MEASUREMENTS"]):
         record = decode(value) if key and key.endswith(b"/counts") else None
         if isinstance(record, Merged) and record.start_ms < until_ms:
             cells = units.setdefault((record.start_ms, record.series), {})

@@ -24,6 +24,9 @@ from stage import Stage
 from waiting import wait_until
 
 from schemas.alert import Alert
+from schemas.label import Label
+from schemas.prediction import ModelRef, PredictionEncoder
+from schemas.rfc3339 import render
 
 PROFILE = {
     "DRIFT_PANE": "1s",
@@ -31,6 +34,7 @@ PROFILE = {
     "DRIFT_ALLOWED_LATENESS": "1s",
     "DRIFT_IDLE_TIMEOUT": "10m",  # only events close windows: else empty ones would follow while panels are looked at
     "DRIFT_MIN_EVENTS": "200",
+    "DRIFT_LABEL_HORIZON": "1d",
 }
 RATE = 200  # events per second of event time
 WAIT_S = 120.0
@@ -99,6 +103,18 @@ def _customers(stage: Stage, source: Any, seconds: range, start_ms: int) -> None
         send(stage.bootstrap, stage.names.events, source.take(RATE, float(second), start_ms + second * 1000))
 
 
+def _labelled_day(stage: Stage) -> None:
+    """A day of another version's predictions, a week ago, and a label for each: final as soon as somebody looks."""
+    at_ms = time.time_ns() // 1_000_000 - 7 * 86_400_000
+    encoder = PredictionEncoder(ModelRef("churn-telco", "0.9.0"), 0.5)
+    ids = [f"labelled-{n}" for n in range(200)]
+    scores = [(n % 10) / 10 for n in range(200)]
+    values = encoder.encode(ids, ids, ids, [render(at_ms)] * 200, render(at_ms), scores)
+    labels = [Label(name, n % 7 > 3, render(at_ms + 1000)).encode() for n, name in enumerate(ids)]
+    for topic, records in ((stage.names.predictions, values), (stage.names.environment["TOPIC_LABELS"], labels)):
+        send(stage.bootstrap, topic, [(name.encode(), value) for name, value in zip(ids, records, strict=True)])
+
+
 @pytest.mark.timeout(600)
 def test_drift_reaches_the_pager_once_and_every_panel_has_data(stage: Stage) -> None:
     """Drift → gauge → rule → Alertmanager → webhook, over a restart of the drift worker, and back to resolved.
@@ -134,6 +150,7 @@ def test_drift_reaches_the_pager_once_and_every_panel_has_data(stage: Stage) -> 
         wait_until(lambda: len(prometheus.query("up == 1")) == 2, "scraped", WAIT_S)
         wait_until(lambda: alertmanager.alerts('alertname="Watchdog"'), "Watchdog has come", WAIT_S)
 
+        _labelled_day(stage)
         _customers(stage, source, range(45), start_ms)
         wait_until(lambda: fired in _told(receiver), "drift is paged", WAIT_S)
         wait_until(lambda: alertmanager.alerts('origin="kafka"'), "the same is forwarded", WAIT_S)

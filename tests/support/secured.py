@@ -102,7 +102,7 @@ def _renamed(resource: str, names: Names) -> str:
         "driftline-drift": names.environment["DRIFT_GROUP"],
     }
     for default, group in groups.items():
-        if re.fullmatch(rf"{default}(-evaluator)?\.?", resource):
+        if re.fullmatch(rf"{default}(-evaluator|-labels)?\.?", resource):
             return resource.replace(default, group)
     return own.get(resource, resource)
 

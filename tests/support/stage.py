@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from confluent_kafka import Consumer, TopicPartition
 from oracle import WAIT_S, Names, Reader, Sent, create_topics, open_transactions, send
 from services import Service
 
@@ -47,6 +48,30 @@ class Stage:
 
     def send_from(self, source: EventSource, count: int, sent: Sent | None = None) -> Sent:
         return send(self.bootstrap, self.names.events, source.take(count, 0.0, time.time_ns() // 1_000_000), sent)
+
+    def records(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+        """Every committed record of a one-partition topic, (key, value)."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": f"{topic}-reader",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+            }
+        )
+        where = TopicPartition(topic, 0, 0)
+        _, end = consumer.get_watermark_offsets(where, timeout=30)
+        consumer.assign([where])
+        records: list[tuple[bytes | None, bytes | None]] = []
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for message in consumer.consume(1000, timeout=0.2):
+                assert message.error() is None, message.error()
+                records.append((message.key(), message.value()))
+            if consumer.position([where])[0].offset >= end:
+                break
+        consumer.close()
+        return records
 
     def freeze_inside_a_transaction(self, scorer: Service) -> None:
         """SIGSTOP at a moment when records of the scorer are written but not committed."""

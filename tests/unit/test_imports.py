@@ -34,7 +34,7 @@ MAY_USE = {
     "training/compare.py": {"drift_worker.performance"},
     "training/labelled.py": {"drift_worker.join"},
     "training/retrain.py": {"drift_worker.performance"},
-    "training/train.py": {"drift_worker.self_check"},
+    "training/train.py": {"drift_worker.performance", "drift_worker.self_check"},
     "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
 }
 IMPURE = {"aiokafka", "prometheus_client", "asyncio", "logging", "structlog", "os", "time"}
@@ -42,7 +42,17 @@ IMPURE = {"aiokafka", "prometheus_client", "asyncio", "logging", "structlog", "o
 PURE = {
     *(
         f"schemas/{n}.py"
-        for n in ("alert", "dead_letter", "environment", "event", "features", "headers", "label", "measurement")
+        for n in (
+            "alert",
+            "dead_letter",
+            "environment",
+            "event",
+            "features",
+            "headers",
+            "label",
+            "measurement",
+            "performance",
+        )
     ),
     *(f"schemas/{n}.py" for n in ("bundle", "prediction", "reference", "rfc3339", "verdict")),
     *(f"pages/{n}.py" for n in ("cards", "drift", "history", "markup", "overview", "pictures", "pieces", "style")),
@@ -50,7 +60,8 @@ PURE = {
     *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
     *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
     *(f"drift_worker/{n}.py" for n in ("estimate", "event_time", "evidence", "join", "ks", "level", "lifecycle")),
-    *(f"drift_worker/{n}.py" for n in ("measure", "mismatch", "performance")),
+    *(f"drift_worker/{n}.py" for n in ("cohorts", "facts", "label_store", "measure", "mismatch", "performance")),
+    *(f"drift_worker/{n}.py" for n in ("performance_drop",)),
     *(f"drift_worker/{n}.py" for n in ("psi", "quality", "rates", "repeats", "season", "self_check")),
     *(f"drift_worker/{n}.py" for n in ("tails", "windows")),
     "training/compare.py",

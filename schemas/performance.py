@@ -1,0 +1,119 @@
+"""How good a model was in one cohort: the predictions of one UTC day, by model version, and what became of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+VERSION = 1
+# The last part of the key on drift-measurements: `{model}/performance`.
+KEY_PART = "performance"
+
+
+class Cohort(msgspec.Struct, frozen=True):
+    """[start, end) in event time, RFC 3339; `day` in UTC."""
+
+    day: str
+    start: str
+    end: str
+
+
+class LabelCount(msgspec.Struct, frozen=True):
+    """Predictions of the cohort with a positive and a negative outcome; of the latter, `absent` had no label."""
+
+    positive: int
+    negative: int
+    absent: int
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """Which share of the outcomes is known: of all predictions, and of those labelled positive and negative by it.
+
+    positive, negative: known outcomes of each kind over as many as the scores promise; None where they promise none.
+    predicted_positive, predicted_negative: the share by what was predicted; None where nothing was.
+    """
+
+    all: float
+    positive: float | None
+    negative: float | None
+    predicted_positive: float | None
+    predicted_negative: float | None
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """A value with its standard error and 95 % interval; rows of one customer count as one. `reason`: why null."""
+
+    value: float | None
+    error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+class Band(msgspec.Struct, frozen=True):
+    """What is to be expected from the scores alone, with the two parts of its band (see docs/model-life.md)."""
+
+    value: float
+    low: float
+    high: float
+    sampling: float
+    calibration: float
+
+
+class Value(msgspec.Struct, frozen=True):
+    """Money of the outcomes that are known."""
+
+    currency: str
+    total: Metric
+
+
+class Performance(msgspec.Struct, frozen=True, kw_only=True):
+    """One cohort of one model version. final: every prediction is older than the horizon; it is said once.
+
+    expected: of the held-out customers, from the bundle, where it is this version's. estimated: from the scores of all
+    predictions; estimated_labelled: of those whose outcome is known. state: PerformanceDrop's, after this cohort;
+    judged: whether this cohort had a say in it, `reason`: if not, why.
+    """
+
+    version: int = VERSION
+    model: str
+    model_version: str
+    cohort: Cohort
+    status: Literal["provisional", "final"]
+    horizon: str
+    predictions: int
+    customers: int
+    labels: LabelCount
+    coverage: Coverage
+    metrics: dict[str, Metric] = {}
+    business: Value | None = None
+    expected: dict[str, Metric] = {}
+    estimated: dict[str, Band | None] = {}
+    estimated_labelled: dict[str, Band | None] = {}
+    judged: bool = False
+    state: str = "inactive"
+    reason: str | None = None
+
+    def encode(self) -> bytes:
+        """The record's value, JSON."""
+        return _ENCODER.encode(self)
+
+    def key(self) -> bytes:
+        """The record's key on drift-measurements."""
+        return f"{self.model}/{KEY_PART}".encode()
+
+
+def decode_performance(raw: bytes) -> Performance:
+    """The cohort back; ValueError if `raw` is not one of this version."""
+    try:
+        found = _DECODER.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not a performance: {error}") from None
+    if found.version != VERSION:
+        raise ValueError(f"performance: version {found.version} is not known, only {VERSION}")
+    return found
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Performance)

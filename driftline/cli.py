@@ -18,6 +18,7 @@ from driftline import (
     bundle_command,
     dead_letters,
     demo,
+    demo_life,
     keys,
     predict,
     produce,
@@ -56,6 +57,7 @@ def _options(
 
 
 app.command("demo")(demo.command)
+app.command("demo-life")(demo_life.command)
 app.command("broker")(broker.command)
 app.command("train")(train_command.train)
 app.command("generate")(train_command.generate)

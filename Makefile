@@ -9,10 +9,10 @@ MINUTES ?= 30
 COMPOSE = docker compose -f docker-compose.yml $(if $(VARIANT),-f compose.$(VARIANT).yml)
 PACKAGES := driftline drift_worker pages schemas scorer streaming training
 
-.PHONY: help .venv demo test check chaos docs soak quality bench up down logs smoke lock clean
+.PHONY: help .venv demo demo-life test check chaos docs soak quality bench up down logs smoke lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z.]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv: $(VENV)/.installed ## the Python environment, from the lock file
 
@@ -37,6 +37,9 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 
 demo: .venv ## the whole pipeline on this machine, in under three minutes
 	@$(BIN)/driftline demo
+
+demo-life: .venv ## a model from its training to its successor: drift that hurts, an alert, a better model; five minutes
+	@$(BIN)/driftline demo-life
 
 test: .venv ## the whole test suite, on a real Kafka that it starts itself
 	@$(BIN)/python tests/support/prometheus_tools.py

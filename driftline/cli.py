@@ -22,6 +22,7 @@ from driftline import (
     demo,
     evaluate,
     export,
+    demo_life,
     keys,
     predict,
     produce,
@@ -62,6 +63,7 @@ def _options(
 
 
 app.command("demo")(demo.command)
+app.command("demo-life")(demo_life.command)
 app.command("broker")(broker.command)
 app.command("train")(train_command.train)
 app.command("generate")(train_command.generate)

@@ -27,6 +27,7 @@ from driftline.demo_stage import (
     PORTS,
     SPEC,
     Services,
+    alerts,
     environment_of,
     make_topics,
     services_in,
@@ -213,24 +214,10 @@ async def _follow_metrics(client: httpx.AsyncClient, services: Services, progres
 
 
 async def _follow_alerts(environment: Mapping[str, str], progress: Progress, view: View) -> None:
-    from streaming import clients
-    from streaming.records import TopicPartition
-
-    settings = settings_of(environment)
-    reader = clients.reader(settings)
-    await reader.start()
-    try:
-        source = TopicPartition(settings.topic_alerts, 0)
-        reader.assign([source])
-        await reader.seek_to_end(source)
-        while True:
-            for record in (await reader.getmany(source, timeout_ms=500)).get(source, []):
-                if record.value is not None:
-                    alert = Alert(progress.elapsed_s, orjson.loads(record.value))
-                    progress.alerts.append(alert)
-                    view.alert(alert.at_s, alert.status, alert.title, alert.record["annotations"]["summary"])
-    finally:
-        await reader.stop()
+    async for record in alerts(settings_of(environment)):
+        alert = Alert(progress.elapsed_s, record)
+        progress.alerts.append(alert)
+        view.alert(alert.at_s, alert.status, alert.title, alert.record["annotations"]["summary"])
 
 
 async def _produce(

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
+import orjson
 
 from driftline.broker import LocalBroker, named_broker
 from driftline.demo_view import View
@@ -153,3 +155,22 @@ def services_in(folder: Path, view: View) -> Iterator[Services]:
     finally:
         for name in list(services.processes):
             services.stop(name)
+
+
+async def alerts(settings: CommandSettings) -> AsyncGenerator[dict[str, Any]]:
+    """Every alert that is announced from now on, as it stands on the topic."""
+    from streaming import clients
+    from streaming.records import TopicPartition
+
+    reader = clients.reader(settings)
+    await reader.start()
+    try:
+        source = TopicPartition(settings.topic_alerts, 0)
+        reader.assign([source])
+        await reader.seek_to_end(source)
+        while True:
+            for record in (await reader.getmany(source, timeout_ms=500)).get(source, []):
+                if record.value is not None:
+                    yield orjson.loads(record.value)
+    finally:
+        await reader.stop()

@@ -123,7 +123,7 @@ def _table(registry: CollectorRegistry, families: Iterable[Metric]) -> str:
 def _described(registry: CollectorRegistry, family: Metric) -> Iterator[str]:
     for label in _labels(registry, family):
         seen = dict.fromkeys(sample.labels[label] for sample in family.samples if label in sample.labels)
-        closed = ", ".join(f"`{value}`" for value in LATER.get(label, seen)) if label not in OPEN_LABELS else ""
+        closed = ", ".join(f"`{value}`" for value in seen or LATER.get(label, ())) if label not in OPEN_LABELS else ""
         yield f"`{label}`" + (f": {closed}" if closed else "")
 
 

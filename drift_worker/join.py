@@ -127,9 +127,18 @@ def join(
     has = chosen >= 0
     outcome[has] = labels["label"][chosen[has]]
     if absent_negative and now_ms is not None:
-        settled = ~has & (predictions["time_ms"] + horizon_ms <= now_ms)
-        outcome[settled & ~_heard_of(predictions, labels, horizon_ms)] = 0
+        silent = ~has & settled(predictions, horizon_ms, now_ms)
+        outcome[silent & ~_heard_of(predictions, labels, horizon_ms)] = 0
     return Joined(outcome, chosen, int((~used).sum()))
+
+
+def settled(predictions: Predictions, horizon_ms: int, now_ms: int) -> NDArray[np.bool_]:
+    """Bool (n,): whether every label that a prediction can have has had time to come.
+
+    now_ms: event time. Of younger ones, those who leave are known first: what has a label already are others.
+    """
+    known: NDArray[np.bool_] = predictions["time_ms"] + horizon_ms <= now_ms
+    return known
 
 
 def _about(predictions: Predictions, labels: Labels, horizon_ms: int) -> Ints:

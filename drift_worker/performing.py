@@ -92,6 +92,8 @@ class Performing:
         self._partitions = 1
         self._ends: dict[TopicPartition, int] | None = None  # to be read before anything is evaluated
         self._confirmed: list[tuple[int, int]] | None = None  # due, and the inputs were read
+        # due, and where the inputs ended then: a stream that goes on is never read to its end of the moment
+        self._awaited: tuple[list[tuple[int, int]], dict[TopicPartition, int]] | None = None
         self._again = True  # something waits although no fact has come
         self._revision = -1  # of the store, when it was last looked at
         self._next_look_s = 0.0  # monotonic
@@ -136,7 +138,7 @@ class Performing:
 
     async def _follow(self, reading: Reader) -> None:
         """Read from the beginning (once more, after an error: facts that are known change nothing), and go on."""
-        self._ends, self._confirmed = await reading.ends(self._names.state), None
+        self._ends, self._confirmed, self._awaited = await reading.ends(self._names.state), None, None
         self._partitions = len(self._ends)
         batch: list[ConsumerRecord] = []
         async for record in reading.follow(self._names.state, from_start=True):
@@ -168,12 +170,14 @@ class Performing:
             stirred = self._again or self._revision != self._store.revision
             if not stirred or started < self._next_look_s:
                 return
-            due = await asyncio.to_thread(self._due)
-            if due and await self._inputs_read():
+            if self._awaited is None and (found := await asyncio.to_thread(self._due)):
+                self._awaited = found, await self._input_ends()
+            if self._awaited is not None and await self._inputs_read(self._awaited[1]):
                 # what the stage before has written by now is read first
-                self._confirmed, self._ends = due, await reading.ends(self._names.state)
+                self._confirmed, self._ends = self._awaited[0], await reading.ends(self._names.state)
+                self._awaited = None
                 return
-            self._again, due = bool(due), []
+            self._again, due = self._awaited is not None, []
         revision = self._store.revision
         step, cohorts = await asyncio.to_thread(self._evaluate, due)
         took_s = time.monotonic() - started
@@ -192,14 +196,17 @@ class Performing:
     def _named(self, cohort: tuple[int, int]) -> tuple[str, str]:
         return day_name(cohort[0]), self._store.versions[cohort[1]]
 
-    async def _inputs_read(self) -> bool:
-        """Whether the stage before has read all that stands on its inputs now."""
+    async def _input_ends(self) -> dict[TopicPartition, int]:
         async with self._reader() as reading:
-            for topic in (self._names.predictions, self._names.labels):
-                for partition, end in (await reading.ends(topic)).items():
-                    read = await reading.committed(self._names.group, partition)
-                    if await reading.between(partition, read or 0, end, 1):
-                        return False
+            return {**await reading.ends(self._names.predictions), **await reading.ends(self._names.labels)}
+
+    async def _inputs_read(self, ends: dict[TopicPartition, int]) -> bool:
+        """Whether the stage before has read everything below `ends`."""
+        async with self._reader() as reading:
+            for partition, end in ends.items():
+                read = await reading.committed(self._names.group, partition)
+                if await reading.between(partition, read or 0, end, 1):
+                    return False
         return True
 
     def _evaluate(self, due: list[tuple[int, int]]) -> tuple[Step, list[Performance]]:

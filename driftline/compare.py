@@ -34,7 +34,7 @@ SKEW_MS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """mode: `shadow` or `split`. customers: labelled so far, of the smaller side. until_ms: labels up to then decide.
+    """mode: `shadow` or `split`. customers: settled so far, of the smaller side. until_ms: events up to then decide.
 
     value: money per customer, if the bundle says what outcomes are worth. comparison, value: None before that.
     """
@@ -70,13 +70,16 @@ def command(
     model: Annotated[
         Path | None, typer.Option(help="A bundle whose [business] says what outcomes are worth.", show_default=False)
     ] = None,
-    horizon: Annotated[str, typer.Option(help="How long after its prediction a label may come.")] = "90d",
+    horizon: Annotated[
+        str, typer.Option(help="How long after its prediction a label may come; younger ones do not count.")
+    ] = "90d",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Is the challenger better than the champion? Exit code 0: yes; 1: not shown to be; 3: not enough labels yet.
 
-    The first --min-customers customers whose label became known decide, in the order of label_time. Before there are so
-    many there is no verdict, and afterwards looking again asks the same ones: the error is spent once.
+    The first --min-customers customers decide, in the order of their events, once every label had --horizon to come:
+    those who leave are labelled first. Before there are so many there is no verdict, and afterwards looking again asks
+    the same ones: the error is spent once.
     In shadow both scored the same events. With a split, name the challenger: its customers stand against the others.
 
     Example: `driftline compare --since 30d --metric f1 --margin 0.01 --min-customers 3000`
@@ -118,7 +121,7 @@ def decide(
     coverage = found.coverage(champion, challenger) if mode == "shadow" else None
     counts, times = [], []
     for side in sides:
-        _, labelled, until_ms = deciding(side.known_ms, side.rows.customer, needed)
+        _, labelled, until_ms = deciding(side.time_ms, side.rows.customer, needed)
         counts.append(labelled)
         times.append(until_ms)
     known = [at for at in times if at is not None]
@@ -137,7 +140,7 @@ def decide(
 
 def _deciding(side: Labelled, needed: int, until: int, *, exact: bool) -> Labelled:
     """In shadow the first n; in a split, of the larger side, everyone who was known when the smaller one had n."""
-    return side.take(deciding(side.known_ms, side.rows.customer, needed)[0] if exact else side.known_ms <= until)
+    return side.take(deciding(side.time_ms, side.rows.customer, needed)[0] if exact else side.time_ms <= until)
 
 
 def _money(business: Business | None) -> Any:
@@ -256,7 +259,7 @@ def _show(findings: Findings | None, needed: int, margin: float, confidence: flo
         share = f.coverage.both / f.coverage.champion if f.coverage.champion else 0.0
         print(f"{f.coverage.both:,} of {f.coverage.champion:,} answered events have both predictions ({share:.1%})")
     if f.comparison is None or f.until_ms is None:
-        print(f"not enough data: {f.customers:,} of {needed:,} labelled customers")
+        print(f"not enough data: {f.customers:,} of {needed:,} customers whose labels had their time")
         return
     table = Table(box=None)
     for name in ("", "champion", "challenger", "advantage", f"{confidence:.0%} interval"):
@@ -266,7 +269,7 @@ def _show(findings: Findings | None, needed: int, margin: float, confidence: flo
         table.add_row(*_cells(f.value, f" ({business.currency} per customer)"))
     console.print(table, highlight=False)
     c = f.comparison
-    print(f"decided by {c.customers:,} customers, {c.rows:,} predictions, labelled up to {render(f.until_ms)}")
+    print(f"decided by {c.customers:,} customers, {c.rows:,} predictions, made up to {render(f.until_ms)}")
     by = f" by more than {margin:g}" if margin else ""
     words = {0: f"better{by}: yes", 1: f"better{by}: not shown", EXIT_NOT_ENOUGH: f"not enough data: {c.reason}"}
     print(words[_exit_code(f)])

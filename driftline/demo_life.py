@@ -13,10 +13,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,13 +61,6 @@ COMPARE_CUSTOMERS = 1000
 TARGET, POSITIVE = "churn", "Yes"
 TRAINED_SHARE = 0.5
 POLL_S = 0.5
-BUSINESS = """
-[business]
-currency = "EUR"
-true_positive = 120.0
-false_positive = -20.0
-false_negative = -150.0
-"""
 
 
 @dataclass
@@ -134,11 +128,9 @@ async def _run(view: View, day_s: float, out: Path) -> None:
         midnight_ms = time.time_ns() // 1_000_000 // DAY_MS * DAY_MS
         first_ms = midnight_ms - MOST_DAYS * DAY_MS
         life = Life(Upstream(source, truths, settings_of(environment), first_ms, day_s, EVENTS_PER_DAY))
-        async with AsyncExitStack() as watchers:
-            client = await watchers.enter_async_context(httpx.AsyncClient(timeout=5.0))
+        async with httpx.AsyncClient(timeout=5.0) as client:
             await story.serve(client)
-            await watchers.enter_async_context(_living(life, story, client))
-            await story.tell(life)
+            await _live(life, story, client)
         await story.account(life, out)
 
 
@@ -155,18 +147,18 @@ def _split(folder: Path) -> list[bool]:
     return [rows[i][target] == POSITIVE for i in order[known:]]
 
 
-@asynccontextmanager
-async def _living(life: Life, story: Story, client: httpx.AsyncClient) -> AsyncIterator[None]:
-    """Upstream sends, cohorts and alerts are told as they come, until the block ends."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(life.upstream.run()),
-            group.create_task(story.follow_alerts(life)),
-            group.create_task(story.follow_cohorts(life, client)),
-        ]
-        yield
+async def _live(life: Life, story: Story, client: httpx.AsyncClient) -> None:
+    """The story, while upstream sends, and cohorts and alerts are told as they come; raises what any of them met."""
+    beside = (life.upstream.run(), story.follow_alerts(life), story.follow_cohorts(life, client))
+    tasks = [asyncio.ensure_future(one) for one in (story.tell(life), *beside)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Story:
@@ -179,7 +171,6 @@ class Story:
         self._services = services
         self._model = folder / "model"
         self._candidate = folder / "candidate"
-        self._spec = folder / "life.toml"
 
     # -- what goes on all the time ------------------------------------------------------------------------------------
 
@@ -209,8 +200,7 @@ class Story:
 
     async def train(self) -> None:
         """Act 1: a model, fitted on customers of the past."""
-        self._spec.write_text(SPEC.read_text(encoding="utf-8") + BUSINESS, encoding="utf-8")
-        arguments = ("--spec", self._spec, "--data", self._folder / "known.csv", "--out", self._model, "--json")
+        arguments = ("--spec", SPEC, "--data", self._folder / "known.csv", "--out", self._model, "--json")
         trained = json.loads((await self._driftline("train", *arguments))[1])
         self._view.step(f"trained {trained['name']} {trained['version']}: ROC AUC {trained['metrics']['roc_auc']:.3f}")
 
@@ -238,12 +228,12 @@ class Story:
         self._moment(life, days.days, "recovered")
 
     async def _retrain(self, life: Life, since: str) -> None:
-        code, said, _ = await self._driftline(
-            "retrain", "--spec", self._spec, "--model", self._model, "--reason", "auto", "--from-topics",
+        _, said = await self._driftline(
+            "retrain", "--spec", SPEC, "--model", self._model, "--reason", "auto", "--from-topics",
             "--since", since, "--out", self._candidate, "--json",
         )  # fmt: skip
         found = json.loads(said)
-        if code or found["candidate"] is None:
+        if found["candidate"] is None:
             raise CommandError(f"no candidate: {said}", 1)
         version = found["candidate"]["version"]
         rows = found["candidate"]["rows"]["training"]
@@ -254,13 +244,9 @@ class Story:
         since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         arguments = ("--since", since, "--metric", "accuracy", "--horizon", PROFILE["DRIFT_LABEL_HORIZON"],
                      "--min-customers", COMPARE_CUSTOMERS, "--model", self._model, "--json")  # fmt: skip
-        while (answer := await self._driftline("compare", *arguments))[0] == 3:
-            await self._until(life, lambda at=life.upstream.days: life.upstream.days > at + 0.5, "labels")
-        code, said, _ = answer
-        found = json.loads(said)
-        if code:
-            raise CommandError(f"the candidate is not better: {said}", 1)
-        told = found["comparison"]
+        while (answer := await self._driftline("compare", *arguments, other=3))[0]:
+            await self._until(life, partial(_later, life, life.upstream.days + 0.5), "labels")
+        told = json.loads(answer[1])["comparison"]
         self._moment(
             life,
             life.upstream.days,
@@ -268,11 +254,9 @@ class Story:
         )
 
     async def _promote(self, life: Life, since: str) -> None:
-        code, said, error = await self._driftline(
+        _, said = await self._driftline(
             "promote", "--candidate", self._candidate, "--to", self._model, "--from-topics", "--since", since, "--json"
         )
-        if code:
-            raise CommandError(f"not promoted: {error}", 1)
         served = json.loads(said)["served"]
         self._moment(life, life.upstream.days, f"promoted: {served['name']} {served['version']}")
         # it compares with the reference of the bundle that it was started with
@@ -283,7 +267,7 @@ class Story:
         version = json.loads((self._model / "manifest.json").read_text())["version"]
         return sum(1 for _, answered in life.cohorts if answered == version) >= RECOVERED_DAYS
 
-    async def _until(self, life: Life, done: Any, what: str) -> None:
+    async def _until(self, life: Life, done: Callable[[], bool], what: str) -> None:
         while not done():
             if life.upstream.days > MOST_DAYS - 1:
                 raise CommandError(f"{what} did not come within {MOST_DAYS} days", 1)
@@ -298,9 +282,7 @@ class Story:
     async def account(self, life: Life, out: Path) -> None:
         """The picture, and every final cohort once more out of the topics, with scikit-learn."""
         log = _emptied(out) / "predictions.jsonl"
-        code, _, error = await self._driftline("export", "--out", log, "--with-labels")
-        if code:
-            raise CommandError(f"export: {error}", 1)
+        await self._driftline("export", "--out", log, "--with-labels")
         self._proof(life, log, out / "life.svg")
 
     def _proof(self, life: Life, log: Path, picture: Path) -> None:
@@ -315,8 +297,8 @@ class Story:
         if worst > 1e-12:
             raise CommandError("the summary's numbers are not those of the topics", 1)
 
-    async def _driftline(self, *arguments: object) -> tuple[int, str, str]:
-        """A command as anybody would run it: exit code, standard output and error."""
+    async def _driftline(self, *arguments: object, other: int = 0) -> tuple[int, str]:
+        """A command as anybody would run it: exit code and output. CommandError for a code that is not 0 or `other`."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "driftline", *map(str, arguments),
             env={**os.environ, **self._environment}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -327,7 +309,13 @@ class Story:
             process.kill()
             await process.wait()
             raise
-        return process.returncode or 0, said.decode(), error.decode().strip()
+        if process.returncode not in {0, other}:
+            raise CommandError(f"driftline {arguments[0]}: {(error or said).decode().strip()}", 1)
+        return process.returncode or 0, said.decode()
+
+
+def _later(life: Life, than: float) -> bool:
+    return life.upstream.days > than
 
 
 def _emptied(out: Path) -> Path:

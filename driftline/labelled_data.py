@@ -128,7 +128,7 @@ async def _read(
                 batch = []
         if batch:
             found.events(batch, now_ms)
-    return found.joined(_ms(settings.drift_label_horizon), now_ms)
+    return found.joined(_ms(settings.drift_label_horizon), min(now_ms, found.newest_ms))
 
 
 def _ms(length: timedelta) -> int:

@@ -39,16 +39,16 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One model's rows and when the label of each became known, int64 (n,), epoch ms."""
+    """One model's rows and the event time of each, int64 (n,), epoch ms."""
 
     rows: Rows
-    known_ms: NDArray[np.int64]
+    time_ms: NDArray[np.int64]
 
     def take(self, which: NDArray[np.bool_]) -> Labelled:
         """Only these rows."""
         r = self.rows
         rows = Rows(r.outcome[which], r.probability[which], r.predicted[which], r.customer[which])
-        return Labelled(rows, self.known_ms[which])
+        return Labelled(rows, self.time_ms[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class Paired:
         self._models: dict[ModelName, int] = {}
         self._labels: list[tuple[str, str | None, int, bool]] = []
         self._customers: set[int] = set()
+        self._newest_ms = 0  # of any prediction or label: "now" in event time
         self._of = {"predictions": _Rows(), "shadow": _Rows()}
         self.left_out: Counter[str] = Counter()
 
@@ -84,6 +85,7 @@ class Paired:
             return
         one = verdict.label
         self._labels.append((one.customer_id, one.prediction_id, verdict.time_ms, one.label))
+        self._newest_ms = max(self._newest_ms, verdict.time_ms)
         self._customers.add(join.identify(one.customer_id))
 
     def prediction(self, value: bytes | None, headers: Sequence[Header]) -> None:
@@ -104,6 +106,7 @@ class Paired:
         if position is None or one is None or time_ms is None:
             self.left_out[f"{topic}: not a prediction of this stream"] += 1
             return
+        self._newest_ms = max(self._newest_ms, time_ms)
         found, model = self._of[topic], self._model(one)
         found.newest[model] = max(one.scored_at, found.newest.get(model, ""))
         if self._everywhere_wanted:
@@ -149,8 +152,8 @@ class Paired:
         return np.unique(np.array(found, dtype=np.int64))
 
     def of_both(self, champion: ModelName, challenger: ModelName, horizon_ms: int) -> tuple[Labelled, Labelled]:
-        """Rows with a label that both models have scored, the same ones in the same order."""
-        predictions, positions, outcome, known_ms = self._joined(horizon_ms)
+        """Settled rows with a label that both models have scored, the same ones in the same order."""
+        predictions, positions, outcome = self._settled(horizon_ms)
         shadow = np.array(self._of["shadow"].made, dtype=join.PREDICTION)
         shadow_at = np.array(self._of["shadow"].positions, dtype=np.int64)
         theirs = shadow["version"] == self._models.get(challenger, -1)
@@ -159,17 +162,17 @@ class Paired:
         _, one, other = np.intersect1d(positions[ours], shadow_at, return_indices=True)
         one = ours[one]
         return (
-            _labelled(predictions[one], outcome[one], known_ms[one]),
-            _labelled(shadow[other], outcome[one], known_ms[one]),
+            _labelled(predictions[one], outcome[one]),
+            _labelled(shadow[other], outcome[one]),
         )
 
     def of_each(self, champion: ModelName, challenger: ModelName, horizon_ms: int) -> tuple[Labelled, Labelled]:
-        """Rows with a label of either model's own customers, as a split has them."""
-        predictions, _, outcome, known_ms = self._joined(horizon_ms)
+        """Settled rows with a label of either model's own customers, as a split has them."""
+        predictions, _, outcome = self._settled(horizon_ms)
         sides = []
         for model in (champion, challenger):
             mine = (predictions["version"] == self._models.get(model, -1)) & (outcome >= 0)
-            sides.append(_labelled(predictions[mine], outcome[mine], known_ms[mine]))
+            sides.append(_labelled(predictions[mine], outcome[mine]))
         return sides[0], sides[1]
 
     def outcomes(self, horizon_ms: int) -> dict[tuple[int, int], tuple[bool, int]]:
@@ -178,6 +181,12 @@ class Paired:
         has = outcome >= 0
         rows = zip(positions[has].tolist(), outcome[has].tolist(), known_ms[has].tolist(), strict=True)
         return {(at >> _OFFSET_BITS, at & ((1 << _OFFSET_BITS) - 1)): (told == 1, ms) for at, told, ms in rows}
+
+    def _settled(self, horizon_ms: int) -> tuple[join.Predictions, NDArray[np.int64], NDArray[np.int8]]:
+        """Rows, positions and outcomes; of what is not settled none is known."""
+        predictions, positions, outcome, _ = self._joined(horizon_ms)
+        outcome[~join.settled(predictions, horizon_ms, min(self._now_ms, self._newest_ms))] = join.UNKNOWN
+        return predictions, positions, outcome
 
     def _joined(
         self, horizon_ms: int
@@ -195,6 +204,7 @@ class Paired:
         return predictions, positions, joined.outcome, known_ms
 
 
-def _labelled(rows: join.Predictions, outcome: NDArray[np.int8], known_ms: NDArray[np.int64]) -> Labelled:
+def _labelled(rows: join.Predictions, outcome: NDArray[np.int8]) -> Labelled:
     told = outcome == 1
-    return Labelled(Rows(told, rows["probability"].copy(), rows["positive"].copy(), rows["customer"].copy()), known_ms)
+    found = Rows(told, rows["probability"].copy(), rows["positive"].copy(), rows["customer"].copy())
+    return Labelled(found, rows["time_ms"].copy())

@@ -104,26 +104,26 @@ def compare(
     return replace(known, error=error, low=low, high=high, better=low > margin)
 
 
-def deciding(known_ms: Ints, customer: NDArray[np.generic], n: int) -> tuple[Bools, int, int | None]:
-    """Which rows decide: bool (rows,), how many customers are labelled, and the time up to which labels count.
+def deciding(time_ms: Ints, customer: NDArray[np.generic], n: int) -> tuple[Bools, int, int | None]:
+    """Which rows decide: bool (rows,), how many customers there are, and the time up to which events count.
 
-    known_ms: when each row's label became known (its label_time). The first n customers by the time of their first
-    label decide, equal times in the customers' own order, with every row whose label was known by then; all False and
-    None as the time if there are fewer.
+    time_ms: event time of each row; its outcome is known and can change no more. The first n customers by their first
+    event decide, equal times in the customers' own order, with every row up to the n-th's first; all False and None as
+    the time if there are fewer.
 
     >>> deciding(np.array([30, 10, 20, 40]), np.array([7, 8, 8, 9]), 2)[0].tolist()
     [True, True, True, False]
     """
     names, code = np.unique(customer, return_inverse=True)
     first = np.full(len(names), np.iinfo(np.int64).max, dtype=np.int64)
-    np.minimum.at(first, code, known_ms)
+    np.minimum.at(first, code, time_ms)
     if len(names) < n:
-        return np.zeros(len(known_ms), dtype=np.bool_), len(names), None
+        return np.zeros(len(time_ms), dtype=np.bool_), len(names), None
     chosen = np.lexsort((np.arange(len(names)), first))[:n]
     until = int(first[chosen[-1]])
     among = np.zeros(len(names), dtype=np.bool_)
     among[chosen] = True
-    return among[code] & (known_ms <= until), len(names), until
+    return among[code] & (time_ms <= until), len(names), until
 
 
 def _valued(metric: Metric, rows: Rows, money: Money | None) -> tuple[float, Floats] | str:

@@ -145,6 +145,7 @@ class EventJoin:
         self._labels: list[tuple[str, str | None, int, bool]] = []
         self._heard_of: set[str] = set()
         self._left_out: Counter[str] = Counter()
+        self.newest_ms = 0  # of any valid event or label
 
     def label(self, value: bytes | None, now_ms: int) -> None:
         """One record of the labels' topic."""
@@ -155,11 +156,13 @@ class EventJoin:
         one = verdict.label
         self._labels.append((one.customer_id, one.prediction_id, verdict.time_ms, one.label))
         self._heard_of.add(one.customer_id)
+        self.newest_ms = max(self.newest_ms, verdict.time_ms)
 
     def events(self, records: Sequence[Record], now_ms: int) -> None:
         """Some records of the events' topic, after all labels."""
         batch = self._decoder.decode(records, now_ms)
         self._left_out.update(f"event {defect.reason.value}" for defect in batch.defects if defect is not None)
+        self.newest_ms = max(self.newest_ms, *batch.event_time_ms.tolist())
         if not self._absent_negative:
             kept = [row for row, customer in enumerate(batch.customer_ids) if customer in self._heard_of]
             self._left_out["event without a label"] += len(batch.customer_ids) - len(kept)
@@ -173,18 +176,24 @@ class EventJoin:
         held.predictions.extend(f"{r.topic}-{r.partition}-{r.offset}" for r in accepted)
 
     def joined(self, horizon_ms: int, now_ms: int) -> Labelled:
-        """Events whose outcome is known, by event time. now_ms: for labels that are absent (see join.join)."""
+        """Events whose outcome is known and settled (see join.settled), by event time. now_ms: event time."""
         held = self._events
         made = zip(held.customers, held.predictions, held.times, strict=True)
         predictions = join.prediction_rows((c, p, t, 0.0, 0.0, 0, False) for c, p, t in made)
         kept = join.distinct(predictions)
         labels = join.label_rows(self._labels)
         found = join.join(predictions[kept], labels, horizon_ms, absent_negative=self._absent_negative, now_ms=now_ms)
-        known = found.outcome != join.UNKNOWN
+        settled = join.settled(predictions[kept], horizon_ms, now_ms)
+        known = (found.outcome != join.UNKNOWN) & settled
         rows, outcome = kept[known], found.outcome[known] == 1
         order = np.argsort(predictions["time_ms"][rows], kind="stable")
         rows, outcome = rows[order], outcome[order]
-        more = {"event without a label": len(kept) - len(rows), "label of no event": found.unmatched}
+        young = int((~settled).sum())
+        more = {
+            "event younger than the label horizon": young,
+            "event without a label": len(kept) - len(rows) - young,
+            "label of no event": found.unmatched,
+        }
         left_out = {reason: count for reason, count in (self._left_out + Counter(more)).items() if count}
         return Labelled(self._table(rows.tolist(), outcome), outcome, tuple(held.customers[r] for r in rows), left_out)
 

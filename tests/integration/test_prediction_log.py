@@ -93,6 +93,8 @@ def log(broker: LocalBroker) -> Log:
     labels = [
         (f"c{i}".encode(), Label(f"c{i}", i % 3 == 0, "2026-11-23T06:00:00Z").encode()) for i in range(0, CUSTOMERS, 2)
     ]
+    # somebody else's, much later: by now every label of the others has had its time
+    labels.append((b"nobody", Label("nobody", False, "2026-11-25T06:00:00Z").encode()))
     send(broker.bootstrap_servers, names.environment["TOPIC_LABELS"], labels)
     own = {n: v for n, v in os.environ.items() if not n.startswith(("KAFKA_", "SCORER_", "DRIFT_", "TOPIC_"))}
     own |= {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, **names.environment}
@@ -182,7 +184,7 @@ def test_an_export_of_the_shadow_by_name_and_into_parquet(log: Log, tmp_path: Pa
 
 def test_the_challenger_that_is_right_is_found_better_once_enough_labels_are_there(log: Log) -> None:
     """Exit codes 3, 0 and, asked the other way round, 1; the coverage; a person reads the same."""
-    options = ("compare", "--horizon", "36500d")
+    options = ("compare", "--horizon", "2d")
     early = log.run(*options, "--min-customers", "601", "--json")
     said = json.loads(early.stdout)
     assert (early.returncode, said["verdict"], said["customers"], said["needed"]) == (3, "not_enough_data", 600, 601)

@@ -98,7 +98,7 @@ def test_what_cannot_be_known_has_a_reason_and_no_verdict():
 
 
 def test_the_first_n_decide_and_go_on_deciding():
-    """By the time their first label became known; what is learnt of anybody later changes nothing."""
+    """By the time of their first event; what comes of anybody later changes nothing."""
     known, customer = np.array([50, 10, 30, 20]), np.array([1, 2, 3, 2])
     assert deciding(known, customer, 4)[1:] == (3, None)
     now, labelled, until = deciding(known, customer, 2)

@@ -68,7 +68,7 @@ def test_events_are_joined_with_the_labels_that_came_later():
     found.events(records[:3], NOW_MS)
     found.events(records[3:], NOW_MS)
 
-    rows = found.joined(90 * DAY_MS, NOW_MS + 30 * DAY_MS)
+    rows = found.joined(90 * DAY_MS, NOW_MS + 91 * DAY_MS)
 
     assert sorted(zip(rows.customers, rows.positive.tolist(), strict=True)) == [("ann", True), ("bob", False)]
     assert sorted(rows.columns(FEATURES).numeric[:, 0].tolist()) == [2, 3]
@@ -86,7 +86,8 @@ def test_no_label_by_the_horizon_is_a_negative_one_if_the_spec_says_so():
     found.label(_label("ann", True), NOW_MS + 30 * DAY_MS)
     found.events([_event("ann", 0), _event("bob", 1)], NOW_MS)
 
-    assert found.joined(90 * DAY_MS, NOW_MS + 89 * DAY_MS).customers == ("ann",)
+    early = found.joined(90 * DAY_MS, NOW_MS + 89 * DAY_MS)
+    assert (early.customers, early.left_out["event younger than the label horizon"]) == ((), 2)
     late = found.joined(90 * DAY_MS, NOW_MS + 91 * DAY_MS)
     assert sorted(zip(late.customers, late.positive.tolist(), strict=True)) == [("ann", True), ("bob", False)]
 

@@ -15,6 +15,7 @@ from schemas.prediction import ModelRef, PredictionEncoder
 from schemas.rfc3339 import render
 
 DAY_MS = 86_400_000
+MINUTE_MS = 60_000
 START_MS = 1_795_327_200_000  # 2026-11-22T06:00:00Z
 CHAMPION, CHALLENGER = ("churn", "1.0.0"), ("churn-next", "2.0.0")
 BUSINESS = Business(currency="EUR", true_positive=100.0, false_positive=-10.0)
@@ -31,7 +32,7 @@ def _record(customer, offset, probability, model=CHAMPION, partition=0, at_ms=ST
 
 
 def _paired():
-    return Paired("customer-events", START_MS + 30 * DAY_MS, 0)
+    return Paired("customer-events", START_MS + 200 * DAY_MS, 0)
 
 
 def _label(customer, label, day, prediction=None):
@@ -44,6 +45,7 @@ def test_both_models_rows_are_those_of_one_source_position():
     found.label(_label("ann", True, 1.0))
     found.label(_label("bob", False, 2.0))
     found.label(b"no label")
+    found.label(_label("dan", False, 91.0))  # the time has come for all of these
     for customer, offset, p in (("ann", 0, 0.6), ("ann", 1, 0.7), ("bob", 2, 0.8), ("cyd", 3, 0.9)):
         found.prediction(*_record(customer, offset, p, at_ms=START_MS + offset))
     # the shadow of ann's second event was dropped: her label belongs to that one, so she has no pair
@@ -58,7 +60,7 @@ def test_both_models_rows_are_those_of_one_source_position():
         [True],
         [False],
     )
-    assert one.known_ms.tolist() == [START_MS + 2 * DAY_MS]
+    assert one.time_ms.tolist() == [START_MS + 2]
     assert found.coverage(CHAMPION, CHALLENGER) == Coverage(champion=4, both=3)
     assert found.left_out == {"label not_json": 1, "predictions: not a prediction of this stream": 2}
 
@@ -75,20 +77,34 @@ def test_coverage_begins_with_the_challenger():
     assert found.coverage(CHAMPION, CHALLENGER) == Coverage(champion=6 + 3, both=4)
 
 
-def _stream(customers, labelled, advantage, split=False):
-    """`customers` with one event each, the first `labelled` with a label, of whom the challenger knows more."""
+def test_an_outcome_that_came_early_does_not_count_before_its_time():
+    """Ann left after a day; until the horizon is over for her, those who are still there have no label at all."""
+    for day, rows in ((89.0, 0), (90.0, 1)):
+        found = _paired()
+        found.label(_label("ann", True, 1.0))
+        found.label(_label("dan", False, day))
+        found.prediction(*_record("ann", 0, 0.6))
+        found.shadow(*_record("ann", 0, 0.4, CHALLENGER))
+        for one in found.of_both(CHAMPION, CHALLENGER, 90 * DAY_MS):
+            assert len(one.time_ms) == rows
+
+
+def _stream(customers, settled, advantage, split=False):
+    """`customers` with an event a minute and a label a day later; for the first `settled` the horizon has passed."""
     rng = np.random.default_rng(7)
     truth = rng.random(customers) < 0.4
     right = {CHAMPION: rng.random(customers) < 0.7, CHALLENGER: rng.random(customers) < 0.7 + advantage}
     found = _paired()
-    for i in range(labelled):
-        found.label(_label(f"c{i}", bool(truth[i]), 1 + i / customers))
     for i in range(customers):
+        found.label(_label(f"c{i}", bool(truth[i]), 1 + i * MINUTE_MS / DAY_MS))
+    found.label(_label("nobody", True, 90 + (settled - 1) * MINUTE_MS / DAY_MS))
+    for i in range(customers):
+        at_ms = START_MS + i * MINUTE_MS
         told = {model: 0.9 if right[model][i] == truth[i] else 0.1 for model in right}
         own = CHALLENGER if split and i % 4 == 0 else CHAMPION
-        found.prediction(*_record(f"c{i}", i, told[own], own))
+        found.prediction(*_record(f"c{i}", i, told[own], own, at_ms=at_ms))
         if not split:
-            found.shadow(*_record(f"c{i}", i, told[CHALLENGER], CHALLENGER))
+            found.shadow(*_record(f"c{i}", i, told[CHALLENGER], CHALLENGER, at_ms=at_ms))
     return found
 
 
@@ -103,7 +119,7 @@ def test_before_n_customers_there_is_no_verdict_and_afterwards_always_the_same()
     early = _decide(_stream(1500, 799, 0.2), 800)
     assert (early.customers, early.comparison, early.value) == (799, None, None)
     assert command._exit_code(early) == 3
-    at_n, later = (_decide(_stream(1500, labelled, 0.2), 800) for labelled in (800, 1500))
+    at_n, later = (_decide(_stream(1500, settled, 0.2), 800) for settled in (800, 1500))
     assert command._exit_code(at_n) == 0
     assert at_n.comparison == later.comparison
     assert (at_n.comparison.customers, at_n.value.advantage > 0) == (800, True)

@@ -58,7 +58,7 @@ def command(
         manifest = loaded.manifest
         rows = labelled(where, manifest.features, manifest.event, label_of(loaded))
         if not rows.rows:
-            raise CommandError(f"no event has a label yet{_left_out(rows)}", NOT_ENOUGH)
+            raise CommandError(f"no event has a label yet{left_out(rows)}", NOT_ENOUGH)
         found = measured(loaded, rows)
     except (BundleError, DatasetError, ExistingError) as error:
         raise CommandError(str(error)) from None
@@ -149,5 +149,6 @@ def _expected(one: dict[str, Any] | None) -> str:
     return "" if one is None else f"{one['value']:.4f} ({one['low']:.4f} to {one['high']:.4f})"
 
 
-def _left_out(rows: Labelled) -> str:
+def left_out(rows: Labelled) -> str:
+    """What was not used, and why, as the end of a sentence."""
     return "".join(f"; {count:,} {reason}" for reason, count in sorted(rows.left_out.items()))

@@ -12,7 +12,7 @@ import typer
 
 from driftline import tracking
 from driftline.errors import CommandError
-from driftline.evaluate import NOT_ENOUGH, label_of
+from driftline.evaluate import NOT_ENOUGH, label_of, left_out
 from driftline.labelled_data import Where, labelled, of_both
 from driftline.retrain import MIN_CUSTOMERS, check_money, comparison, told
 from driftline.tracking import folder
@@ -82,7 +82,7 @@ def promote(
         features = of_both(after.manifest.features, before.manifest.features)
         rows = labelled(where, features, before.manifest.event, label_of(before))
         if not rows.rows:
-            raise CommandError("no event has a label yet", NOT_ENOUGH)
+            raise CommandError(f"no event has a label yet{left_out(rows)}", NOT_ENOUGH)
         if broken := defects(before.reference(), rows.columns(before.manifest.features), rows.codes, accept or ()):
             raise CommandError(f"not promoted, the data is broken: {'; '.join(broken)}", 1)
         judged = judge(before, after, rows, metric, confidence)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from driftline.errors import CommandError
-from driftline.evaluate import NOT_ENOUGH, load
+from driftline.evaluate import NOT_ENOUGH, left_out, load
 from driftline.labelled_data import labelled_events, of_both
 from driftline.settings import read_settings
 from driftline.since import parse_since
@@ -187,7 +187,7 @@ def _rows(spec: Spec, champion: Loaded, data: list[Path] | tuple[()], from_topic
     for newer in others:
         rows = rows.then(newer)
     if not rows.rows:
-        raise CommandError("no event has a label yet", NOT_ENOUGH)
+        raise CommandError(f"no event has a label yet{left_out(rows)}", NOT_ENOUGH)
     return rows
 
 

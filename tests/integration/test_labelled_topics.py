@@ -46,6 +46,7 @@ def topics(broker, topic_prefix, tmp_path, monkeypatch):
     create_topics(broker.bootstrap_servers, names)
     for name, value in {**names.environment, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DRIFT_LABEL_HORIZON", "1h")
     now = datetime.now(UTC)
     events, labels = [], []
     for i in range(60):
@@ -98,6 +99,18 @@ def test_labels_find_their_events_and_open_alerts_decide(topics, broker, tmp_pat
         assert done.exit_code == code, (done.output, done.exception)
         assert says in done.output
     assert not (tmp_path / "new").exists()
+
+
+def test_labels_that_came_before_their_time_do_not_count(topics, tmp_path, monkeypatch):
+    """Two hours after the events, a horizon of two days is not over: exit code 3, with the reason."""
+    monkeypatch.setenv("DRIFT_LABEL_HORIZON", "2d")
+    for command in (
+        ("evaluate", "--model"),
+        ("retrain", "--spec", tmp_path / "spec.toml", "--out", tmp_path / "new", "--model"),
+    ):
+        done = _run(*command, tmp_path / "model", "--from-topics")
+        assert "40 event younger than the label horizon" in str(done.exception)
+        assert done.exception.exit_code == 3
 
 
 def test_without_a_label_nothing_is_said(topics, tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ class Shadow:
         self._condition = _STARTING
         self._in_hand = 0  # offered to the process, and nothing said about it yet
         self._serving: asyncio.Task[None] | None = None
+        self._stopping = False
 
     def start(self) -> None:
         """Keep a process running from now on."""
@@ -51,6 +52,7 @@ class Shadow:
 
     async def stop(self) -> None:
         """Leave what is in hand to the process for a moment, then end it."""
+        self._stopping = True
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
@@ -96,10 +98,12 @@ class Shadow:
     async def _keep(self) -> None:
         """One process after the other, further apart each time that one ends."""
         backoff_s = 1.0
-        while True:
+        while not self._stopping:
             started = asyncio.get_running_loop().time()
             try:
                 await self._serve()
+                if self._stopping:
+                    return
                 log.warning("challenger_ended", again_in_s=backoff_s)
             except OSError as error:
                 log.warning("challenger_not_started", exception=repr(error), again_in_s=backoff_s)

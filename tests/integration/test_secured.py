@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -235,6 +237,30 @@ def test_a_scorer_without_one_acl_starts_and_waits(site: Site) -> None:
         assert scorer.get("/livez").status_code == 200
         site.secured.grant(group)
         stage.reader.wait_for(100)
+        assert scorer.stop() == 0
+    assert_exactly_once(sent, stage.reader.answers)
+
+
+def test_a_challenger_that_may_not_write_costs_the_champion_nothing(site: Site, long: bool) -> None:
+    """Its predictions are dropped and counted; the scorer is ready and answers everything."""
+    if not long:
+        pytest.skip("a process more and its producer's patience: --long")
+    stage = site.stage
+    user = site.user("scorer")
+    acls = documented_acls("Scorer", stage.names, user)
+    site.secured.grant([acl for acl in acls if acl.name != stage.names.shadow])
+    challenger = stage.folder / "challenger"
+    shutil.copytree(stage.bundle, challenger)
+    manifest = json.loads((challenger / "manifest.json").read_text())
+    (challenger / "manifest.json").write_text(json.dumps(manifest | {"version": "2.0.0"}))
+    with stage.scorer(**site.login(user), SCORER_CHALLENGER=str(challenger)) as scorer:
+        scorer.wait_ready()
+        wait_until(lambda: scorer.get("/health").json()["challenger"]["model"], "the challenger is there", 240.0)
+        sent = stage.send_customers(100)
+        stage.reader.wait_for(100)
+        dropped = "driftline_scorer_shadow_dropped_total"
+        wait_until(lambda: scorer.metric(dropped, reason="not_written") == 100, "its predictions are refused")
+        assert scorer.reasons() == []
         assert scorer.stop() == 0
     assert_exactly_once(sent, stage.reader.answers)
 

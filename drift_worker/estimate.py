@@ -79,10 +79,10 @@ def estimate(
             found[name] = None
             continue
         value, gradient = valued
-        parts = gradient * spread
+        parts: Floats = gradient * spread
         if customers is not None:
             _, which = np.unique(customers, return_inverse=True)
-            parts = np.bincount(which, weights=parts)
+            parts = np.bincount(which, weights=parts).astype(np.float64)
         found[name] = Estimate(value, Z * float(np.sqrt(np.sum(parts**2))), stated)
     return found
 

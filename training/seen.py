@@ -24,7 +24,7 @@ def digests(columns: Columns, positive: NDArray[np.bool_]) -> NDArray[np.uint64]
     """uint64 (n,): one per row, in order. A number is the double it is scored as, however it was written."""
     numeric = set(columns.layout.numeric)
     values = [
-        [None if v is None else float(v) for v in column] if at in numeric else column  # type: ignore[arg-type] # numbers
+        [None if v is None else float(v) for v in column] if at in numeric else column
         for at, column in enumerate(columns.values)
     ]
     rows = zip(*values, positive.tolist(), strict=True)

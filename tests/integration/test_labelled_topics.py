@@ -88,7 +88,8 @@ def test_labels_find_their_events_and_open_alerts_decide(topics, broker, tmp_pat
 
     retrain = ("retrain", "--spec", tmp_path / "spec.toml", "--model", tmp_path / "model", "--out", tmp_path / "new")
     for name, status, code, says in (
-        ("FeatureDrift", "firing", 0, "drift: investigate"),
+        ("FeatureDrift", "firing", 0, "minor_drift: watch (drifts, and hardly moves the score: tenure)"),
+        ("PredictionDrift", "firing", 0, "drift: investigate (PredictionDrift is open)"),
         ("DataQuality", "firing", 1, "schedule: block (DataQuality of tenure is open; no alert"),
         ("DataQuality", "resolved", 3, "schedule: compare (no alert is open)"),
     ):

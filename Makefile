@@ -87,7 +87,7 @@ lock: .venv ## compile the lock files again from pyproject.toml
 	  $(COMPILE) --constraint requirements-dev.lock - --output-file requirements-build.lock
 	for peer in driftline/benchmark/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer \
 	  --constraint <(grep -oE '^(joblib|numpy|pandas|scikit-learn|scipy)==[^ ]+' requirements.lock) || exit 1; done
-	for peer in tests/quality/peers/*.in driftline/evidently/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer || exit 1; done
+	for peer in tests/quality/peers/*.in driftline/evidently/*.in deploy/mlflow/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer || exit 1; done
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) artifacts build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

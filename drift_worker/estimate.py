@@ -79,7 +79,7 @@ def estimate(
             found[name] = None
             continue
         value, gradient = valued
-        parts = gradient * spread
+        parts: Floats = gradient * spread
         if customers is not None:
             _, which = np.unique(customers, return_inverse=True)
             parts = np.bincount(which, weights=parts).astype(np.float64)

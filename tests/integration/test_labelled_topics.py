@@ -51,7 +51,8 @@ def topics(broker, topic_prefix, tmp_path, monkeypatch):
     events, labels = [], []
     for i in range(60):
         customer = f"c{i}"
-        features = {**GOOD_FEATURES, "tenure": i, "contract": ("One year", "Month-to-month", "Ten years")[i % 3]}
+        features = {**GOOD_FEATURES, "tenure": i, "monthly_charges": 20.0 + i, "total_charges": 100.0 * i}
+        features["contract"] = ("One year", "Month-to-month", "Ten years")[i % 3]
         event = {**GOOD, "event_id": f"e{i}", "customer_id": customer, "features": features}
         event["event_time"] = (now - timedelta(hours=2)).isoformat()
         events.append((customer.encode(), json.dumps(event).encode()))
@@ -89,7 +90,7 @@ def test_labels_find_their_events_and_open_alerts_decide(topics, broker, tmp_pat
 
     retrain = ("retrain", "--spec", tmp_path / "spec.toml", "--model", tmp_path / "model", "--out", tmp_path / "new")
     for name, status, code, says in (
-        ("FeatureDrift", "firing", 0, "drift: investigate"),
+        ("FeatureDrift", "firing", 0, "minor_drift: watch (drifts, and hardly moves the score: tenure)"),
         ("DataQuality", "firing", 1, "schedule: block (DataQuality of tenure is open; no alert"),
         ("DataQuality", "resolved", 3, "schedule: compare (no alert is open)"),
     ):

@@ -107,6 +107,17 @@ class Performing:
     def start(self) -> None:
         """This process evaluates; the predecessor is fenced, and its last transaction is settled."""
         self._task = asyncio.create_task(self._run(), name="performing")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A defect of ours ends this level and is said; the windows go on without it."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report.performing_failed(error)
+
+    @property
+    def running(self) -> bool:
+        """Whether cohorts are evaluated here."""
+        return self._task is not None and not self._task.done()
 
     def stop(self) -> None:
         """Another one evaluates now, or will."""

@@ -129,6 +129,10 @@ class Report:
             self._unread[topic] = repr(error)
             log.warning("labels_unread", topic=topic, exception=repr(error))
 
+    def performing_failed(self, error: BaseException) -> None:
+        """The business level of this process has ended by a defect; a restart begins it anew."""
+        log.error("performing_failed", exc_info=error)
+
     def performed(self, cohorts: Sequence[Performance], alerts: Sequence[Alert]) -> None:
         """Cohorts are final and what there was to say is said."""
         self._metrics.cohorts.inc(len(cohorts))

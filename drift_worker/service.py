@@ -310,7 +310,7 @@ class DriftWorker:
         return {
             "model": {"name": manifest.name, "version": manifest.version},
             "horizon": stated(self._settings.drift_label_horizon),
-            "evaluating": performing is not None,
+            "evaluating": performing is not None and performing.running,
             "cohorts": [] if performing is None else performing.shown,
         }
 

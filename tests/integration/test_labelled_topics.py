@@ -102,7 +102,8 @@ def test_labels_find_their_events_and_open_alerts_decide(topics, broker, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_labels_that_came_before_their_time_do_not_count(topics, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("topics")
+def test_labels_that_came_before_their_time_do_not_count(tmp_path, monkeypatch):
     """Two hours after the events, a horizon of two days is not over: exit code 3, with the reason."""
     monkeypatch.setenv("DRIFT_LABEL_HORIZON", "2d")
     for command in (

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +42,7 @@ from driftline.life_picture import Day, Moment, Range, as_svg
 from driftline.life_upstream import DAY_MS, Upstream
 from driftline.replay import open_source
 
+HORIZON_DAYS = 2
 # Days of event time: windows and cohorts of a day, final two days later.
 PROFILE = {
     "DRIFT_PANE": "1h",
@@ -50,15 +50,16 @@ PROFILE = {
     "DRIFT_ALLOWED_LATENESS": "1h",
     "DRIFT_IDLE_TIMEOUT": "10s",
     "DRIFT_STRAGGLER": "10s",
-    "DRIFT_LABEL_HORIZON": "2d",
+    "DRIFT_LABEL_HORIZON": f"{HORIZON_DAYS}d",
     "SCORER_MODEL_POLL": "1s",
 }
 QUIET_DAYS = 5
+LEARNED_DAYS = 2.2  # of labelled events that the next model learns from
 RECOVERED_DAYS = 2
 MOST_DAYS = 60  # the first one lies so far back that no event is ever in the future
 EVENTS_PER_DAY = 900
 COMPARE_CUSTOMERS = 1000
-TARGET, POSITIVE = "churn", "Yes"
+MODEL, TARGET, POSITIVE = "churn-telco", "churn", "Yes"
 TRAINED_SHARE = 0.5
 POLL_S = 0.5
 
@@ -76,6 +77,10 @@ class Life:
         """Which day of the demo, from 0."""
         start = datetime.fromisoformat(cohort["cohort"]["start"])
         return round((start.timestamp() * 1000 - self.upstream.first_ms) / DAY_MS)
+
+    def final_days(self, version: str) -> int:
+        """How many cohorts of a model's version are final."""
+        return sum(answered == version for _, answered in self.cohorts)
 
     def firing(self, name: str) -> bool:
         """Whether the alert's last message says that it fires."""
@@ -96,7 +101,7 @@ def command(
 
     Example: `driftline demo-life --day 8`
     """
-    view = View(live=False)
+    view = View(live=False, unit="d")
     try:
         asyncio.run(_run(view, day, out))
     except KeyboardInterrupt:
@@ -114,8 +119,9 @@ async def _run(view: View, day_s: float, out: Path) -> None:
         folder = Path(things.enter_context(tempfile.TemporaryDirectory(prefix="driftline-life-")))
         truths = _split(folder)
         bootstrap, prefix = start_broker(things, view)
-        environment = environment_of(bootstrap, prefix, str(folder / "model"), PROFILE)
-        environment["SCORER_CHALLENGER"] = str(folder / "candidate")
+        environment = environment_of(bootstrap, prefix, f"mlflow:models:/{MODEL}@champion", PROFILE)
+        environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+        environment["SCORER_CHALLENGER"] = str(folder / "candidate")  # when there is one
         await make_topics(settings_of(environment), view)
         story = Story(view, folder, environment, things.enter_context(services_in(folder, view)))
         await story.train()
@@ -171,6 +177,8 @@ class Story:
         self._services = services
         self._model = folder / "model"
         self._candidate = folder / "candidate"
+        self._champion = environment["SCORER_MODEL"]
+        self._store = environment["MLFLOW_TRACKING_URI"]
 
     # -- what goes on all the time ------------------------------------------------------------------------------------
 
@@ -199,10 +207,14 @@ class Story:
     # -- the acts -----------------------------------------------------------------------------------------------------
 
     async def train(self) -> None:
-        """Act 1: a model, fitted on customers of the past."""
-        arguments = ("--spec", SPEC, "--data", self._folder / "known.csv", "--out", self._model, "--json")
+        """Act 1: a model, fitted on customers of the past, tracked, and the registry's champion."""
+        data = self._folder / "known.csv"
+        arguments = ("--spec", SPEC, "--data", data, "--out", self._model, "--track", self._store, "--json")
         trained = json.loads((await self._driftline("train", *arguments))[1])
-        self._view.step(f"trained {trained['name']} {trained['version']}: ROC AUC {trained['metrics']['roc_auc']:.3f}")
+        auc = trained["metrics"]["roc_auc"]
+        self._view.step(
+            f"trained {trained['name']} {trained['version']}: ROC AUC {auc:.3f}; tracked in MLflow, champion"
+        )
 
     async def serve(self, client: httpx.AsyncClient) -> None:
         """Both services."""
@@ -213,76 +225,73 @@ class Story:
 
     async def tell(self, life: Life) -> None:
         """Acts 2 to 6."""
-        view, days = self._view, life.upstream
-        view.say("day      what happens (accuracy of a final cohort: measured, and from the scores alone)")
-        await self._until(life, lambda: days.days >= QUIET_DAYS, "the quiet days")
-        changed_at = datetime.now(UTC)
-        self._moment(life, QUIET_DAYS, "upstream sends tenure in years")
-        await self._until(life, lambda: life.firing("PerformanceDrop"), "PerformanceDrop")
-        self._moment(life, days.days, "PerformanceDrop fires")
-        since = changed_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        await self._retrain(life, since)
-        await self._compare(life)
-        await self._promote(life, since)
-        await self._until(life, lambda: self._recovered(life), "recovery")
-        self._moment(life, days.days, "recovered")
+        self._view.say("day      what happens (accuracy of a final cohort: measured, and from the scores alone)")
+        await self._until(life, QUIET_DAYS)
+        changed_at = _now()
+        self._moment(life, "upstream sends tenure in years")
+        await self._until(life, MOST_DAYS, lambda: life.firing("PerformanceDrop"))
+        self._moment(life, "PerformanceDrop fires")
+        await self._until(life, QUIET_DAYS + LEARNED_DAYS + HORIZON_DAYS)
+        version = await self._retrain(life, changed_at)
+        shadow_at = _now()
+        await self._compare(life, shadow_at)
+        await self._promote(life, shadow_at)
+        await self._until(life, MOST_DAYS, lambda: life.final_days(version) >= RECOVERED_DAYS)
+        self._moment(life, "recovered")
 
-    async def _retrain(self, life: Life, since: str) -> None:
+    async def _retrain(self, life: Life, since: str) -> str:
+        """Act 4: the policy asks for a new model; the candidate scores in the champion's shadow."""
         _, said = await self._driftline(
-            "retrain", "--spec", SPEC, "--model", self._model, "--reason", "auto", "--from-topics",
-            "--since", since, "--out", self._candidate, "--json",
+            "retrain", "--spec", SPEC, "--model", self._champion, "--reason", "auto", "--from-topics", "--since", since,
+            "--out", self._candidate, "--track", self._store, "--json",
         )  # fmt: skip
         found = json.loads(said)
         if found["candidate"] is None:
-            raise CommandError(f"no candidate: {said}", 1)
-        version = found["candidate"]["version"]
-        rows = found["candidate"]["rows"]["training"]
-        self._moment(life, life.upstream.days, f"retrained: {version} on {rows:,} labelled events, in shadow")
-        self._view.say(f"  {found['trigger']}: {found['action']} ({'; '.join(found['because'])})")
+            raise CommandError(f"driftline retrain made no candidate: {said}", 1)
+        version, rows = str(found["candidate"]["version"]), found["candidate"]["rows"]["training"]
+        self._view.say(f"         policy: {found['trigger']} → {found['action']} ({'; '.join(found['because'])})")
+        self._moment(life, f"retrained on {rows:,} labelled events: {version} in shadow")
+        return version
 
-    async def _compare(self, life: Life) -> None:
-        since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    async def _compare(self, life: Life, since: str) -> None:
+        """Act 5: one look, at a number of customers that was set before."""
         arguments = ("--since", since, "--metric", "accuracy", "--horizon", PROFILE["DRIFT_LABEL_HORIZON"],
                      "--min-customers", COMPARE_CUSTOMERS, "--model", self._model, "--json")  # fmt: skip
         while (answer := await self._driftline("compare", *arguments, other=3))[0]:
-            await self._until(life, partial(_later, life, life.upstream.days + 0.5), "labels")
+            await self._until(life, life.upstream.days + 0.5)
         told = json.loads(answer[1])["comparison"]
-        self._moment(
-            life,
-            life.upstream.days,
-            f"compared on {told['customers']:,} customers: {told['champion']:.3f} → {told['challenger']:.3f}",
-        )
+        champion, challenger = (f"{told[side]:.3f}" for side in ("champion", "challenger"))
+        self._moment(life, f"compared on {told['customers']:,} customers: {champion} → {challenger}")
 
     async def _promote(self, life: Life, since: str) -> None:
+        """Act 6: the alias moves, and the scorer follows it."""
         _, said = await self._driftline(
-            "promote", "--candidate", self._candidate, "--to", self._model, "--from-topics", "--since", since, "--json"
-        )
+            "promote", "--candidate", f"mlflow:models:/{MODEL}@challenger", "--to", self._champion, "--from-topics",
+            "--since", since, "--json",
+        )  # fmt: skip
         served = json.loads(said)["served"]
-        self._moment(life, life.upstream.days, f"promoted: {served['name']} {served['version']}")
-        # it compares with the reference of the bundle that it was started with
+        self._moment(life, f"promoted: {served['name']} {served['version']}")
+        # the drift worker compares with the reference of the bundle that it was started with
         await asyncio.to_thread(self._services.stop, "drift_worker")
         self._services.start("drift_worker", self._environment)
 
-    def _recovered(self, life: Life) -> bool:
-        version = json.loads((self._model / "manifest.json").read_text())["version"]
-        return sum(1 for _, answered in life.cohorts if answered == version) >= RECOVERED_DAYS
-
-    async def _until(self, life: Life, done: Callable[[], bool], what: str) -> None:
-        while not done():
-            if life.upstream.days > MOST_DAYS - 1:
-                raise CommandError(f"{what} did not come within {MOST_DAYS} days", 1)
+    async def _until(self, life: Life, day: float, done: Callable[[], bool] | None = None) -> None:
+        """Until that day has come, or something else before it; CommandError if it does not."""
+        while not (done() if done is not None else life.upstream.days >= day):
+            if life.upstream.days >= MOST_DAYS:
+                raise CommandError(f"nothing more happened within {MOST_DAYS} days", 1)
             await asyncio.sleep(POLL_S)
 
-    def _moment(self, life: Life, at: float, text: str) -> None:
-        life.moments.append(Moment(at, text))
-        self._view.moment(at, text)
+    def _moment(self, life: Life, text: str) -> None:
+        life.moments.append(Moment(life.upstream.days, text))
+        self._view.moment(life.upstream.days, text)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def account(self, life: Life, out: Path) -> None:
         """The picture, and every final cohort once more out of the topics, with scikit-learn."""
         log = _emptied(out) / "predictions.jsonl"
-        await self._driftline("export", "--out", log, "--with-labels")
+        await self._driftline("export", "--out", log, "--with-labels", "--horizon", PROFILE["DRIFT_LABEL_HORIZON"])
         self._proof(life, log, out / "life.svg")
 
     def _proof(self, life: Life, log: Path, picture: Path) -> None:
@@ -314,8 +323,8 @@ class Story:
         return process.returncode or 0, said.decode()
 
 
-def _later(life: Life, than: float) -> bool:
-    return life.upstream.days > than
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _emptied(out: Path) -> Path:

@@ -50,7 +50,8 @@ def quantile(buckets: dict[float, float], q: float) -> float | None:
 class View:
     """Prints steps as they are taken, and everything that moves in one live panel (or a line every five seconds)."""
 
-    def __init__(self, *, live: bool) -> None:
+    def __init__(self, *, live: bool, unit: str = "s") -> None:
+        self._unit = unit  # of the moments
         self._console = Console(highlight=False)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True) if live else None
         self._ages: deque[dict[float, float]] = deque(maxlen=AGE_WINDOW)
@@ -77,12 +78,14 @@ class View:
 
     def moment(self, at_s: float, text: str) -> None:
         """A line about something that happens now."""
-        self._console.print(Text.assemble((f"{at_s:6.1f} s  ", "cyan"), text), soft_wrap=True)
+        self._console.print(Text.assemble((f"{at_s:6.1f} {self._unit}  ", "cyan"), text), soft_wrap=True)
 
     def alert(self, at_s: float, status: str, title: str, summary: str) -> None:
         """A line about a record on the alerts topic."""
         style = "bold red" if status == "firing" else "bold green"
-        line = Text.assemble((f"{at_s:6.1f} s  ", "cyan"), (f"{status.upper()} ", style), f"{title}: {summary}")
+        line = Text.assemble(
+            (f"{at_s:6.1f} {self._unit}  ", "cyan"), (f"{status.upper()} ", style), f"{title}: {summary}"
+        )
         self._console.print(line, soft_wrap=True)
 
     async def refresh(self, progress: Progress) -> None:

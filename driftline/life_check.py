@@ -18,7 +18,7 @@ def recomputed(log: Path, cohorts: Iterable[Mapping[str, Any]]) -> float:
         for line in lines:
             row = orjson.loads(line)
             if row["outcome"] is not None:
-                key = (row["event_time"][:10], row["model"]["version"])
+                key = (row["event_time"][:10], row["model_version"])
                 rows.setdefault(key, []).append((row["outcome"], row["probability"], row["label"]))
     worst = 0.0
     for cohort in cohorts:

@@ -24,7 +24,7 @@ from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
 from streaming.errors import Action, classify
 from streaming.inbox import Inbox
 from streaming.settings import KafkaSettings
-from streaming.transactions import AtLeastOnceSink, Result, Sink, TransactionalSink
+from streaming.transactions import AtLeastOnceSink, Result, Sink, TransactionalSink, transactional_id
 
 CALL_TIMEOUT_S = 10.0
 POLL_S = 0.5
@@ -101,8 +101,8 @@ class Telemetry(Protocol):
     def transaction(self, source: TopicPartition, outcome: str, produce_s: float, commit_s: float) -> None:
         """A transaction ended: `committed`, `fenced` or `unknown`; how long the writes and the commit took."""
 
-    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException) -> None:
-        """A producer is thrown away and made anew."""
+    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException, transactional_id: str | None) -> None:
+        """A producer is thrown away and made anew. `cause` fenced: somebody else has used its transactional id."""
 
     def placed(self, source: TopicPartition, position: int, why: str) -> None:
         """A partition without a usable committed offset starts at `position`."""
@@ -369,7 +369,9 @@ class OwnedPartition:
 
     async def _back_off(self, error: Exception, cause: str) -> bool:
         self._failures += 1
-        self._telemetry.rebuilt(self.source, cause, error)
+        exactly_once = self._policy.delivery == "exactly_once"
+        identity = transactional_id(self._policy.group, self.source) if exactly_once else None
+        self._telemetry.rebuilt(self.source, cause, error, identity)
         self._set(State.BACKING_OFF, repr(error))
         await self._sleep(max(SETTLE_S, min(MAX_BACKOFF_S, self._failures)) * random.uniform(0.95, 1.15))
         return not self._closing.done()

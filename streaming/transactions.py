@@ -63,13 +63,18 @@ class Sink(Protocol):
         """Close, within bounds."""
 
 
+def transactional_id(group: str, source: TopicPartition) -> str:
+    """The one id under which anybody of `group` may answer `source`."""
+    return f"{group}.{source.topic}.{source.partition}"
+
+
 class TransactionalSink:
     """One transactional producer bound to the input partition: outputs and offset are one transaction."""
 
     def __init__(self, settings: KafkaSettings, group: str, source: TopicPartition) -> None:
         self._group = group
         self._source = source
-        self.transactional_id = f"{group}.{source.topic}.{source.partition}"
+        self.transactional_id = transactional_id(group, source)
         # the transaction must end before the broker ends it
         self._limit_s = settings.kafka_transaction_timeout.total_seconds()
         self._producer: AIOKafkaProducer = clients.transactional_producer(settings, self.transactional_id)

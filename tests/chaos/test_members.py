@@ -55,10 +55,10 @@ def held(scorer: Service) -> tuple[int, int, int]:
 
 
 @pytest.mark.timeout(900)
-def test_members_that_join_and_leave_every_second_or_two(stage: Stage, long: bool) -> None:
+@pytest.mark.row(5)
+def test_members_that_join_and_leave_every_second_or_two(stage: Stage, long: bool, seed: int) -> None:
     """Row 5: there is progress all the time, nothing is lost or doubled, and tasks, sockets and memory stay flat."""
     stays = 40 if long else 6
-    seed = random.randrange(1 << 32)
     sent, source = Sent(), stage.source()
     with (
         stage.scorer(SCORER_MAX_BATCH_RECORDS="100") as first,

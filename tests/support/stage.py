@@ -6,23 +6,26 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import history
+from brokers import Broker, Cluster
 from oracle import WAIT_S, Names, Reader, Sent, create_topics, open_transactions, send
 from services import Service
 
-from driftline.broker import LocalBroker
 from driftline.replay import EventSource, open_source
 
 
 class Stage:
     """Broker, topics, reader and the way to start scorers, for one test."""
 
-    def __init__(self, broker: LocalBroker, prefix: str, bundle: Path, folder: Path) -> None:
+    def __init__(self, broker: Broker | Cluster, prefix: str, bundle: Path, folder: Path, replicas: int = 1) -> None:
         self.bootstrap = broker.bootstrap_servers
         self.names = Names(prefix)
         self.bundle = bundle
         self.folder = folder
         self._scorers = 0  # started so far: each has a log of its own
-        create_topics(self.bootstrap, self.names)
+        for log in broker.logs:
+            history.log(log)
+        create_topics(self.bootstrap, self.names, replicas=replicas)
         self.reader = Reader(self.bootstrap, self.names)
 
     def scorer(self, hurry: Mapping[str, float] | None = None, **environment: str) -> Service:

@@ -17,6 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
@@ -24,6 +25,7 @@ from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
 from streaming.errors import Action, classify
 from streaming.inbox import Inbox
 from streaming.settings import KafkaSettings
+from streaming.topic_id import TopicReplacedError
 from streaming.transactions import AtLeastOnceSink, Result, Sink, TransactionalSink, transactional_id
 
 CALL_TIMEOUT_S = 10.0
@@ -145,6 +147,13 @@ class Committed:
     elsewhere: bool
 
 
+class TopicId(Protocol):
+    """Asks the cluster which topic a name stands for now."""
+
+    async def __call__(self, source: TopicPartition) -> UUID | None:
+        """The id of the source's topic; None if the brokers know none."""
+
+
 class ReadCommitted(Protocol):
     """Asks the group coordinator."""
 
@@ -160,6 +169,7 @@ class OwnedPartition:
         source: TopicPartition,
         consumer: AIOKafkaConsumer,
         read_committed: ReadCommitted,
+        topic_id: TopicId,
         settings: KafkaSettings,
         policy: Policy,
         work: Work,
@@ -175,6 +185,8 @@ class OwnedPartition:
         self.siblings = 1  # assigned partitions of this process, for the pace of commits
         self._consumer = consumer
         self._read_committed = read_committed
+        self._topic_id = topic_id
+        self._identity: UUID | None = None  # of the topic that is read
         self._settings = settings
         self._policy = policy
         self._work = work
@@ -226,11 +238,13 @@ class OwnedPartition:
         self._set(State.FENCING)
         self._reading = False
         await sink.start()
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            self._identity = await self._topic_id(self.source)
         position, metadata, placed = await self._position()
         self._answered = position
         if placed:
             # decided once: what comes after this moment is answered, whatever happens before the first batch
-            await sink.write(Result({}), position, lambda: not self._lost)
+            await self._write(sink, Result({}), position)
         restored = await self._work.opened(self.source, position, metadata)
         position = position if restored is None else restored
         self._consumer.seek(self.source, position)
@@ -276,7 +290,7 @@ class OwnedPartition:
                     await self._sleep(committed_at + FULL_BATCH_PAUSE_S - time.monotonic())
                 offset = inbox.position if result.offset is None else result.offset
                 written_at = time.monotonic()
-                produce_s, commit_s = await sink.write(result, offset, lambda: not self._lost)
+                produce_s, commit_s = await self._write(sink, result, offset)
                 committed_at = time.monotonic()
                 self._telemetry.transaction(self.source, "committed", produce_s, commit_s)
                 self._work.committed(self.source, result, records)
@@ -285,6 +299,21 @@ class OwnedPartition:
             self.held = 0
             self._answered = inbox.position
             self._at_end(inbox.position)
+
+    async def _write(self, sink: Sink, result: Result, offset: int) -> tuple[float, float]:
+        """Write and commit, if the topic that was read is still the one of its name. Asked beside the writes."""
+        asked = asyncio.ensure_future(self._topic_id(self.source))
+
+        async def still_ours() -> bool:
+            if (now := await asked) != self._identity:
+                raise TopicReplacedError(f"{self.source.topic} was {self._identity} and is {now}")
+            return not self._lost
+
+        try:
+            return await sink.write(result, offset, still_ours)
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
     def _next_limit(self, records: int, seconds: float) -> int:
         """How many records the next batch may have, after one of `records` took `seconds`."""

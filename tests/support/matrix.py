@@ -49,7 +49,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A run begins."""
     until = item.config.getoption("--until")
     if until is not None and time.time() > until:
-        item.session.shouldstop = "the time is over"
         pytest.skip("the time is over")
     seed = item.config.getoption("--seed")
     if rows(item):

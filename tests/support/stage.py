@@ -45,11 +45,13 @@ class Stage:
     def source(self, **options: object) -> EventSource:
         return open_source(Path("training/data/telco_churn.csv"), model=self.bundle, run="test", **options)
 
-    def send_customers(self, count: int, **options: object) -> Sent:
-        return self.send_from(self.source(**options), count)
+    def send_customers(self, count: int, into: Sent | None = None, **options: object) -> Sent:
+        return self.send_from(self.source(**options), count, into)
 
-    def send_from(self, source: EventSource, count: int, sent: Sent | None = None) -> Sent:
-        return send(self.bootstrap, self.names.events, source.take(count, 0.0, time.time_ns() // 1_000_000), sent)
+    def send_from(self, source: EventSource, count: int, sent: Sent | None = None, **options: object) -> Sent:
+        """`options`: the producer's."""
+        records = source.take(count, 0.0, time.time_ns() // 1_000_000)
+        return send(self.bootstrap, self.names.events, records, sent, **options)
 
     def freeze_inside_a_transaction(self, scorer: Service) -> None:
         """SIGSTOP at a moment when records of the scorer are written but not committed."""

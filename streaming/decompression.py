@@ -31,10 +31,8 @@ def install() -> None:
     """From now on nothing that aiokafka reads becomes larger than `MAX_BATCH_BYTES`. As often as one likes."""
     for name in _READERS:
         reader = importlib.import_module(name)
-        reader.gzip_decode = gzip
-        reader.lz4_decode = lz4
-        reader.zstd_decode = zstd
-        reader.snappy_decode = snappy
+        for decode in (gzip, lz4, zstd, snappy):
+            setattr(reader, f"{decode.__name__}_decode", decode)
 
 
 def gzip(payload: bytes) -> bytes:

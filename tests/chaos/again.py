@@ -94,7 +94,9 @@ def page(records: Iterable[dict], faults: dict[int, str]) -> str:
         ours = [record for record in runs if record["row"] == row]
         lines.append(f"| {row} | {fault} | {' | '.join(figures(ours))} | {recovery(ours)} |")
     days = sorted({time.strftime("%Y-%m-%d", time.gmtime(record["started"])) for record in runs})
-    when = f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}, 2 cores, Apache Kafka 4.3.1." if days else "No runs yet."
+    when = (
+        f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}, 2 cores, Apache Kafka 4.3.1." if days else "No runs yet."
+    )
     return PAGE.format(
         when=when,
         table="\n".join(lines),

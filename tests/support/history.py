@@ -84,8 +84,8 @@ class Run:
 
     def keep(self, why: str) -> Path:
         """Everything that helps to understand a failure, in a folder of its own."""
-        row = "-".join(map(str, self.rows))
-        folder = KEPT.resolve() / f"row-{row}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(self.started))}-{self.seed}"
+        what = "-".join(["row", *map(str, self.rows)]) if self.rows else "soak"
+        folder = KEPT.resolve() / f"{what}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(self.started))}-{self.seed}"
         folder.mkdir(parents=True)
         (folder / "failure.txt").write_text(f"{self.test}\nseed {self.seed}\n\n{why}\n", encoding="utf-8")
         (folder / "run.json").write_text(self.record("failed"), encoding="utf-8")

@@ -23,7 +23,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
-    config.addinivalue_line("markers", "row(n, ...): rows of the fault matrix in docs/delivery.md that a test covers")
+    config.addinivalue_line(
+        "markers",
+        "row(n, ...): rows of the fault matrix in docs/delivery.md that a test covers; without any, only its history is kept",
+    )
     config.addinivalue_line("markers", "long_only: takes a minute, and so it runs with --long alone")
 
 
@@ -51,7 +54,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if until is not None and time.time() > until:
         pytest.skip("the time is over")
     seed = item.config.getoption("--seed")
-    if rows(item):
+    if item.get_closest_marker("row"):
         seed = secrets.randbelow(1 << 32) if seed is None else seed
         history.current = history.Run(rows(item), item.nodeid, seed, bool(item.config.getoption("--long")))
 
@@ -79,5 +82,5 @@ def pytest_runtest_makereport(
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """What chance is drawn from in this run; a failure names it."""
-    assert history.current is not None, f"{request.node.nodeid} has no row of the fault matrix"
+    assert history.current is not None, f"{request.node.nodeid} has no mark row"
     return history.current.seed

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import history
 import pytest
@@ -84,11 +85,8 @@ def test_a_duplicate_is_named_with_the_places_of_its_copies(run):
 
 def test_recovery_is_counted_from_the_last_fault_that_somebody_waits_behind(run):
     """From the fault if something was unanswered then, else from the first event after it; none without a fault."""
-
-    class Reader:
-        answers = [_answer(0, 0, 101.0), _answer(1, 1, 109.0), _answer(2, 2, 130.0)]
-
-    run.readers.append(Reader())
+    answers = [_answer(0, 0, 101.0), _answer(1, 1, 109.0), _answer(2, 2, 130.0)]
+    run.readers.append(SimpleNamespace(answers=answers))
     run.sent = [(100.5, "events", 0, 0), (100.5, "events", 0, 1), (128.0, "events", 0, 2)]
     assert run.recovered_s() is None
     run.marks = [(103.0, "killed"), (104.0, "started")]

@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
         "markers",
-        "row(n, ...): rows of the fault matrix in docs/delivery.md that a test covers; without any, only its history is kept",
+        "row(n, ...): rows of the fault matrix in docs/delivery.md of a test; none: only its history is kept",
     )
     config.addinivalue_line("markers", "long_only: takes a minute, and so it runs with --long alone")
 

@@ -56,7 +56,7 @@ chaos: .venv ## every fault in its long form; ROW=8 that one, SEED=7 that chance
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/again.py $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(filter command environment,$(origin MINUTES)),--minutes $(MINUTES))
 
-soak: .venv ## both services under a steady stream for MINUTES (30): what they hold must not grow
+soak: .venv ## both services under a stream for MINUTES (30), steady and then with a fault a minute: what they hold must not grow
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
 
 quality: .venv ## false, missed and late alerts on streams whose truth is known, beside other tools; writes docs/quality.md

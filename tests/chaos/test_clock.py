@@ -23,11 +23,12 @@ YEAR_2099_MS = 4_070_908_800_000
 
 @pytest.mark.row(17)
 def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, long: bool) -> None:
-    """A day ahead, two days back, and right again: everybody stays alive and in the group, durations stay true.
+    """Half an hour ahead, two days back, right again: everybody stays ready and in the group, durations stay true.
 
-    What is a wall clock's by meaning, the age of an event, may be wrong meanwhile, and the future may be refused.
+    What is a wall clock's by meaning, the age of an event, may be wrong meanwhile, and the future may be refused. With
+    a clock more than an hour ahead of the broker's, the broker takes nothing: alive, not ready, until it is right.
     """
-    jumps = [DAY_S, -2 * DAY_S, 0] * (5 if long else 1)
+    jumps = [1800, -2 * DAY_S, 0] * (5 if long else 1)
     wrong_s = tmp_path / "wrong_s"
     wrong_s.write_text("0")
     clock = str(Path(__file__).parents[1] / "support" / "clock")
@@ -55,6 +56,17 @@ def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, lo
             for stage_name in ("decode", "columns", "predict", "encode", "produce", "commit"):
                 seconds = scorer.metric("driftline_scorer_stage_seconds_sum", stage=stage_name)
                 assert 0 <= seconds < 2 * (time.monotonic() - started), stage_name  # two partitions side by side
+
+        wrong_s.write_text(str(DAY_S))
+        history.mark("the clock is a day ahead")
+        stage.send_from(source, 400, sent)
+        for scorer in scorers:
+            wait_until(lambda s=scorer: "InvalidTimestampError" in str(s.partitions()), "the broker refuses")
+            assert scorer.get("/livez").status_code == 200
+            wait_until(lambda s=scorer: "fencing" in (s.reasons() or []), "not ready")
+        wrong_s.write_text("0")
+        history.mark("the clock is right")
+        stage.reader.wait_for(len(sent.records))
         assert [scorer.stop() for scorer in scorers] == [0, 0]
     assert_exactly_once(sent, stage.reader.answers)
     refused = sum(answer.reason == "event_time_in_future" for answer in stage.reader.answers)

@@ -12,7 +12,6 @@ from oracle import WAIT_S, assert_exactly_once
 from stage import Stage
 from waiting import wait_until
 
-
 BACK_OFF_S = 2.0  # a partition that was fenced waits at least so long
 
 

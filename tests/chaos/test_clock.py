@@ -21,6 +21,14 @@ DAY_S = 86_400
 YEAR_2099_MS = 4_070_908_800_000
 
 
+def turn(wrong_s: Path, seconds: int) -> None:
+    """The scorers' clock is wrong by so much from now on; they never read half a number."""
+    new = wrong_s.with_suffix(".new")
+    new.write_text(str(seconds))
+    new.replace(wrong_s)
+    history.mark(f"the clock is wrong by {seconds} s")
+
+
 @pytest.mark.row(17)
 def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, long: bool) -> None:
     """Half an hour ahead, two days back, right again: everybody stays ready and in the group, durations stay true.
@@ -30,7 +38,7 @@ def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, lo
     """
     jumps = [1800, -2 * DAY_S, 0] * (5 if long else 1)
     wrong_s = tmp_path / "wrong_s"
-    wrong_s.write_text("0")
+    turn(wrong_s, 0)
     clock = str(Path(__file__).parents[1] / "support" / "clock")
     packages = os.pathsep.join([clock, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {"PYTHONPATH": packages, "TEST_CLOCK": str(wrong_s), "SCORER_DEAD_LETTER_LIMIT": "1.0"}
@@ -43,8 +51,7 @@ def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, lo
         stage.reader.wait_for(400)
         rebalances = [scorer.metric("driftline_scorer_rebalances_total") for scorer in scorers]
         for jump in jumps:
-            wrong_s.write_text(str(jump))
-            history.mark(f"the clock is wrong by {jump} s")
+            turn(wrong_s, jump)
             stage.send_from(source, 400, sent)
             stage.reader.wait_for(len(sent.records))
             for scorer in scorers:
@@ -57,15 +64,13 @@ def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, lo
                 seconds = scorer.metric("driftline_scorer_stage_seconds_sum", stage=stage_name)
                 assert 0 <= seconds < 2 * (time.monotonic() - started), stage_name  # two partitions side by side
 
-        wrong_s.write_text(str(DAY_S))
-        history.mark("the clock is a day ahead")
+        turn(wrong_s, DAY_S)
         stage.send_from(source, 400, sent)
         for scorer in scorers:
             wait_until(lambda s=scorer: "InvalidTimestampError" in str(s.partitions()), "the broker refuses")
             assert scorer.get("/livez").status_code == 200
             wait_until(lambda s=scorer: "fencing" in (s.reasons() or []), "not ready")
-        wrong_s.write_text("0")
-        history.mark("the clock is right")
+        turn(wrong_s, 0)
         stage.reader.wait_for(len(sent.records))
         assert [scorer.stop() for scorer in scorers] == [0, 0]
     assert_exactly_once(sent, stage.reader.answers)

@@ -24,6 +24,8 @@ from driftline.benchmark.stage import Feeder
 
 RATE = 3000  # events per second
 SLICE_S = 5
+# A process that starts on a machine with ten times as much to do needs minutes.
+STARTED_S = 400.0
 MEGABYTE = 1 << 20
 # What a process may log a second on average, faults included; flat means that it does not depend on the events.
 MAX_LINES_PER_S = 25.0
@@ -215,11 +217,11 @@ def test_a_fault_a_minute_loses_and_doubles_nothing(
         environment = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap, "SCORER_MODEL": str(telco_bundle), **names.environment}
         try:
             with Service("drift_worker", environment, tmp_path / "drift_worker.log") as worker:
-                wait_until(pair.at_rest, "two partitions each")
-                worker.wait_ready()
+                wait_until(pair.at_rest, "two partitions each", STARTED_S)
+                worker.wait_ready(STARTED_S)
                 began = time.monotonic()
                 stream = Stream(bootstrap, telco_bundle, names.events)
-                wait_until(lambda: places.answers > 5000, "the stream flows")
+                wait_until(lambda: places.answers > 5000, "the stream flows", STARTED_S)
                 say(f"seed {seed}: {pair.look()}")
                 possible = faults(net, pair, names, draw)
                 for number in range(1, count + 1):
@@ -227,7 +229,7 @@ def test_a_fault_a_minute_loses_and_doubles_nothing(
                     history.mark(what)
                     say(f"fault {number} of {count}: {what}")
                     possible[what]()
-                    wait_until(pair.at_rest, f"two partitions each after: {what}")
+                    wait_until(pair.at_rest, f"two partitions each after: {what}", STARTED_S)
                     say(f"{places.answers} answers: {pair.look()}")
                     time.sleep(max(0.0, began + number * apart_s - time.monotonic()))
                 say(all_is_equal(stream.end(), bootstrap, names, places, pair, worker))

@@ -79,6 +79,7 @@ def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, lo
 
 
 @pytest.mark.row(17)
+@pytest.mark.long_only
 def test_one_event_from_1970_or_2099_closes_no_window(stage: Stage) -> None:
     """Bad times in the record, in the event, in both: each is answered once, and every window counts its events."""
     admin = AdminClient({"bootstrap.servers": stage.bootstrap})

@@ -115,9 +115,10 @@ class Hammer:
 
 
 @pytest.mark.row(26)
-def test_hammering_on_metrics_does_not_disturb_scoring(stage: Stage, long: bool) -> None:
+@pytest.mark.long_only
+def test_hammering_on_metrics_does_not_disturb_scoring(stage: Stage) -> None:
     """Eight clients without a pause and 200 slow ones: all is answered meanwhile, nobody leaves the group."""
-    rounds = 40 if long else 2
+    rounds = 40
     with stage.scorer() as first, stage.scorer() as second:
         scorers = (first, second)
         for scorer in scorers:

@@ -30,7 +30,7 @@ def test_somebody_else_uses_our_transactional_id(stage: Stage, long: bool) -> No
 
     The intruder leaves a transaction open in our output each time: what it wrote must not be seen, and must not stay.
     """
-    times = 12 if long else 2
+    times = 12 if long else 1
     identity = f"{stage.names.group}.{stage.names.events}.2"
     environment = {"SCORER_MAX_BATCH_RECORDS": "100"}
     with stage.scorer(**environment) as first, stage.scorer(**environment) as second:
@@ -55,7 +55,7 @@ def test_somebody_else_uses_our_transactional_id(stage: Stage, long: bool) -> No
             assert fenced() >= attempt
         # somebody who does not give up: ours must not take the id back as often
         before, began = fenced(), time.monotonic()
-        while time.monotonic() < began + (30.0 if long else 8.0):
+        while time.monotonic() < began + (30.0 if long else 5.0):
             somebody(stage, identity)
             stage.send_from(source, 20, sent)
         assert fenced() - before <= (time.monotonic() - began) / BACK_OFF_S + 2

@@ -41,7 +41,9 @@ def per_partition(stage: Stage, count: int, seed: int, sent: Sent) -> None:
 
 
 @pytest.mark.row(20)
-@pytest.mark.parametrize("frozen", [False, True], ids=["running", "frozen"])
+@pytest.mark.parametrize(
+    "frozen", [pytest.param(False, id="running", marks=pytest.mark.long_only), pytest.param(True, id="frozen")]
+)
 def test_a_topic_that_is_made_again_is_never_taken_for_the_old_one(stage: Stage, frozen: bool) -> None:
     """`offset_lost` until a person decides, also if the new topic is longer than the old one was: none is left out."""
     old, new = Sent(), Sent()

@@ -52,7 +52,7 @@ def test_a_day_is_replayed_with_the_same_counts_and_alerts(stage: Stage, seed: i
         wait_until(lambda: measured(calm), "the day was measured in peace", 300)
     victims = {name: start_worker(stage, name, **REPLAY, **stormy) for name in ("one", "two")}
     try:
-        for _ in range(8):
+        for _ in range(6):
             before = len(measurements_of(stage, stormy["TOPIC_MEASUREMENTS"]))
             victim = draw.choice(sorted(victims))
             victims[victim].wait_ready()

@@ -141,13 +141,13 @@ class Stream(threading.Thread):
 
     def __init__(self, bootstrap: str, bundle: Path, topic: str) -> None:
         super().__init__(name="stream", daemon=True)
-        self._bootstrap, self._bundle, self._topic = bootstrap, bundle, topic
+        self._servers, self._bundle, self._topic = bootstrap, bundle, topic
         self._ended = threading.Event()
         self.sent = 0
         self.start()
 
     def run(self) -> None:
-        with Feeder(self._bootstrap, self._bundle) as feeder:
+        with Feeder(self._servers, self._bundle) as feeder:
             while not self._ended.is_set():
                 feeder.send(self._topic, RATE, RATE * SLICE_S)
                 self.sent += RATE * SLICE_S

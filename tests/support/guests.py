@@ -16,7 +16,7 @@ class Guests(threading.Thread):
 
     def __init__(self, bootstrap: str, names: Names, stays: int, seed: int) -> None:
         super().__init__(name="guests", daemon=True)
-        self._bootstrap, self._names = bootstrap, names
+        self._servers, self._names = bootstrap, names
         self._stays, self._chance = stays, random.Random(seed)
         self.stays = 0  # so far
         self.start()
@@ -28,7 +28,7 @@ class Guests(threading.Thread):
         while self.stays < self._stays:
             guest = AIOKafkaConsumer(
                 self._names.events,
-                bootstrap_servers=self._bootstrap,
+                bootstrap_servers=self._servers,
                 group_id=self._names.group,
                 enable_auto_commit=False,
                 partition_assignment_strategy=(StickyPartitionAssignor,),

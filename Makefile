@@ -55,10 +55,11 @@ docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI, docs/me
 	@$(BIN)/python -m schemas.export
 	@$(BIN)/python deploy/generate.py
 
-chaos: .venv ## the fault tests in their long forms
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --long tests/chaos
+chaos: .venv ## every fault in its long form; ROW=8 that one, SEED=7 that chance, MINUTES=30 again and again for so long
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/again.py $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(filter command environment,$(origin MINUTES)),--minutes $(MINUTES))
 
-soak: .venv ## both services under a steady stream for MINUTES (30): what they hold must not grow
+soak: .venv ## both services under a stream for MINUTES (30), steady and then with a fault a minute: what they hold must not grow
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
 
 quality: .venv ## false, missed and late alerts on streams whose truth is known, beside other tools; writes docs/quality.md

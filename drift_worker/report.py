@@ -259,11 +259,17 @@ class StageTelemetry:
                 duration_s=round(produce_s + commit_s, 3),
             )
 
-    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException) -> None:
-        """A producer is thrown away and made anew."""
+    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException, transactional_id: str | None) -> None:
+        """A producer is thrown away and made anew; an error if somebody else has used its transactional id."""
         self._metrics.rebuilds.labels(self._stage, cause).inc()
-        log.warning(
-            "producer_rebuilt", cause=cause, exception=repr(error), topic=source.topic, partition=source.partition
+        say = log.error if cause == "fenced" else log.warning
+        say(
+            "producer_rebuilt",
+            cause=cause,
+            exception=repr(error),
+            topic=source.topic,
+            partition=source.partition,
+            transactional_id=transactional_id,
         )
 
     def placed(self, source: TopicPartition, position: int, why: str) -> None:

@@ -92,6 +92,7 @@ class LocalBroker:
         settings: Broker settings that replace or add to ``SETTINGS``, by their Kafka names.
         listeners: Protocols that are served beside PLAINTEXT (``SSL``, ``SASL_PLAINTEXT``, ``SASL_SSL``), each on a
             free port of its own; what they need (keys, mechanisms) stands in ``settings``.
+        cluster_id: Whose member it is, if it is one of several brokers; None is a cluster of its own.
         start_timeout: Seconds until ``start()`` gives up. After a SIGKILL a start takes some seconds longer.
     """
 
@@ -101,6 +102,7 @@ class LocalBroker:
         port: int = 0,
         settings: Mapping[str, str | int] | None = None,
         listeners: Sequence[str] = (),
+        cluster_id: str | None = None,
         start_timeout: float = 60.0,
     ) -> None:
         self.ephemeral = data_dir is None
@@ -109,6 +111,7 @@ class LocalBroker:
         self._ports = {"PLAINTEXT": self.port} | {protocol: _free_port() for protocol in listeners}
         self.log_path = self.data_dir / "broker.log"
         self._settings = {**SETTINGS, **(settings or {})}
+        self._cluster_id = cluster_id or new_cluster_id()
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
@@ -249,11 +252,8 @@ class LocalBroker:
         (self.data_dir / "log4j2.properties").write_text(_LOG4J2, encoding="utf-8")
 
     def _format(self, command: list[str], properties: str) -> None:
-        # As Kafka's own: 16 random bytes, URL-safe base64, never with "-" in front (it would be read as an option).
-        while (cluster_id := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
-            pass
         done = subprocess.run(
-            [*command, "format", "--cluster-id", cluster_id, "--config", properties],
+            [*command, "format", "--cluster-id", self._cluster_id, "--config", properties],
             capture_output=True,
             text=True,
             check=False,
@@ -291,6 +291,13 @@ class LocalBroker:
             self._watch.kill()
             self._watch.communicate()
             self._watch = None
+
+
+def new_cluster_id() -> str:
+    """As Kafka's own: 16 random bytes, URL-safe base64, never with "-" in front (it would be read as an option)."""
+    while (cluster_id := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+        pass
+    return cluster_id
 
 
 def named_broker(environ: Mapping[str, str] = os.environ) -> str | None:

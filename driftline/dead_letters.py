@@ -225,7 +225,7 @@ async def _redrive_one(
                 tally["sent"] += 1
         position = records[-1].offset + 1 if records else end
         if sink is not None:
-            await sink.write(Result(outputs), position, lambda: True)
+            await sink.write(Result(outputs), position, _ours)
 
 
 async def _skip(settings: CommandSettings, source: TopicPartition, to_offset: int, why: str) -> int:
@@ -246,8 +246,13 @@ async def _skip(settings: CommandSettings, source: TopicPartition, to_offset: in
             (None, None, stamp.stub(offset, time.time_ns() // 1_000_000, Reason.SKIPPED, detail))
             for offset in range(start, to_offset)
         ]
-        await sink.write(Result({settings.topic_dead_letters: stubs}), to_offset, lambda: True)
+        await sink.write(Result({settings.topic_dead_letters: stubs}), to_offset, _ours)
     return start
+
+
+async def _ours() -> bool:
+    """Nobody takes a partition from a person's command but by fencing it."""
+    return True
 
 
 @asynccontextmanager

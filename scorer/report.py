@@ -73,17 +73,17 @@ class Report:
         else:
             log.warning("transaction_ended", outcome=outcome, topic=source.topic, partition=source.partition)
 
-    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException) -> None:
-        """A producer is thrown away and made anew."""
+    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException, transactional_id: str | None) -> None:
+        """A producer is thrown away and made anew; an error if somebody else has used its transactional id."""
         self._metrics.rebuilds.labels(cause).inc()
-        transactional_id = getattr(error, "transactional_id", "")
-        log.warning(
+        say = log.error if cause == "fenced" else log.warning
+        say(
             "producer_rebuilt",
             cause=cause,
             exception=repr(error),
             topic=source.topic,
             partition=source.partition,
-            **({"transactional_id": transactional_id} if transactional_id else {}),
+            **({"transactional_id": transactional_id} if transactional_id is not None else {}),
         )
 
     def placed(self, source: TopicPartition, position: int, why: str) -> None:

@@ -14,6 +14,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 from aiokafka.helpers import create_ssl_context
 
+from streaming import decompression
 from streaming.settings import KafkaSettings
 
 # Below the broker's 1,048,588 (message.max.bytes): a fresh batch would accept more, and the broker then refuse it.
@@ -84,6 +85,7 @@ async def refusal(settings: KafkaSettings) -> KafkaError | None:
 
 def group_consumer(settings: KafkaSettings, topics: Sequence[str], group: str, listener: Any) -> AIOKafkaConsumer:
     """A group member that reads committed records and never commits by itself."""
+    decompression.install()
     session_ms = round(settings.kafka_session_timeout.total_seconds() * 1000)
     consumer = AIOKafkaConsumer(
         group_id=group,
@@ -109,6 +111,7 @@ def group_consumer(settings: KafkaSettings, topics: Sequence[str], group: str, l
 
 def reader(settings: KafkaSettings, isolation_level: str = "read_committed") -> AIOKafkaConsumer:
     """A reader outside any group; assign partitions and seek. Its end offsets are as its isolation level sees them."""
+    decompression.install()
     return AIOKafkaConsumer(
         group_id=None,
         enable_auto_commit=False,

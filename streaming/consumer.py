@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -20,6 +21,7 @@ from streaming import clients, logs
 from streaming.errors import Action, classify
 from streaming.partitions import CALL_TIMEOUT_S, Committed, OwnedPartition, Policy, State, Telemetry, Work
 from streaming.settings import KafkaSettings
+from streaming.topic_id import topic_id
 
 log = logs.get(__name__)
 
@@ -205,6 +207,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
                 source,
                 self._consumer,
                 functools.partial(self._read_committed, before),
+                self._topic_id,
                 self._settings,
                 self._policy,
                 self._work,
@@ -246,6 +249,13 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         async with asyncio.timeout(CALL_TIMEOUT_S):
             offsets = await self._admin.list_consumer_group_offsets(self._policy.group)
         return {source: found for source, found in offsets.items() if found.offset >= 0}
+
+    async def _topic_id(self, source: TopicPartition) -> UUID | None:
+        if self._admin is None or self._consumer is None:
+            raise KafkaConnectionError("not connected")
+        # the broker that we read from: it knows what it gave us, and without it there is nothing to answer anyway
+        leader = self._consumer._client.cluster.leader_for_partition(source)  # noqa: SLF001 - nothing public says it
+        return await topic_id(self._admin, source.topic, None if leader in {None, -1} else leader)
 
     async def _read_committed(
         self, before: asyncio.Future[dict[TopicPartition, OffsetAndMetadata]], source: TopicPartition

@@ -17,6 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
@@ -24,7 +25,8 @@ from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
 from streaming.errors import Action, classify
 from streaming.inbox import Inbox
 from streaming.settings import KafkaSettings
-from streaming.transactions import AtLeastOnceSink, Result, Sink, TransactionalSink
+from streaming.topic_id import TopicReplacedError
+from streaming.transactions import AtLeastOnceSink, Result, Sink, TransactionalSink, transactional_id
 
 CALL_TIMEOUT_S = 10.0
 POLL_S = 0.5
@@ -101,8 +103,8 @@ class Telemetry(Protocol):
     def transaction(self, source: TopicPartition, outcome: str, produce_s: float, commit_s: float) -> None:
         """A transaction ended: committed, aborted, fenced or unknown; how long the writes and the commit took."""
 
-    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException) -> None:
-        """A producer is thrown away and made anew."""
+    def rebuilt(self, source: TopicPartition, cause: str, error: BaseException, transactional_id: str | None) -> None:
+        """A producer is thrown away and made anew. `cause` fenced: somebody else has used its transactional id."""
 
     def placed(self, source: TopicPartition, position: int, why: str) -> None:
         """A partition without a usable committed offset starts at `position`."""
@@ -147,6 +149,13 @@ class Committed:
     elsewhere: bool
 
 
+class TopicId(Protocol):
+    """Asks the cluster which topic a name stands for now."""
+
+    async def __call__(self, source: TopicPartition) -> UUID | None:
+        """The id of the source's topic; None if the brokers know none."""
+
+
 class ReadCommitted(Protocol):
     """Asks the group coordinator."""
 
@@ -162,6 +171,7 @@ class OwnedPartition:
         source: TopicPartition,
         consumer: AIOKafkaConsumer,
         read_committed: ReadCommitted,
+        topic_id: TopicId,
         settings: KafkaSettings,
         policy: Policy,
         work: Work,
@@ -177,6 +187,8 @@ class OwnedPartition:
         self.siblings = 1  # assigned partitions of this process, for the pace of commits
         self._consumer = consumer
         self._read_committed = read_committed
+        self._topic_id = topic_id
+        self._identity: UUID | None = None  # of the topic that is read
         self._settings = settings
         self._policy = policy
         self._work = work
@@ -228,6 +240,8 @@ class OwnedPartition:
         self._set(State.FENCING)
         self._reading = False
         await sink.start()
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            self._identity = await self._topic_id(self.source)
         position, metadata, placed = await self._position()
         self._answered = position
         if self._policy.unfinished is not None and (torn := await self._policy.unfinished(self.source, position)):
@@ -237,7 +251,7 @@ class OwnedPartition:
             self._telemetry.transaction(self.source, "aborted", 0.0, 0.0)
         if placed:
             # decided once: what comes after this moment is answered, whatever happens before the first batch
-            await sink.write(Result({}), position, lambda: not self._lost)
+            await self._write(sink, Result({}), position)
         restored = await self._work.opened(self.source, position, metadata)
         position = position if restored is None else restored
         self._consumer.seek(self.source, position)
@@ -283,7 +297,7 @@ class OwnedPartition:
                     await self._sleep(committed_at + FULL_BATCH_PAUSE_S - time.monotonic())
                 offset = inbox.position if result.offset is None else result.offset
                 written_at = time.monotonic()
-                produce_s, commit_s = await sink.write(result, offset, lambda: not self._lost)
+                produce_s, commit_s = await self._write(sink, result, offset)
                 committed_at = time.monotonic()
                 self._telemetry.transaction(self.source, "committed", produce_s, commit_s)
                 self._work.committed(self.source, result, records)
@@ -292,6 +306,21 @@ class OwnedPartition:
             self.held = 0
             self._answered = inbox.position
             self._at_end(inbox.position)
+
+    async def _write(self, sink: Sink, result: Result, offset: int) -> tuple[float, float]:
+        """Write and commit, if the topic that was read is still the one of its name. Asked beside the writes."""
+        asked = asyncio.ensure_future(self._topic_id(self.source))
+
+        async def still_ours() -> bool:
+            if (now := await asked) != self._identity:
+                raise TopicReplacedError(f"{self.source.topic} was {self._identity} and is {now}")
+            return not self._lost
+
+        try:
+            return await sink.write(result, offset, still_ours)
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
     def _next_limit(self, records: int, seconds: float) -> int:
         """How many records the next batch may have, after one of `records` took `seconds`."""
@@ -376,7 +405,9 @@ class OwnedPartition:
 
     async def _back_off(self, error: Exception, cause: str) -> bool:
         self._failures += 1
-        self._telemetry.rebuilt(self.source, cause, error)
+        exactly_once = self._policy.delivery == "exactly_once"
+        identity = transactional_id(self._policy.group, self.source) if exactly_once else None
+        self._telemetry.rebuilt(self.source, cause, error, identity)
         self._set(State.BACKING_OFF, repr(error))
         await self._sleep(max(SETTLE_S, min(MAX_BACKOFF_S, self._failures)) * random.uniform(0.95, 1.15))
         return not self._closing.done()

@@ -24,6 +24,8 @@ log = logs.get(__name__)
 
 # key, value, headers (aiokafka takes a list of pairs, and no tuple of them)
 Output = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+# Asked right before the commit; it may also raise.
+StillOurs = Callable[[], Awaitable[bool]]
 # Every await on the producer is bounded: several of its calls never return (docs/delivery.md, traps).
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
@@ -51,7 +53,7 @@ class Sink(Protocol):
     async def start(self) -> None:
         """Connect; whatever a predecessor left open is settled when this returns."""
 
-    async def write(self, result: Result, offset: int, still_ours: Callable[[], bool]) -> tuple[float, float]:
+    async def write(self, result: Result, offset: int, still_ours: StillOurs) -> tuple[float, float]:
         """Write one batch and commit `offset`. After any exception the sink must be stopped and the offset read again.
 
         Returns the seconds until every record was acknowledged, and the seconds from there to the end of the commit.
@@ -69,13 +71,18 @@ class Sink(Protocol):
         """Close, within bounds."""
 
 
+def transactional_id(group: str, source: TopicPartition) -> str:
+    """The one id under which anybody of `group` may answer `source`."""
+    return f"{group}.{source.topic}.{source.partition}"
+
+
 class TransactionalSink:
     """One transactional producer bound to the input partition: outputs and offset are one transaction."""
 
     def __init__(self, settings: KafkaSettings, group: str, source: TopicPartition) -> None:
         self._group = group
         self._source = source
-        self.transactional_id = f"{group}.{source.topic}.{source.partition}"
+        self.transactional_id = transactional_id(group, source)
         # the transaction must end before the broker ends it
         self._limit_s = settings.kafka_transaction_timeout.total_seconds()
         self._producer: AIOKafkaProducer = clients.transactional_producer(settings, self.transactional_id)
@@ -86,7 +93,7 @@ class TransactionalSink:
         async with asyncio.timeout(START_TIMEOUT_S):
             await self._producer.start()
 
-    async def write(self, result: Result, offset: int, still_ours: Callable[[], bool]) -> tuple[float, float]:
+    async def write(self, result: Result, offset: int, still_ours: StillOurs) -> tuple[float, float]:
         """Begin, write outputs and offset side by side, wait for every acknowledgement, commit."""
         producer = self._producer
         async with asyncio.timeout(self._limit_s):
@@ -100,7 +107,7 @@ class TransactionalSink:
                 producer.send_offsets_to_transaction(offsets, self._group),
             )
             acknowledged = time.monotonic()
-            if not still_ours():
+            if not await still_ours():
                 raise IllegalStateError(f"{self._source} was lost before the commit")
             self._abortable = False
             await producer.commit_transaction()
@@ -160,14 +167,14 @@ class AtLeastOnceSink:
             await self._producer.start()
         self._committing = asyncio.create_task(self._commit(), name=f"commits of {self._source}")
 
-    async def write(self, result: Result, offset: int, still_ours: Callable[[], bool]) -> tuple[float, float]:
+    async def write(self, result: Result, offset: int, still_ours: StillOurs) -> tuple[float, float]:
         """Write, wait for every acknowledgement, leave the offset to be committed. Raises what a commit met, too."""
         async with asyncio.timeout(self._limit_s):
             started = time.monotonic()
             await deliver(self._producer, self._source.partition, result)
         if self._committing is not None and self._committing.done():
             self._committing.result()
-        if not still_ours():
+        if not await still_ours():
             raise IllegalStateError(f"{self._source} was lost before the commit")
         self._acknowledged = OffsetAndMetadata(offset, result.metadata)
         self._settled.clear()

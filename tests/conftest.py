@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from brokers import Broker
 from stage import Stage
 
-from driftline.broker import LocalBroker
+pytest_plugins = ["matrix"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,9 +31,9 @@ def minutes(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[LocalBroker]:
+def broker() -> Iterator[Broker]:
     """One Apache Kafka for the whole run; a test that stops, kills or freezes a broker starts one of its own."""
-    with LocalBroker() as running:
+    with Broker() as running:
         yield running
 
 
@@ -55,7 +56,7 @@ def telco_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stage(broker: LocalBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path) -> Iterator[Stage]:
+def stage(broker: Broker, topic_prefix: str, telco_bundle: Path, tmp_path: Path) -> Iterator[Stage]:
     """Topics of this test's own, and a reader that watches them from before the first record."""
     stage = Stage(broker, topic_prefix, telco_bundle, tmp_path)
     yield stage

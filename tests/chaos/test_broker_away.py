@@ -18,6 +18,7 @@ GRACE_S = 15.0
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.row(8)
 def test_a_frozen_broker_leaves_no_transaction_torn(network: Network, far: Stage, long: bool) -> None:
     """Row 8: SIGSTOP while a commit is under way, longer than a transaction may take; then all go on by themselves.
 
@@ -52,6 +53,7 @@ FAULTS = {"refuses": Proxy.cut, "is silent": lambda proxy: proxy.silence(*Side)}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.row(23)
 def test_sigterm_while_the_broker_is_away(network: Network, far: Stage, fault: str) -> None:
     """Row 23: with a batch in hand whose outcome nobody can tell it, the scorer ends within its grace period."""
     proxy = network.proxies[0]
@@ -73,6 +75,7 @@ def test_sigterm_while_the_broker_is_away(network: Network, far: Stage, fault: s
     assert_exactly_once(sent, far.reader.answers)
 
 
+@pytest.mark.row(23)
 def test_sigterm_before_there_is_a_broker(network: Network, far: Stage) -> None:
     """Row 23: a scorer that has never reached its broker is alive, says why it is not ready, and ends at once."""
     proxy = network.proxies[0]

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from fractions import Fraction
 
+import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from network import Network
 from oracle import Sent, assert_exactly_once, committed, members, send
@@ -27,6 +28,7 @@ POLL_INTERVAL_S = 3.0
 IMPATIENT = {"streaming.clients.MAX_POLL_INTERVAL_MS": 1000 * POLL_INTERVAL_S, "streaming.inbox.ROOM_S": 0.5}
 
 
+@pytest.mark.row(12)
 def test_nothing_but_bad_records_pauses_the_scorer_until_a_person_decides(stage: Stage) -> None:
     """Row 12: it stops at the limit, says so, drops nothing, stays in its group, and goes on with a higher limit."""
     good = stage.send_customers(400)
@@ -62,6 +64,7 @@ def test_nothing_but_bad_records_pauses_the_scorer_until_a_person_decides(stage:
     assert sum(answer.topic == stage.names.dead_letters for answer in stage.reader.answers) == 3000
 
 
+@pytest.mark.row(13)
 def test_what_is_too_large_becomes_a_dead_letter_or_its_stub(stage: Stage) -> None:
     """Row 13: key, value or headers too large: refused whole, or cut to what the topic takes; neighbours are scored."""
     good = stage.source().take(60, 0.0, time.time_ns() // 1_000_000)
@@ -107,6 +110,7 @@ def test_what_is_too_large_becomes_a_dead_letter_or_its_stub(stage: Stage) -> No
     assert letters["huge all"][1] == (b"k" * 320_000, b"v" * 1024, [("h", b"h" * 320_000)])
 
 
+@pytest.mark.row(13)
 def test_a_topic_that_takes_less_than_a_batch_is_named_at_the_start(stage: Stage) -> None:
     """Row 13: else every large batch would be refused for ever. The service ends with 1, naming topic and limit."""
     admin = AdminClient({"bootstrap.servers": stage.bootstrap})
@@ -137,6 +141,7 @@ def spoil_header_key(batch: Batch) -> None:
     batch.seal()
 
 
+@pytest.mark.row(14)
 def test_a_batch_that_cannot_be_read_stops_its_partition_alone(network: Network, far: Stage) -> None:
     """Row 14: what stands before it is answered, it is named, the other partitions go on; with it passed, so does its.
 

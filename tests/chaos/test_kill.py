@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from fractions import Fraction
 
@@ -13,11 +12,10 @@ from stage import Stage
 
 
 @pytest.mark.timeout(900)
-def test_a_scorer_killed_again_and_again_loses_and_doubles_nothing(stage: Stage, long: bool) -> None:
+@pytest.mark.row(1)
+def test_a_scorer_killed_again_and_again_loses_and_doubles_nothing(stage: Stage, long: bool, seed: int) -> None:
     """SIGKILL at random moments while events stream in: each has one answer (long form: ten kills, 100,000 events)."""
     kills, count = (10, 100_000) if long else (2, 20_000)
-    seed = random.randrange(1 << 32)
-    sys.stdout.write(f"seed {seed}\n")  # pytest shows it when the test fails
     chance = random.Random(seed)
     source = stage.source(bad=Fraction(1, 50))
     sent = None

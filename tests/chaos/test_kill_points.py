@@ -30,6 +30,7 @@ POINTS = {
 
 
 @pytest.mark.parametrize("point", POINTS)
+@pytest.mark.row(1)
 def test_a_scorer_killed_at_a_point_of_its_transaction(network: Network, far: Stage, point: str) -> None:
     """Row 1: nothing lost or doubled, and its partition goes on within the session time-out + 5 s of the restart."""
     proxy = network.proxies[0]
@@ -55,6 +56,7 @@ def test_a_scorer_killed_at_a_point_of_its_transaction(network: Network, far: St
     assert_exactly_once(sent, far.reader.answers)
 
 
+@pytest.mark.row(1)
 def test_an_end_that_arrives_while_the_successor_is_fenced_in_is_not_answered_again(
     network: Network, far: Stage
 ) -> None:
@@ -81,6 +83,7 @@ def test_an_end_that_arrives_while_the_successor_is_fenced_in_is_not_answered_ag
     assert_exactly_once(sent, far.reader.answers)
 
 
+@pytest.mark.row(2)
 def test_the_survivor_takes_over_from_one_killed_in_its_transaction(network: Network, far: Stage) -> None:
     """Row 2: everything is answered within the group's time-out + 5 s, although a transaction was left open."""
     proxy = network.proxies[0]

@@ -40,6 +40,7 @@ class Calm:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.row(9)
 def test_a_scorer_behind_a_failing_network(network: Network, far: Stage, long: bool) -> None:
     """Row 9: cut, silent one way, slow, reset in mid-answer: no restart is needed, nothing is lost, doubled or busy."""
     proxy = network.proxies[0]
@@ -88,6 +89,7 @@ def reset_in_mid_answer(proxy: Proxy, far: Stage, sent: Sent, scorers: tuple[Ser
         caught.wait().reset(deliver=7)
 
 
+@pytest.mark.row(10)
 def test_the_answer_to_the_end_of_a_transaction_is_lost(network: Network, far: Stage) -> None:
     """Row 10: committed or not? The scorer finds out by itself, and goes on with the next batch.
 
@@ -110,6 +112,7 @@ def test_the_answer_to_the_end_of_a_transaction_is_lost(network: Network, far: S
     assert_exactly_once(sent, far.reader.answers)
 
 
+@pytest.mark.row(10)
 def test_the_answer_to_the_end_of_a_transaction_comes_late(network: Network, far: Stage) -> None:
     """Row 10: the scorer has given the transaction up and begun others when it hears that it was committed.
 
@@ -138,6 +141,7 @@ def test_the_answer_to_the_end_of_a_transaction_comes_late(network: Network, far
     assert_exactly_once(sent, far.reader.answers)
 
 
+@pytest.mark.row(10)
 def test_the_end_of_a_transaction_that_arrives_late_ends_no_later_one(network: Network, far: Stage) -> None:
     """Row 10: a request that the network kept for seconds must not commit the records of the batch after it.
 

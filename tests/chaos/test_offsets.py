@@ -23,6 +23,7 @@ def send_to(stage: Stage, partitions: range, count: int, sent: Sent, seed: int =
 
 
 @pytest.mark.parametrize("events_before", [True, False])
+@pytest.mark.row(21)
 def test_new_partitions_are_read_from_their_first_record(stage: Stage, events_before: bool) -> None:
     """Row 21: 4 → 8 while two scorers run; what was written before they saw it is answered, FIRST_START=latest or not.
 
@@ -65,6 +66,7 @@ def test_a_first_start_from_the_end_is_decided_once(stage: Stage) -> None:
     assert_exactly_once(sent, stage.reader.answers)
 
 
+@pytest.mark.row(22)
 def test_an_offset_that_retention_left_behind_stops_its_partition_until_it_is_decided(stage: Stage) -> None:
     """Row 22: records were deleted before they were answered. The lost range is named, and nothing moves by itself."""
     sent = Sent()
@@ -97,6 +99,7 @@ def test_an_offset_that_retention_left_behind_stops_its_partition_until_it_is_de
     assert_exactly_once(sent, stage.reader.answers)
 
 
+@pytest.mark.row(22)
 def test_a_group_whose_offsets_expired_does_not_begin_anew(stage: Stage) -> None:
     """Row 22: no offset, although answers of this group exist: nothing is answered again, and nothing skipped."""
     sent = Sent()

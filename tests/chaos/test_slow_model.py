@@ -31,6 +31,7 @@ def slow(broker: LocalBroker, topic_prefix: str, tmp_path: Path) -> Stage:
     stage.reader.close()
 
 
+@pytest.mark.row(18)
 def test_a_model_slower_than_the_groups_patience(slow: Stage) -> None:
     """Nobody is thrown out of the group, batches become small, the lag is true all the time, and SIGTERM drains.
 

@@ -13,59 +13,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from drifting import PROFILE, alerts_of, measurements_of, numbers_of, own_topics, start_worker, units_of
 from oracle import send
 from services import Service
 from stage import Stage
 
-from drift_worker.deltas import Merged, decode
 from schemas.rfc3339 import parse, render
 
-PROFILE = {
-    "DRIFT_PANE": "1s",
-    "DRIFT_WINDOWS": "5s,15s",
-    "DRIFT_ALLOWED_LATENESS": "1s",
-    "DRIFT_IDLE_TIMEOUT": "10s",
-    "DRIFT_STRAGGLER": "60s",
-    "DRIFT_MIN_EVENTS": "200",
-}
 RATE = 200  # events per second of event time
 WAIT_S = 90.0
-
-
-def _worker(stage: Stage, name: str, **environment: str) -> Service:
-    return Service(
-        "drift_worker",
-        {
-            "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap,
-            "SCORER_MODEL": str(stage.bundle),
-            **stage.names.environment,
-            **PROFILE,
-            **environment,
-        },
-        stage.folder / f"{name}.log",
-    )
-
-
-def _own_topics(stage: Stage, name: str) -> dict[str, str]:
-    """A second drift service over the same events: its own group and output topics."""
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    topics = {
-        f"TOPIC_{kind.upper()}": f"{stage.names.prefix}-{name}-{kind}" for kind in ("panes", "measurements", "alerts")
-    }
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap})
-    for future in admin.create_topics([NewTopic(topic, 1, 1) for topic in topics.values()]).values():
-        future.result(timeout=30)
-    return {**topics, "DRIFT_GROUP": f"{stage.names.prefix}-{name}"}
-
-
-def _measurements(stage: Stage, topic: str | None = None) -> list[dict]:
-    records = stage.records(topic or stage.names.environment["TOPIC_MEASUREMENTS"])
-    return [json.loads(value) for key, value in records if key and not key.endswith(b"/counts")]
-
-
-def _alerts(stage: Stage, topic: str | None = None) -> list[dict]:
-    return [json.loads(value) for _, value in stage.records(topic or stage.names.environment["TOPIC_ALERTS"])]
 
 
 def _wait(
@@ -88,18 +44,18 @@ def _customers(stage: Stage, seconds: int, start_ms: int, **options: object) -> 
 def test_drift_is_announced_and_resolved(stage: Stage) -> None:
     """75 s of customers, charges raised from second 25 to 45: one episode of two messages, on every surface."""
     start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
-    with stage.scorer() as scorer, _worker(stage, "drift") as worker:
+    with stage.scorer() as scorer, start_worker(stage, "drift") as worker:
         worker.wait_ready()
         scorer.wait_ready()
         for batch in _customers(stage, 75, start_ms, drifts=["monthly_charges:shift=+25@25s..45s"]):
             send(stage.bootstrap, stage.names.events, batch)
 
         def settled() -> bool:
-            ends = [m["window"]["end"] for m in _measurements(stage) if m["window"]["length"] == "15s"]
+            ends = [m["window"]["end"] for m in measurements_of(stage) if m["window"]["length"] == "15s"]
             return bool(ends) and max(ends) >= render(start_ms + 75_000)
 
         _wait(settled, "the last window of 15 s was measured", [worker])
-        alerts = [a for a in _alerts(stage) if a["labels"]["alertname"] == "FeatureDrift"]
+        alerts = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "FeatureDrift"]
         assert [(a["status"], a["labels"]["feature"], a["sequence"]) for a in alerts] == [
             ("firing", "monthly_charges", 1),
             ("resolved", "monthly_charges", 2),
@@ -112,7 +68,7 @@ def test_drift_is_announced_and_resolved(stage: Stage) -> None:
         first, following = fired["evidence"]["offsets"][stage.names.events]["0"]
         assert 0 <= first < following
 
-        found = _measurements(stage)
+        found = measurements_of(stage)
         for length in ("5s", "15s"):
             ours = [m for m in found if m["window"]["length"] == length]
             assert len({m["window"]["start"] for m in ours}) == len(ours)
@@ -137,7 +93,7 @@ def test_drift_is_announced_and_resolved(stage: Stage) -> None:
         assert worker.metric("driftline_drift_read_records_total") == 2 * 75 * RATE
         assert worker.metric("driftline_drift_counted_events_total") == 2 * 75 * RATE
         assert worker.metric("driftline_drift_alerts_total", status="firing") == len(
-            [a for a in _alerts(stage) if a["status"] == "firing"]
+            [a for a in alerts_of(stage) if a["status"] == "firing"]
         )
         assert (
             'driftline_drift_limit{feature="monthly_charges",model="churn-telco",severity="warning"'
@@ -149,7 +105,7 @@ def test_drift_is_announced_and_resolved(stage: Stage) -> None:
         tail = _driftline(stage, "alerts", "tail", "--json", "--from-start", "--count", "2", "--timeout", "60")
         assert tail.returncode == 0, tail.stderr
         assert [json.loads(line)["fingerprint"] for line in tail.stdout.splitlines()] == [
-            a["fingerprint"] for a in _alerts(stage)[:2]
+            a["fingerprint"] for a in alerts_of(stage)[:2]
         ]
         assert worker.stop() == 0
 
@@ -181,18 +137,19 @@ def _is_told(page: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage, long: bool) -> None:
+@pytest.mark.row(25)
+def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage, long: bool, seed: int) -> None:
     """Two workers, one or the other killed four times (long form: twenty), beside one that is left alone: same bits."""
     seconds, times = (360, 20) if long else (90, 4)
-    draw = random.Random(1)
-    calm, stormy = _own_topics(stage, "calm"), _own_topics(stage, "stormy")
+    draw = random.Random(seed if long else 1)
+    calm, stormy = own_topics(stage, "calm"), own_topics(stage, "stormy")
     start_ms = (time.time_ns() // 1_000_000 - 3_600_000) // 15_000 * 15_000
     closed_ms = start_ms + 1000 * (seconds - 5)  # what ends later is closed by silence, whenever that begins
     batches = list(_customers(stage, seconds, start_ms, drifts=["tenure:scale=0.5@30s..60s"], bad=Fraction(1, 100)))
     with (
-        _worker(stage, "calm", **calm) as quiet,
-        _worker(stage, "one", **stormy) as one,
-        _worker(stage, "two", **stormy) as two,
+        start_worker(stage, "calm", **calm) as quiet,
+        start_worker(stage, "one", **stormy) as one,
+        start_worker(stage, "two", **stormy) as two,
     ):
         for worker in (quiet, one, two):
             worker.wait_ready()
@@ -204,11 +161,11 @@ def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage, long
             if second in kills:
                 name = draw.choice(sorted(victims))
                 victims[name].kill()
-                victims[name] = _worker(stage, name, **stormy)
+                victims[name] = start_worker(stage, name, **stormy)
         try:
 
             def measured(topics: dict[str, str]) -> bool:
-                found = _measurements(stage, topics["TOPIC_MEASUREMENTS"])
+                found = measurements_of(stage, topics["TOPIC_MEASUREMENTS"])
                 return any(
                     m["window"]["length"] == "15s" and parse(m["window"]["end"]) >= start_ms + 1000 * seconds
                     for m in found
@@ -216,17 +173,17 @@ def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage, long
 
             for topics in (calm, stormy):
                 _wait(lambda t=topics: measured(t), "the last window was measured", [quiet, *victims.values()])
-            expected, found = (_measurements(stage, t["TOPIC_MEASUREMENTS"]) for t in (calm, stormy))
-            assert _numbers(found, closed_ms) == _numbers(expected, closed_ms)
+            expected, found = (measurements_of(stage, t["TOPIC_MEASUREMENTS"]) for t in (calm, stormy))
+            assert numbers_of(found, closed_ms) == numbers_of(expected, closed_ms)
             windows = [(m["window"]["length"], m["window"]["start"]) for m in found]
             assert len(windows) == len(set(windows)), "no window is measured twice"
-            units, expected_units = (_units(stage, t, closed_ms - 5000) for t in (stormy, calm))
+            units, expected_units = (units_of(stage, t, closed_ms - 5000) for t in (stormy, calm))
             assert units == expected_units
             assert len(expected_units) > 15 * 20
             said, expected_said = (
                 [
                     (a["fingerprint"], a["status"], a["sequence"], a["startsAt"], a["endsAt"])
-                    for a in _alerts(stage, t["TOPIC_ALERTS"])
+                    for a in alerts_of(stage, t["TOPIC_ALERTS"])
                     if parse(a["startsAt"]) < closed_ms
                 ]
                 for t in (stormy, calm)
@@ -236,30 +193,6 @@ def test_workers_that_are_killed_in_mid_window_count_the_same(stage: Stage, long
         finally:
             for victim in victims.values():
                 victim.kill()
-
-
-def _numbers(measurements: list[dict], closed_ms: int) -> dict:
-    """What was measured, per window that events have closed; batches may differ, and so the covered offsets."""
-    return {
-        (m["window"]["length"], m["window"]["start"]): (m["sample"]["events"], m["sample"]["late"], m["features"])
-        for m in measurements
-        if parse(m["window"]["end"]) <= closed_ms
-    }
-
-
-def _units(stage: Stage, topics: dict[str, str], until_ms: int) -> dict:
-    """The written counts of every unit of time and series, added up."""
-    units: dict[tuple[int, int], dict[int, int]] = {}
-    from drift_worker.deltas import unpack
-
-    for key, value in stage.records(topics["TOPIC_MEASUREMENTS"]):
-        record = decode(value) if key and key.endswith(b"/counts") else None
-        if isinstance(record, Merged) and record.start_ms < until_ms:
-            cells = units.setdefault((record.start_ms, record.series), {})
-            part = unpack(record.packed, 1 << 31)
-            for index, number in zip(part.indices.tolist(), part.counts.tolist(), strict=True):
-                cells[index] = cells.get(index, 0) + number
-    return units
 
 
 def test_a_worker_that_was_killed_compares_with_the_weeks_before_it(stage: Stage) -> None:
@@ -277,17 +210,17 @@ def test_a_worker_that_was_killed_compares_with_the_weeks_before_it(stage: Stage
         found: list[dict] = []
 
         def measured() -> bool:
-            found[:] = [m for m in _measurements(stage) if m["window"] == wanted and m["features"]]
+            found[:] = [m for m in measurements_of(stage) if m["window"] == wanted and m["features"]]
             return bool(found)
 
         _wait(measured, f"the hour from {wanted['start']} was measured", [worker])
         return found[0]
 
-    with _worker(stage, "before", **environment) as worker:
+    with start_worker(stage, "before", **environment) as worker:
         worker.wait_ready()
         first = play(worker, start_ms)
         worker.kill()
-    with _worker(stage, "after", **environment) as worker:
+    with start_worker(stage, "after", **environment) as worker:
         second = play(worker, start_ms + week)
         assert worker.stop() == 0
     assert {f["against"] for f in first["features"].values()} == {"training"}
@@ -296,6 +229,7 @@ def test_a_worker_that_was_killed_compares_with_the_weeks_before_it(stage: Stage
     assert second["features"]["monthly_charges"]["significant"] is False
 
 
+@pytest.mark.row(11)
 def test_poison_is_counted_and_never_raises(stage: Stage) -> None:
     """What the scorer refuses, and garbage among the predictions and the panes: counted by reason, still ready."""
     start_ms = time.time_ns() // 1_000_000 - 60_000
@@ -314,7 +248,7 @@ def test_poison_is_counted_and_never_raises(stage: Stage) -> None:
             {"customer_id": ""},
         )
     ]
-    with _worker(stage, "poison") as worker:
+    with start_worker(stage, "poison") as worker:
         worker.wait_ready()
         send(stage.bootstrap, stage.names.events, [*good, *[(b"k", value) for value in poison]])
         send(

@@ -178,6 +178,7 @@ DEFECTS = [
 ]
 
 
+@pytest.mark.row(19)
 def test_bad_bundles_are_refused_one_after_the_other_and_the_old_model_answers(stage: Stage) -> None:
     """Truncated, wrong hash, other features, raising: /health names each, nothing is lost, a good one ends it."""
     bundle = stage.folder / "model"
@@ -223,6 +224,7 @@ def public_key(tmp_path: Path) -> tuple[Ed25519PrivateKey, Path]:
     return key, path
 
 
+@pytest.mark.row(19)
 def test_a_forged_bundle_is_refused_before_anything_in_it_runs(
     stage: Stage, public_key: tuple[Ed25519PrivateKey, Path]
 ) -> None:

@@ -11,6 +11,7 @@ from fractions import Fraction
 import joblib
 import numpy as np
 import pandas as pd
+import pytest
 from oracle import assert_exactly_once, committed, send
 from stage import Stage
 
@@ -48,6 +49,7 @@ def test_every_customer_is_predicted_once_with_the_estimators_own_probability(st
     assert np.max(np.abs(expected - np.array(predictions))) <= 1e-12
 
 
+@pytest.mark.row(11)
 def test_poison_costs_its_neighbours_nothing_and_keeps_its_bytes(stage: Stage) -> None:
     """Each kind of bad record becomes one dead letter with its reason, its bytes and its headers; others are scored."""
     good = stage.source().take(200, 0.0, time.time_ns() // 1_000_000)
@@ -100,6 +102,7 @@ def test_poison_costs_its_neighbours_nothing_and_keeps_its_bytes(stage: Stage) -
         assert all(not content.startswith(b"{") for name, content in letter.headers if name == "driftline-detail")
 
 
+@pytest.mark.row(1)
 def test_sigkill_inside_a_transaction_loses_and_doubles_nothing(stage: Stage) -> None:
     """A scorer is killed while its records are written and not committed; they never become visible twice."""
     sent = stage.send_customers(60_000, bad=Fraction(1, 100))
@@ -112,6 +115,7 @@ def test_sigkill_inside_a_transaction_loses_and_doubles_nothing(stage: Stage) ->
     assert_exactly_once(sent, stage.reader.answers)
 
 
+@pytest.mark.row(3)
 def test_a_frozen_scorer_that_wakes_up_inside_its_transaction_is_fenced(stage: Stage) -> None:
     """SIGSTOP past the session time-out, a successor takes over, SIGCONT: the zombie commits nothing and rejoins."""
     sent = stage.send_customers(60_000)
@@ -133,6 +137,7 @@ def test_a_frozen_scorer_that_wakes_up_inside_its_transaction_is_fenced(stage: S
     assert_exactly_once(sent, stage.reader.answers)
 
 
+@pytest.mark.row(3)
 def test_a_scorer_frozen_between_transactions_answers_nothing_twice(stage: Stage) -> None:
     """The design that fails here is one producer per process: the waking process commits its old batch as new."""
     sent = stage.send_customers(40_000)
@@ -149,6 +154,7 @@ def test_a_scorer_frozen_between_transactions_answers_nothing_twice(stage: Stage
     assert_exactly_once(sent, stage.reader.answers)
 
 
+@pytest.mark.row(23)
 def test_sigterm_finishes_the_batch_in_hand_and_leaves_the_rest(stage: Stage) -> None:
     """Under backlog, SIGTERM: exit 0, and so within the deadline; a second scorer goes on where the first ended."""
     sent = stage.send_customers(40_000)
@@ -164,6 +170,7 @@ def test_sigterm_finishes_the_batch_in_hand_and_leaves_the_rest(stage: Stage) ->
     assert_exactly_once(sent, stage.reader.answers)
 
 
+@pytest.mark.row(23)
 def test_a_second_signal_ends_the_process_at_once(stage: Stage) -> None:
     """SIGTERM, then SIGINT before it has drained: 128 + the second signal's number."""
     stage.send_customers(2000)

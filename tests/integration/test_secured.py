@@ -187,6 +187,7 @@ def test_the_documents_acls_are_enough_for_the_commands(site: Site) -> None:
     assert len(sent.records) == 200
 
 
+@pytest.mark.row(24)
 def test_what_is_revoked_stops_the_scorer_and_what_is_granted_lets_it_go_on(site: Site) -> None:
     """One ACL after another taken away: alive, `not_authorised`, a bounded log; in the end all are answered once."""
     stage = site.stage
@@ -224,6 +225,7 @@ def test_what_is_revoked_stops_the_scorer_and_what_is_granted_lets_it_go_on(site
     assert_exactly_once(sent, stage.reader.answers)
 
 
+@pytest.mark.row(24)
 def test_a_scorer_without_one_acl_starts_and_waits(site: Site) -> None:
     """The group's ACL is missing from the start: alive and not ready until it comes."""
     stage = site.stage
@@ -265,6 +267,7 @@ def test_a_challenger_that_may_not_write_costs_the_champion_nothing(site: Site, 
     assert_exactly_once(sent, stage.reader.answers)
 
 
+@pytest.mark.row(24)
 def test_a_wrong_password_is_refused_and_named(site: Site) -> None:
     """The scorer stays alive, `not_authorised`, and starts once the password is right; without one, nobody does."""
     stage = site.stage

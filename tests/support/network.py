@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from brokers import Broker
 from proxy import HOST, Proxy
 
-from driftline.broker import SETTINGS, LocalBroker, _free_port
+from driftline.broker import SETTINGS, _free_port
 
 
 @dataclass(frozen=True)
 class Network:
     """A broker, and proxies before it; whoever comes through a proxy is told that the broker is the proxy."""
 
-    broker: LocalBroker
+    broker: Broker
     proxies: tuple[Proxy, ...]
 
     def heal(self) -> None:
@@ -40,4 +41,4 @@ def network(proxies: int) -> Iterator[Network]:
             "listener.security.protocol.map": ",".join([str(protocols), *(f"{name}:PLAINTEXT" for name in ways)]),
             "controller.quorum.voters": f"1@{HOST}:{controller}",
         }
-        yield Network(stack.enter_context(LocalBroker(port=port, settings=settings)), tuple(running.values()))
+        yield Network(stack.enter_context(Broker(port=port, settings=settings)), tuple(running.values()))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 
+import history
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -56,13 +57,13 @@ class Names:
         return {**topics, "SCORER_GROUP": self.group, "DRIFT_GROUP": f"{self.prefix}-drift"}
 
 
-def create_topics(bootstrap: str, names: Names, partitions: int = 4) -> None:
+def create_topics(bootstrap: str, names: Names, partitions: int = 4, replicas: int = 1) -> None:
     """Every topic of one test; panes, measurements and alerts have one partition."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     new = []
     for topic in (value for key, value in names.environment.items() if key.startswith("TOPIC_")):
         single = topic.endswith(("-panes", "-measurements", "-alerts"))
-        new.append(NewTopic(topic, num_partitions=1 if single else partitions, replication_factor=1))
+        new.append(NewTopic(topic, num_partitions=1 if single else partitions, replication_factor=replicas))
     for future in admin.create_topics(new).values():
         future.result(timeout=WAIT_S)
 
@@ -85,6 +86,7 @@ def send(bootstrap: str, topic: str, records: list[tuple], sent: Sent | None = N
             failures.append(error)
         else:
             sent.records[message.partition(), message.offset()] = (*record, *([[]] * (3 - len(record))))[:3]
+            history.sent(topic, message.partition(), message.offset())
 
     for record in records:
         headers = list(record[2]) if len(record) > 2 else []
@@ -114,12 +116,18 @@ class Answer:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
+    seen: float = field(default_factory=time.time, compare=False)  # by the reader, wall clock
 
     @property
     def source(self) -> tuple[int, int]:
         """(partition, offset) of the input record it answers."""
         found = dict(self.headers)
         return int(found["driftline-source-partition"]), int(found["driftline-source-offset"])
+
+    @property
+    def stamped(self) -> bool:
+        """Whether it says what it answers."""
+        return "driftline-source-offset" in dict(self.headers)
 
     @property
     def reason(self) -> str | None:
@@ -156,6 +164,7 @@ class Reader(threading.Thread):
                 for p in range(partitions)
             ]
         )
+        history.reader(self)
         self.start()
 
     def run(self) -> None:
@@ -182,18 +191,37 @@ class Reader(threading.Thread):
 
 def assert_exactly_once(sent: Sent, answers: list[Answer]) -> None:
     """Every record sent has one answer and no more; in each output partition the sources' order is kept."""
-    seen = Counter(answer.source for answer in answers)
+    seen: defaultdict[tuple[int, int], list[Answer]] = defaultdict(list)
+    for answer in answers:
+        seen[answer.source].append(answer)
     lost = [source for source in sent.records if source not in seen]
-    doubled = {source: count for source, count in seen.items() if count > 1}
+    doubled = {source: copies for source, copies in seen.items() if len(copies) > 1}
     extra = [source for source in seen if source not in sent.records]
+    history.verdict(len(sent.records), len(lost), sum(len(copies) - 1 for copies in doubled.values()))
     assert not lost, f"{len(lost)} lost, e.g. {sorted(lost)[:5]}"
-    assert not doubled, f"{len(doubled)} answered more than once, e.g. {sorted(doubled.items())[:5]}"
+    assert not doubled, f"{len(doubled)} answered more than once: {_places(doubled)}"
     assert not extra, f"{len(extra)} answers to nothing, e.g. {extra[:5]}"
     last: dict[tuple[str, int], int] = {}
     for answer in sorted(answers, key=lambda a: a.offset):
         where = (answer.topic, answer.source[0])
         assert answer.source[1] > last.get(where, -1), f"order broken at {answer.topic} offset {answer.offset}"
         last[where] = answer.source[1]
+
+
+def _places(doubled: dict[tuple[int, int], list[Answer]]) -> str:
+    """Where each copy stands, of the first and last sources of every partition."""
+    ends = []
+    for partition in sorted({source[0] for source in doubled}):
+        sources = sorted(source for source in doubled if source[0] == partition)
+        ends += sources[:2] + sources[2:][-1:]
+    told = []
+    for source in ends:
+        copies = ", ".join(
+            f"{a.topic} {a.partition}@{a.offset} seen {a.seen:.3f}"
+            for a in sorted(doubled[source], key=lambda a: a.seen)
+        )
+        told.append(f"{source[0]}@{source[1]} at {copies}")
+    return "; ".join(told)
 
 
 def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:

@@ -18,6 +18,8 @@ from enum import IntEnum, StrEnum
 from types import TracebackType
 from typing import Any, Self
 
+import history
+
 HOST = "127.0.0.1"
 WAIT_S = 120.0
 # Frames in flight per direction; behind a delay or a silence the sender then meets a full buffer, as on a real network.
@@ -72,10 +74,12 @@ class Caught:
 
     def release(self) -> None:
         """The frame goes on, and what is behind it, even if its sender is gone by now."""
+        history.mark("a frame goes on")
         self._proxy.call(self.decide)
 
     def reset(self, deliver: int = 0) -> None:
         """So many bytes of the frame go on; then both ends of its connection are reset."""
+        history.mark("a connection is reset")
         self._proxy.call(lambda: self.decide(deliver))
 
 
@@ -116,6 +120,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection, and every new one at once, until `heal`."""
+        history.mark("the network is cut")
 
         def now() -> None:
             self._cut = True
@@ -126,6 +131,7 @@ class Proxy:
 
     def silence(self, *sides: Side) -> None:
         """What travels these ways does not arrive until `heal`; the connections stand."""
+        history.mark(f"the network is silent: {', '.join(sides)}")
         self.call(lambda: [self._flowing[side].clear() for side in sides])
 
     def slow(self, seconds: float) -> None:
@@ -134,6 +140,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Everything passes again; what was silenced arrives late, and what was caught is set free."""
+        history.mark("the network is whole")
 
         def now() -> None:
             self._cut, self._delay_s = False, 0.0

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import history
 import httpx
 
 from driftline.broker import _free_port
@@ -52,6 +53,8 @@ class Service:
         if hurry:
             constants = (f"{name}={value}" for name, value in hurry.items())
             command = [str(Path(__file__).with_name("hurried.py")), module, *constants]
+        history.log(log)
+        history.mark(f"{log.stem} started")
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
@@ -123,6 +126,11 @@ class Service:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def peak_memory_bytes(self) -> int:
+        """The most resident memory it ever had; getrusage would count what its parent had at the fork."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
     def tasks(self) -> int:
         """Tasks on its event loop now."""
         return self.get("/health").json()["tasks"]
@@ -137,13 +145,16 @@ class Service:
         return self.process.wait(timeout_s)
 
     def kill(self) -> None:
+        history.mark(f"{self.log.stem} killed")
         self.process.kill()
         self.process.wait()
 
     def suspend(self) -> None:
+        history.mark(f"{self.log.stem} frozen")
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
+        history.mark(f"{self.log.stem} goes on")
         self.process.send_signal(signal.SIGCONT)
 
     def tail(self, lines: int = 30) -> str:

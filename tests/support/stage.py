@@ -6,24 +6,27 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import history
+from brokers import Broker, Cluster
 from confluent_kafka import Consumer, TopicPartition
 from oracle import WAIT_S, Names, Reader, Sent, create_topics, open_transactions, send
 from services import Service
 
-from driftline.broker import LocalBroker
 from driftline.replay import EventSource, open_source
 
 
 class Stage:
     """Broker, topics, reader and the way to start scorers, for one test."""
 
-    def __init__(self, broker: LocalBroker, prefix: str, bundle: Path, folder: Path) -> None:
+    def __init__(self, broker: Broker | Cluster, prefix: str, bundle: Path, folder: Path, replicas: int = 1) -> None:
         self.bootstrap = broker.bootstrap_servers
         self.names = Names(prefix)
         self.bundle = bundle
         self.folder = folder
         self._scorers = 0  # started so far: each has a log of its own
-        create_topics(self.bootstrap, self.names)
+        for log in broker.logs:
+            history.log(log)
+        create_topics(self.bootstrap, self.names, replicas=replicas)
         self.reader = Reader(self.bootstrap, self.names)
 
     def scorer(self, hurry: Mapping[str, float] | None = None, **environment: str) -> Service:
@@ -43,11 +46,13 @@ class Stage:
     def source(self, **options: object) -> EventSource:
         return open_source(Path("training/data/telco_churn.csv"), model=self.bundle, run="test", **options)
 
-    def send_customers(self, count: int, **options: object) -> Sent:
-        return self.send_from(self.source(**options), count)
+    def send_customers(self, count: int, into: Sent | None = None, **options: object) -> Sent:
+        return self.send_from(self.source(**options), count, into)
 
-    def send_from(self, source: EventSource, count: int, sent: Sent | None = None) -> Sent:
-        return send(self.bootstrap, self.names.events, source.take(count, 0.0, time.time_ns() // 1_000_000), sent)
+    def send_from(self, source: EventSource, count: int, sent: Sent | None = None, **options: object) -> Sent:
+        """`options`: the producer's."""
+        records = source.take(count, 0.0, time.time_ns() // 1_000_000)
+        return send(self.bootstrap, self.names.events, records, sent, **options)
 
     def records(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
         """Every committed record of a one-partition topic, (key, value)."""

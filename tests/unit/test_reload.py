@@ -269,6 +269,7 @@ def test_with_a_public_key_only_a_signed_bundle_replaces_a_signed_one(tmp_path):
     assert watched.model.signed
 
 
+@pytest.mark.row(19)
 def test_a_bundle_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(watched):
     """Against a writer that never rests: every model served is whole, and the last one written is served in the end."""
     last, ended = 40, threading.Event()

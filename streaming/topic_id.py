@@ -1,0 +1,109 @@
+"""Which topic a name stands for: Kafka gives every topic an id, so one that was deleted and made again is another one.
+
+aiokafka 0.14 asks for topics by name alone. A process that did not look while its input was replaced would go on at the
+offset it had in the old one, and silently leave out as many records of the new one. So the id is asked for here, in the
+twelfth version of the metadata request (Kafka 2.8 and later), of whose answer only the beginning is read.
+"""
+
+from __future__ import annotations
+
+import uuid
+from io import BytesIO
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+NIL = uuid.UUID(int=0)
+
+
+class TopicReplacedError(KafkaError):  # type: ignore[misc] # the base class has no types
+    """The topic of this name is not the one that was read."""
+
+
+class _Uuid(AbstractType):  # type: ignore[misc]
+    @classmethod
+    def encode(cls, value: uuid.UUID) -> bytes:
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> uuid.UUID:
+        return uuid.UUID(bytes=data.read(16))
+
+
+class _Answer(Response):  # type: ignore[misc]
+    """Up to the first topic's id; what follows is left alone."""
+
+    API_KEY = 3
+    API_VERSION = 12
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        ("topics", CompactArray(("error_code", Int16), ("name", CompactString("utf-8")), ("topic_id", _Uuid))),
+    )
+
+
+class _Question(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 12
+    RESPONSE_TYPE = _Answer
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _Ask(Request[_Question]):  # type: ignore[misc]
+    API_KEY = 3
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def build(self, request_struct_class: type[_Question]) -> Any:
+        return request_struct_class([(NIL, self._topic, {})], False, False, {})
+
+
+async def topic_id(admin: AIOKafkaAdminClient, topic: str, node: int | None) -> uuid.UUID | None:
+    """The id of `topic`, asked from broker `node`, None: any. KafkaError if it is not there or not for us.
+
+    None where brokers are older than topic ids.
+    """
+    try:
+        answer = await admin._send_request(_Ask(topic), node)  # noqa: SLF001 - what all its public calls go through
+    except (IncompatibleBrokerVersion, NotImplementedError):
+        return None
+    except (KafkaConnectionError, NodeNotReadyError):
+        await admin._client.force_metadata_update()  # noqa: SLF001 - it looks again every five minutes by itself
+        raise
+    ((error_code, _, found),) = answer.topics
+    if error_code:
+        raise for_code(error_code)(topic)
+    return found if isinstance(found, uuid.UUID) and found != NIL else None

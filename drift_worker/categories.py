@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.cells import Vector
-from drift_worker.tails import log10_chi2
+from drift_worker.tails import Numbers, log10_chi2
 
 # The usual rule for χ²: at least this many expected events in a cell. Without it sparse cells alarm 52 × too often.
 EXPECTED = 5.0
@@ -37,10 +37,11 @@ def chi2s(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """`chi2` of many windows at once: windows (w, cells) and m_eff (w,) give (w,) statistics and degrees of freedom.
 
-    Where fewer than two cells are left both are 0.
+    reference: (cells,), or one for each, (w, cells). Where fewer than two cells are left both are 0. A cell that is
+    empty on both sides makes no difference, so that features with fewer cells may be filled up with them.
     """
-    n = float(reference.sum())
-    p, q = reference / n, windows / windows.sum(axis=1, keepdims=True)
+    n = np.broadcast_to(reference.sum(axis=-1, keepdims=True), (len(windows), 1)).astype(np.float64)
+    p, q = np.broadcast_to(reference, windows.shape) / n, windows / windows.sum(axis=1, keepdims=True)
     m_eff = m_eff[:, None]
     shares = (n * p + m_eff * q) / (n + m_eff)
     rank = shares
@@ -48,7 +49,7 @@ def chi2s(
         rank = shares.copy()
         rank[:, -1] = -1.0
     order, each = np.argsort(rank, axis=1, kind="stable"), np.arange(len(rank))
-    p, q, shares = p[order], q[each[:, None], order], shares[each[:, None], order]
+    p, q, shares = (np.take_along_axis(column, order, axis=1) for column in (p, q, shares))
     expected = np.minimum(n, m_eff) * shares
     first = int(rare_last)
     pooled = first + (expected[:, first:] < EXPECTED).sum(axis=1)
@@ -63,10 +64,10 @@ def chi2s(
     kept = shares > 0.0
     df = np.maximum(kept.sum(axis=1) - 1, 0)
     terms = np.divide(moved * moved, shares, out=np.zeros_like(shares), where=kept)
-    statistic = terms.sum(axis=1) / (1.0 / n + 1.0 / m_eff[:, 0])
+    statistic = terms.sum(axis=1) / (1.0 / n + 1.0 / m_eff)[:, 0]
     return np.where(df > 0, statistic, 0.0), df
 
 
-def log10_p(statistic: float, df: int) -> float:
-    """log10 of the probability of such a χ² without drift."""
+def log10_p(statistic: Numbers, df: Numbers) -> NDArray[np.float64]:
+    """log10 of the probability of such a χ² without drift, of each."""
     return log10_chi2(statistic, df)

@@ -13,41 +13,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.cells import NumericCells, Vector
-from drift_worker.tails import chi2_limit, log10_chi2
+from drift_worker.spans import Spans
+from drift_worker.tails import Numbers, chi2_limit, log10_chi2
 
 TEXTBOOK_BINS = 10
 NULL_SHARE = 0.001
+
+PerFeature = NDArray[np.float64]
 
 
 def psi(reference: Vector, window: Vector) -> float:
     """PSI of two vectors of counts over the same cells.
 
     >>> round(psi(np.array([10, 20, 30]), np.array([30, 20, 10])), 6)
-    0.65834
+    0.657836
     """
     return float(psis(reference, window[None, :])[0])
 
 
 def psis(reference: Vector, windows: NDArray[Any]) -> NDArray[np.float64]:
-    """`psi` of many windows at once: (w, cells) give (w,)."""
-    cells = float(len(reference))
-    p = (reference + 1.0) / (reference.sum() + cells)
+    """`psi` of many windows at once: (w, cells) give (w,). reference: (cells,), or one for each, (w, cells)."""
+    cells = float(reference.shape[-1])
+    p = (reference + 1.0) / (reference.sum(axis=-1, keepdims=True) + cells)
     q = (windows + 1.0) / (windows.sum(axis=1, keepdims=True) + cells)
-    total: NDArray[np.float64] = ((q - p) * np.log(q / p)).sum(axis=1)
+    total: PerFeature = _terms(p, q).sum(axis=1)
     return total
 
 
-def psi_corrected(value: float, cells: int, h: float) -> float:
-    """PSI*: what is left of `value` above its expectation without drift, at least 0."""
-    return max(0.0, value - (cells - 1) * h)
+def psis_of(spans: Spans, reference: NDArray[Any], window: NDArray[Any], used: NDArray[np.bool_]) -> PerFeature:
+    """`psi` of many features at once: (C,) counts over the cells of F features give (F,). `used`: cells that count."""
+    cells = spans.sums(used.astype(np.float64))
+    p, q = (
+        (counts + 1.0) / spans.each(spans.sums(np.where(used, counts, 0.0)) + cells) for counts in (reference, window)
+    )
+    return spans.sums(np.where(used, _terms(p, q), 0.0))
 
 
-def log10_p(value: float, cells: int, h: float) -> float:
+def _terms(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (q - p) * np.log(q / p)
+
+
+def psi_corrected(value: Numbers, cells: Numbers, h: Numbers) -> PerFeature:
+    """PSI*: what is left of `value` above its expectation without drift, at least 0; of each."""
+    left: PerFeature = np.maximum(0.0, value - (cells - 1) * h)
+    return left
+
+
+def log10_p(value: Numbers, cells: Numbers, h: Numbers) -> PerFeature:
     """log10 of the probability of such a PSI without drift. Conservative for fewer than 50 events per cell."""
     return log10_chi2(value / h, cells - 1)
 
 
-def null_limit(cells: int, h: float, share: float = NULL_SHARE) -> float:
+def null_limit(cells: Numbers, h: Numbers, share: float = NULL_SHARE) -> PerFeature:
     """The PSI that such a share of windows exceeds without drift: one in a thousand."""
     return h * chi2_limit(share, cells - 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,22 @@ from scipy.special import chdtrc, chdtri, gammaln, kolmogi, kolmogorov
 _TINY = 1e-280
 _LN10 = math.log(10.0)
 
+Numbers = float | NDArray[Any]
 
-def log10_chi2(x: float, df: int) -> float:
-    """log10 P(χ²(df) ≥ x); 0 for df < 1."""
-    if df < 1 or x <= 0:
-        return 0.0
-    p = float(chdtrc(df, x))
-    if p > _TINY:
-        return math.log10(p)
+
+def log10_chi2(x: Numbers, df: Numbers) -> NDArray[np.float64]:
+    """log10 P(χ²(df) ≥ x), of each; 0 for df < 1."""
+    x, df = np.broadcast_arrays(x, df)
+    p, logs = np.ones(x.shape), np.zeros(x.shape)
+    chdtrc(df, x, out=p, where=(df >= 1) & (x > 0.0))
+    np.log10(p, out=logs, where=p > _TINY)
+    for at in np.argwhere(p <= _TINY).tolist():
+        logs[*at] = _log10_chi2_beyond(float(x[*at]), int(df[*at]))
+    return logs
+
+
+def _log10_chi2_beyond(x: float, df: int) -> float:
+    """The same where p is no double any more."""
     # Γ(a, y) ~ y^(a-1)·e^-y·(1 + (a-1)/y + (a-1)(a-2)/y² + …), DLMF 8.11.2; y is in the hundreds here
     a, y = df / 2.0, x / 2.0
     term = total = 1.0
@@ -30,16 +39,20 @@ def log10_chi2(x: float, df: int) -> float:
     return (-y + (a - 1.0) * math.log(y) - float(gammaln(a)) + math.log(max(total, _TINY))) / _LN10
 
 
-def chi2_limit(p: float, df: int) -> float:
-    """The x that χ²(df) exceeds with probability p."""
-    return float(chdtri(df, p))
+def chi2_limit(p: float, df: Numbers) -> NDArray[np.float64]:
+    """The x that χ²(df) exceeds with probability p, of each; 0 for df < 1."""
+    limit: NDArray[np.float64] = np.where(np.asarray(df) < 1, 0.0, chdtri(np.maximum(df, 1), p))
+    return limit
 
 
-def log10_kolmogorov(x: float) -> float:
-    """log10 of the asymptotic P(D·sqrt(nm/(n+m)) ≥ x) (Smirnov 1948)."""
-    p = float(kolmogorov(x))
+def log10_kolmogorov(x: Numbers) -> NDArray[np.float64]:
+    """log10 of the asymptotic P(D·sqrt(nm/(n+m)) ≥ x) (Smirnov 1948), of each."""
+    p = kolmogorov(x)
     # beyond the first term of 2·Σ(-1)^(k-1)·exp(-2k²x²) nothing is left there
-    return math.log10(p) if p > _TINY else (math.log(2.0) - 2.0 * x * x) / _LN10
+    logs: NDArray[np.float64] = np.where(
+        p > _TINY, np.log10(np.maximum(p, _TINY)), (math.log(2.0) - 2.0 * x * x) / _LN10
+    )
+    return logs
 
 
 def kolmogorov_limit(p: float) -> float:

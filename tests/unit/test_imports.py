@@ -35,6 +35,7 @@ PURE = {
     *(f"pages/{n}.py" for n in ("subject", "words")),
     *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
     *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
+    *(f"drift_worker/{n}.py" for n in ("compare", "spans", "subjects")),
     *(f"drift_worker/{n}.py" for n in ("event_time", "evidence", "ks", "level", "lifecycle", "measure", "mismatch")),
     *(
         f"drift_worker/{n}.py"

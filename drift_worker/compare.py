@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from drift_worker import psi, repeats
 from drift_worker.cells import GROUPS
-from drift_worker.spans import Spans
 from drift_worker.subjects import Before, Floats, Subjects
 
 
@@ -68,8 +67,8 @@ def _groups(
     events = spans.sums(counts)
     effective = events / repeats.deff_cells(table, spans, repeat, groups)
     h = _inverse(before.effective) + _inverse(effective)
-    value = psi.psis_of(spans, before.psi_counts, counts, before.used)
-    change = _shares(spans, counts) - _shares(spans, before.psi_counts)
+    value = psi.psis_of(spans, before.smoothed, psi.smoothed(spans, counts, before.used), before.used)
+    change = spans.shares(counts) - before.cells
     numbers = table[:, : len(subjects.number_spans.feature)]
     ks_deff = repeats.deff_thresholds(numbers, subjects.number_spans, repeat)
     return Compared(
@@ -87,11 +86,6 @@ def _groups(
         null_999=h * before.null_limit,
         score_shift=spans.sums(change * subjects.score_of),
     )
-
-
-def _shares(spans: Spans, counts: Floats) -> Floats:
-    of_each: Floats = counts / spans.each(np.maximum(spans.sums(counts), 1.0))
-    return of_each
 
 
 def _inverse(x: Floats) -> Floats:

@@ -175,7 +175,7 @@ def _numbers(
     n = subjects.numbers
     distance, outside = np.zeros(n), [0.0] * n
     broken: list[tuple[str | None, str | None]] = [(None, None)] * n
-    textbook = np.zeros((n, psi.TEXTBOOK_BINS), dtype=np.int64)
+    ends = np.zeros((n, psi.TEXTBOOK_BINS), dtype=np.int64)
     for at in np.flatnonzero(known[:n]).tolist():
         column, vector = subjects.columns[at], window[subjects.series[at]]
         cells = column.cells
@@ -183,7 +183,7 @@ def _numbers(
         values = cells.values(vector)
         cumulative = np.cumsum(values)
         events = int(cumulative[-1])
-        textbook[at] = psi.textbook_counts(cells, cumulative)
+        ends[at] = cumulative[subjects.textbook_ends[at]]
         # of past weeks only the PSI cells are kept
         weeks = before.each[at].against != TRAINING
         compared_with = subjects.number_spans.of_feature(compared.counts, at).cumsum() if weeks else cumulative
@@ -193,6 +193,7 @@ def _numbers(
         m_eff = float(compared.effective[at])
         constant = compared.one_cell[at] and quality.constant(cells, column.vector, vector, m_eff)
         broken[at] = ("constant" if constant else "unit_jump" if jump else None), jump
+    textbook = np.diff(ends, axis=1, prepend=0)
     log_ks = ks.log10_p(distance / before.by_ks, compared.ks_h)
     return [
         {
@@ -231,6 +232,8 @@ def _categories(
     """What is measured of each category, with no meaning where it is not known."""
     n = subjects.numbers
     rows = np.flatnonzero(known[n:])
+    if not len(rows):
+        return []
     log_chi2, df = np.zeros(len(known) - n), np.zeros(len(known) - n, dtype=np.int64)
     statistic, df[rows] = categories.chi2s(
         before.categories[rows], tables.categories[rows], compared.effective[n:][rows], rare_last=True

@@ -40,13 +40,17 @@ def psis(reference: Vector, windows: NDArray[Any]) -> NDArray[np.float64]:
     return total
 
 
-def psis_of(spans: Spans, reference: NDArray[Any], window: NDArray[Any], used: NDArray[np.bool_]) -> PerFeature:
-    """`psi` of many features at once: (C,) counts over the cells of F features give (F,). `used`: cells that count."""
-    cells = spans.sums(used.astype(np.float64))
-    p, q = (
-        (counts + 1.0) / spans.each(spans.sums(np.where(used, counts, 0.0)) + cells) for counts in (reference, window)
-    )
-    return spans.sums(np.where(used, _terms(p, q), 0.0))
+def smoothed(spans: Spans, counts: NDArray[np.float64], used: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The p of the cells of F features side by side, (C,). used: 1 for the cells that count, 0 for the others."""
+    one_more = (counts + 1.0) * used
+    p: NDArray[np.float64] = one_more / spans.each(spans.sums(one_more))
+    return p
+
+
+def psis_of(spans: Spans, p: NDArray[np.float64], q: NDArray[np.float64], used: NDArray[np.float64]) -> PerFeature:
+    """`psi` of many features at once, from what is `smoothed`: (C,) give (F,)."""
+    apart = 1.0 - used  # there both are 0
+    return spans.sums(_terms(p + apart, q + apart))
 
 
 def _terms(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,8 +79,12 @@ def textbook_counts(cells: NumericCells, cumulative: Vector) -> Vector:
     `cumulative`: cumulative counts of the 2a+1 cells. A value equal to a break goes to the bin above it, as in
     numpy.histogram.
     """
-    below = cumulative[2 * cells.breaks]
-    return np.diff(np.concatenate([[0], below, cumulative[-1:]]))
+    return np.diff(cumulative[textbook_ends(cells)], prepend=0)
+
+
+def textbook_ends(cells: NumericCells) -> NDArray[np.int64]:
+    """int64 (10,): the last of the 2a+1 cells in each of the textbook's bins."""
+    return np.append(2 * cells.breaks, cells.cells - 1)
 
 
 def psi_textbook(cells: NumericCells, reference: Vector, window: Vector) -> float:

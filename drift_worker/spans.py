@@ -36,6 +36,11 @@ class Spans:
         total: NDArray[Any] = np.add.reduceat(cells, self.starts, axis=-1)
         return total
 
+    def shares(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each cell's share of its feature's: (…, C); zeros for a feature without any."""
+        of_each: NDArray[np.float64] = counts / self.each(np.maximum(self.sums(counts), 1.0))
+        return of_each
+
     def largest(self, cells: NDArray[Any]) -> NDArray[Any]:
         """The largest of each feature's cells: (…, C) gives (…, F)."""
         top: NDArray[Any] = np.maximum.reduceat(cells, self.starts, axis=-1)

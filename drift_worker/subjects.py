@@ -40,16 +40,17 @@ class Tables:
 class Before:
     """What the subjects of a window are compared with.
 
-    each: of every subject. effective: (F,). psi_counts: (C,). used: bool (C,), which of them PSI is made of; sizes:
-    (F,), how many. null_limit: (F,), the PSI over h that one window in a thousand exceeds. textbook: (N, bins).
-    categories: (F-N, K), scaled to independent ones. by_psi, by_ks: (N,), by_chi2: (F-N,), the λ of this reference that
-    statistics are divided by. shares: of each, for a picture.
+    each: of every subject. effective: (F,). cells: (C,), shares. used: (C,), 1 for a cell that PSI is made of, else 0;
+    smoothed: (C,), its p; sizes: (F,), how many. null_limit: (F,), the PSI over h that one window in a thousand
+    exceeds. textbook: (N, bins). categories: (F-N, K), as independent ones. by_psi, by_ks: (N,), by_chi2: (F-N,),
+    the λ of this reference that statistics are divided by. shares: of each, for a picture.
     """
 
     each: Sequence[Distribution]
     effective: Floats
-    psi_counts: Floats
-    used: NDArray[np.bool_]
+    cells: Floats
+    used: Floats
+    smoothed: Floats
     sizes: Floats
     null_limit: Floats
     textbook: NDArray[np.int64]
@@ -64,8 +65,8 @@ class Subjects:
     """Some series of a bundle, and where their counts stand: what depends on the reference only, made once.
 
     columns, series: of each subject. numbers: N. spans: of the C cells; number_spans: of those of the numbers.
-    score_of: (C,), mean score of the reference per PSI cell. names: of each one's bins. training: what a window is
-    compared with if it has no slots.
+    score_of: (C,), mean score of the reference per PSI cell. names: of each one's bins. textbook_ends: of each number.
+    training: what a window is compared with if it has no slots.
     """
 
     def __init__(self, columns: Mapping[int, AnyColumn], inflations: Mapping[int, Mapping[str, Inflation]]) -> None:
@@ -76,6 +77,9 @@ class Subjects:
         sizes = [len(column.training.psi_counts) for column in self.columns]
         self.spans, self.number_spans = Spans.of(sizes), Spans.of(sizes[: self.numbers])
         self.score_of = np.concatenate([column.score_of for column in self.columns])
+        self.textbook_ends = [
+            psi.textbook_ends(column.cells) for column in self.columns if isinstance(column.cells, NumericCells)
+        ]
         self.names = [_names(column) for column in self.columns]
         self._widths = [column.cells.groups(column.vector).shape[1] for column in self.columns]
         self._lay_out()
@@ -132,19 +136,21 @@ class Subjects:
         # Unseen values where none are expected have a test and an alert of their own; as a cell of PSI, empty in the
         # reference, 2 % of them would be drift as well.
         alone = [column.cells.open and counts[-1] == 0 for column, counts in zip(self.columns, counted, strict=True)]
-        used = np.ones(len(self.score_of), dtype=np.bool_)
-        used[(self.spans.starts + self.spans.sizes - 1)[alone]] = False
+        used = np.ones(len(self.score_of))
+        used[(self.spans.starts + self.spans.sizes - 1)[alone]] = 0.0
         categories = np.zeros(self._category_at.shape)
         for row, column, before in zip(categories, self.columns[n:], each[n:], strict=True):
             independent = before.shown * (before.effective / max(1, before.shown.sum()))
             row[: len(independent) - 1] = independent[:-1]
             row[-1] = independent[-1] if column.cells.open else 0.0
-        sizes = self.spans.sums(used.astype(np.float64))
+        sizes = self.spans.sums(used)
+        psi_counts = np.concatenate(counted).astype(np.float64)
         return Before(
             each=each,
             effective=np.array([before.effective for before in each]),
-            psi_counts=np.concatenate(counted).astype(np.float64),
+            cells=self.spans.shares(psi_counts),
             used=used,
+            smoothed=psi.smoothed(self.spans, psi_counts, used),
             sizes=sizes,
             null_limit=psi.null_limit(sizes, 1.0),
             textbook=np.array([before.shown for before in each[:n]], dtype=np.int64).reshape(n, psi.TEXTBOOK_BINS),

@@ -21,7 +21,8 @@ def log10_chi2(x: Numbers, df: Numbers) -> NDArray[np.float64]:
     p, logs = np.ones(x.shape), np.zeros(x.shape)
     chdtrc(df, x, out=p, where=(df >= 1) & (x > 0.0))
     np.log10(p, out=logs, where=p > _TINY)
-    for at in np.argwhere(p <= _TINY).tolist():
+    beyond = p <= _TINY
+    for at in np.argwhere(beyond).tolist() if beyond.any() else []:
         logs[*at] = _log10_chi2_beyond(float(x[*at]), int(df[*at]))
     return logs
 

@@ -21,6 +21,7 @@ from typing import Literal, Protocol
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
 
+from streaming.clients import FETCH_BYTES
 from streaming.errors import Action, classify
 from streaming.inbox import Inbox
 from streaming.settings import KafkaSettings
@@ -39,10 +40,6 @@ SECONDS_PER_TRANSACTION = 0.005
 # 60 s the process counts as stuck. Batches begin small, because what a record costs is known only after the first.
 SLOW_BATCH_S = 2.0
 FIRST_BATCH_RECORDS = 50
-# One partition's part, half of it, must fill a batch of 5,000 events of 600 bytes, or batches become small and
-# transactions many: with 2.5 MiB the throughput was a fifth less. aiokafka holds a response three times while it takes
-# it apart: unbounded, with four partitions, that took 40 MB more.
-FETCH_BYTES = 6 << 20
 
 
 class State(StrEnum):
@@ -103,7 +100,7 @@ class Telemetry(Protocol):
         """A partition entered `state`."""
 
     def transaction(self, source: TopicPartition, outcome: str, produce_s: float, commit_s: float) -> None:
-        """A transaction ended: `committed`, `fenced` or `unknown`; how long the writes and the commit took."""
+        """A transaction ended: committed, aborted, fenced or unknown; how long the writes and the commit took."""
 
     def rebuilt(self, source: TopicPartition, cause: str, error: BaseException) -> None:
         """A producer is thrown away and made anew."""
@@ -123,7 +120,8 @@ class Policy:
     processed (0: not at all). tick_s: how long a partition may be silent before `process` is called with no records
     (None: never). commit_interval_s: least time between commits. answered_before: whether outputs of this group exist
     for a partition that has no committed offset: then the offset was lost, and this is no first start. fetch_bytes: at
-    most so many in one response of a broker, half of them of one partition.
+    most so many in one response of a broker, half of them of one partition. unfinished: in which output partitions
+    records for the input from an offset on stand in a transaction that nobody will end.
     """
 
     group: str
@@ -136,6 +134,7 @@ class Policy:
     tick_s: float | None = None
     answered_before: Callable[[TopicPartition], Awaitable[bool]] | None = None
     fetch_bytes: int = FETCH_BYTES
+    unfinished: Callable[[TopicPartition, int], Awaitable[Sequence[TopicPartition]]] | None = None
 
 
 class OffsetLostError(Exception):
@@ -234,6 +233,11 @@ class OwnedPartition:
         await sink.start()
         position, metadata, placed = await self._position()
         self._answered = position
+        if self._policy.unfinished is not None and (torn := await self._policy.unfinished(self.source, position)):
+            # A broker may say that a transaction has ended and leave it open (docs/delivery.md, "a torn transaction"):
+            # our next commit would make its records visible beside their repetition.
+            await sink.abandon(torn, position)
+            self._telemetry.transaction(self.source, "aborted", 0.0, 0.0)
         if placed:
             # decided once: what comes after this moment is answered, whatever happens before the first batch
             await sink.write(Result({}), position, lambda: not self._lost)

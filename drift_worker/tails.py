@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, chdtri, gammaln, kolmogi, kolmogorov
 
 _TINY = 1e-280
+_TABLE = 1 << 16  # half a megabyte: rows and events of most windows
 _LN10 = math.log(10.0)
 
 Numbers = float | NDArray[Any]
@@ -71,14 +73,28 @@ def log10_hypergeometric(x: int, m: int, k: int, n: int) -> tuple[float, float]:
     mean = m * k / total
     reach = 300 + int(40 * math.sqrt(max(1.0, mean * (1 - k / total))))
     first, last = max(low, int(min(x, mean)) - reach), min(high, int(max(x, mean)) + reach)
-    terms = np.arange(first, last + 1, dtype=np.float64)
-    log_p = _log_choose(k, terms) + _log_choose(n + m - k, m - terms) - _log_choose(float(total), np.array(float(m)))
+    log_p = _log_choose(k, first, last) + _log_choose(total - k, m - last, m - first)[::-1] - _log_choose(total, m, m)
     at = x - first
     return _log10_sum(log_p[: at + 1]), _log10_sum(log_p[at:])
 
 
-def _log_choose(n: float, k: NDArray[np.float64]) -> NDArray[np.float64]:
-    out: NDArray[np.float64] = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+def _log_choose(n: int, first: int, last: int) -> NDArray[np.float64]:
+    """Logarithms of n over k for k = first … last."""
+    return _log_factorial(n, n) - _log_factorial(first, last) - _log_factorial(n - last, n - first)[::-1]
+
+
+def _log_factorial(first: int, last: int) -> NDArray[np.float64]:
+    """Logarithms of k! for k = first … last."""
+    if last < _TABLE:
+        return _log_factorials()[first : last + 1]
+    out: NDArray[np.float64] = gammaln(np.arange(first, last + 1, dtype=np.float64) + 1.0)
+    return out
+
+
+@lru_cache(maxsize=1)
+def _log_factorials() -> NDArray[np.float64]:
+    """Logarithms of k! for k < _TABLE. Computed anew, they were half of the time of a test."""
+    out: NDArray[np.float64] = gammaln(np.arange(1.0, _TABLE + 1.0))
     return out
 
 

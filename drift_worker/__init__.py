@@ -13,9 +13,12 @@ Counts
     windows.py     deltas → windows; complete, late
 Measurements
     columns.py     what the reference says of each feature
+    spans.py       cells of several features side by side
+    subjects.py    all features of a window in one table, and what they are compared with
     season.py      the same hours of past weeks, instead of the reference
     repeats.py     how much repeated customers tell
     psi.py ks.py categories.py rates.py quality.py tails.py   one statistic each
+    compare.py     the table against what was before
     measure.py     window × reference → numbers
 Decisions
     level.py       how small a p-value must be, from a budget of false alerts

@@ -1,4 +1,4 @@
-"""Categories: shares that moved, and the two-sample χ² test with sparse cells pooled."""
+"""Categories: the two-sample χ² test with sparse cells pooled."""
 
 from __future__ import annotations
 
@@ -8,39 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.cells import Vector
-from drift_worker.tails import log10_chi2
+from drift_worker.tails import Numbers, log10_chi2
 
 # The usual rule for χ²: at least this many expected events in a cell. Without it sparse cells alarm 52 × too often.
 EXPECTED = 5.0
 
 
-def largest_move(reference: Vector, window: Vector) -> float:
-    """L∞ = max |p_w - p_r| over the cells; both must hold at least one value."""
-    return float(np.abs(window / window.sum() - reference / reference.sum()).max())
-
-
-def chi2(
-    reference: Vector | NDArray[np.float64], window: Vector, m_eff: float, *, rare_last: bool
-) -> tuple[float, int] | None:
-    """The two-sample χ² statistic and its degrees of freedom; None where fewer than two cells are left.
-
-    The window's shares count as those of `m_eff` independent events, the reference's as those of its sum. Cells are
-    pooled, the smallest first, while the smaller sample would expect fewer than 5 events in one. `rare_last`: the last
-    cell holds values that are rare each (unseen categories) and is always among the pooled ones.
-    """
-    statistic, df = chi2s(reference, window[None, :], np.array([m_eff]), rare_last=rare_last)
-    return (float(statistic[0]), int(df[0])) if df[0] > 0 else None
-
-
 def chi2s(
     reference: Vector | NDArray[np.float64], windows: NDArray[Any], m_eff: NDArray[np.float64], *, rare_last: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """`chi2` of many windows at once: windows (w, cells) and m_eff (w,) give (w,) statistics and degrees of freedom.
+    """Two-sample χ² and its degrees of freedom, of many windows at once; both 0 where fewer than two cells are left.
 
-    Where fewer than two cells are left both are 0.
+    windows: (w, cells), m_eff: (w,), answers: (w,). reference: (cells,), or one for each, (w, cells). A window's shares
+    count as those of its m_eff independent events, the reference's as those of its sum. Cells are pooled, the smallest
+    first, while the smaller sample would expect fewer than 5 events in one. `rare_last`: the last cell holds values
+    that are rare each (unseen categories) and is always among the pooled ones. A cell that is empty on both sides makes
+    no difference, so that features with fewer cells may be filled up with them.
     """
-    n = float(reference.sum())
-    p, q = reference / n, windows / windows.sum(axis=1, keepdims=True)
+    n = np.broadcast_to(reference.sum(axis=-1, keepdims=True), (len(windows), 1)).astype(np.float64)
+    p, q = np.broadcast_to(reference, windows.shape) / n, windows / windows.sum(axis=1, keepdims=True)
     m_eff = m_eff[:, None]
     shares = (n * p + m_eff * q) / (n + m_eff)
     rank = shares
@@ -48,7 +34,7 @@ def chi2s(
         rank = shares.copy()
         rank[:, -1] = -1.0
     order, each = np.argsort(rank, axis=1, kind="stable"), np.arange(len(rank))
-    p, q, shares = p[order], q[each[:, None], order], shares[each[:, None], order]
+    p, q, shares = (np.take_along_axis(column, order, axis=1) for column in (p, q, shares))
     expected = np.minimum(n, m_eff) * shares
     first = int(rare_last)
     pooled = first + (expected[:, first:] < EXPECTED).sum(axis=1)
@@ -63,10 +49,10 @@ def chi2s(
     kept = shares > 0.0
     df = np.maximum(kept.sum(axis=1) - 1, 0)
     terms = np.divide(moved * moved, shares, out=np.zeros_like(shares), where=kept)
-    statistic = terms.sum(axis=1) / (1.0 / n + 1.0 / m_eff[:, 0])
+    statistic = terms.sum(axis=1) / (1.0 / n + 1.0 / m_eff)[:, 0]
     return np.where(df > 0, statistic, 0.0), df
 
 
-def log10_p(statistic: float, df: int) -> float:
-    """log10 of the probability of such a χ² without drift."""
+def log10_p(statistic: Numbers, df: Numbers) -> NDArray[np.float64]:
+    """log10 of the probability of such a χ² without drift, of each."""
     return log10_chi2(statistic, df)

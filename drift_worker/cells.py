@@ -61,6 +61,11 @@ class NumericCells:
         return cls(name, anchors, np.searchsorted(anchors, points), psi_cell, psi_cells)
 
     @property
+    def open(self) -> bool:
+        """Whether a value can be unseen: a number cannot."""
+        return False
+
+    @property
     def cells(self) -> int:
         """2a+1."""
         return 2 * len(self.anchors) + 1

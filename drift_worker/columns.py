@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker import counts, psi
+from drift_worker import counts, ks, psi, quality
 from drift_worker.cells import CategoryCells, Cells, NumericCells, Vector
 from schemas.measurement import TRAINING
 from schemas.reference import Reference
@@ -23,14 +23,15 @@ class Distribution:
 
     against: TRAINING, the reference's rows, or WEEK, the same hours of past weeks. effective: as how many independent
     values they count. psi_counts: int64 (b,). shown: int64, counts by textbook bin, or by category and unseen.
-    cumulative: int64, of the value cells, or, of past weeks, of the PSI cells. mean: of the score, else 0.
+    function: float64, the distribution function of the value cells, or, of past weeks, of the PSI cells. mean: of the
+    score, else 0.
     """
 
     against: str
     effective: float
     psi_counts: Vector
     shown: Vector
-    cumulative: Vector
+    function: NDArray[np.float64]
     mean: float = 0.0
 
 
@@ -41,7 +42,7 @@ class Column(Generic[C]):
     vector: the reference's rows, counted like a window's events. present, missing: rows with and without a value.
     psi_cell: intp, the PSI cell of every value cell. training: the distribution of the rows. score_of: float64 (b,),
     mean score per PSI cell. unseen: how many rows stand for unseen categories (Good & Turing: as many as there are
-    categories seen once).
+    categories seen once). logs: mean and standard deviation of log10|x| of a number's values that are not 0.
     """
 
     cells: C
@@ -52,6 +53,7 @@ class Column(Generic[C]):
     training: Distribution
     score_of: NDArray[np.float64]
     unseen: int = 0
+    logs: tuple[float, float] = (0.0, 0.0)
 
     def by_psi_cell(self, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """float64 (groups, b): customer groups of a vector by PSI cell, without what is missing."""
@@ -61,11 +63,6 @@ class Column(Generic[C]):
         place = np.arange(len(groups))[:, None] * width + self.psi_cell
         summed = np.bincount(place.ravel(), weights=groups[:, :-1].ravel(), minlength=len(groups) * width)
         return summed.reshape(len(groups), width).astype(np.float64)
-
-    def score_shift(self, before: Distribution, window_counts: Vector) -> float:
-        """How far the mean score moves with the shares of the PSI cells: Σ (p_w - p_r)·s̄. No join is needed."""
-        p, q = before.psi_counts / before.psi_counts.sum(), window_counts / window_counts.sum()
-        return float(((q - p) * self.score_of).sum())
 
 
 class Columns:
@@ -119,10 +116,11 @@ def _numeric(
             effective=float(rows),
             psi_counts=cells.psi_counts(vector),
             shown=psi.textbook_counts(cells, cumulative) if rows else np.zeros(psi.TEXTBOOK_BINS, dtype=np.int64),
-            cumulative=cumulative,
+            function=ks.function(cumulative),
             mean=mean_score(cells.score_sums(vector)[0], rows),
         ),
         score_of=_mean_score(psi_cell[cells.cell_of(values[present])], score[present], cells.psi_cells),
+        logs=quality.moments(*cells.log_moments(vector)),
     )
 
 
@@ -152,7 +150,7 @@ def _categorical(
             effective=float(values.sum()),
             psi_counts=np.bincount(psi_cell, weights=values, minlength=size).astype(np.int64),
             shown=values,
-            cumulative=np.cumsum(values),
+            function=ks.function(np.cumsum(values)),
         ),
         score_of=_mean_score(psi_cell[codes[known]], score[known], size),
         unseen=min(singletons, int(values.sum())),

@@ -5,27 +5,33 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drift_worker.cells import Vector
-from drift_worker.tails import kolmogorov_limit, log10_kolmogorov
+from drift_worker.tails import Numbers, kolmogorov_limit, log10_kolmogorov
 
 
-def distance(reference: Vector, window: Vector) -> float:
-    """D = sup |F - G| from the cumulative counts of the 2a+1 cells; both must hold at least one value.
+def function(cumulative: Vector) -> NDArray[np.float64]:
+    """The distribution function at the end of each cell, from cumulative counts; zeros without values."""
+    return cumulative / max(1, int(cumulative[-1]))
+
+
+def distance(reference: NDArray[np.float64], window: Vector) -> float:
+    """D = sup |F - G| from the reference's `function` and the window's cumulative counts, at least one value.
 
     Exact: between two anchors the reference's distribution function is flat, so the supremum is at a cell's end.
 
-    >>> distance(np.cumsum([0, 1, 0, 1, 0]), np.cumsum([1, 1, 0, 0, 0]))
+    >>> distance(function(np.cumsum([0, 1, 0, 1, 0])), np.cumsum([1, 1, 0, 0, 0]))
     0.5
     """
-    difference = reference / reference[-1]
-    difference -= window / window[-1]
+    difference = window / window[-1]
+    difference -= reference
     return float(np.abs(difference, out=difference).max())
 
 
-def log10_p(d: float, h: float) -> float:
-    """log10 of the asymptotic p-value with h = 1/n + 1/m_eff (`scipy.stats.kstwo` would cost 1,000 times as much)."""
-    return log10_kolmogorov(d / math.sqrt(h))
+def log10_p(d: Numbers, h: Numbers) -> NDArray[np.float64]:
+    """log10 of the asymptotic p with h = 1/n + 1/m_eff, of each (`scipy.stats.kstwo` costs 1,000 times as much)."""
+    return log10_kolmogorov(d / np.sqrt(h))
 
 
 def null_limit(h: float, share: float) -> float:

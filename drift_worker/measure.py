@@ -2,20 +2,26 @@
 
 A distribution may be compared with that of past weeks instead of the reference's. Missing, unseen and broken values are
 held against the reference always: what training never saw and what a producer breaks knows no season.
+
+All features are computed side by side, because a window has a thousand small sums and a call of numpy's costs more than
+most of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from drift_worker import categories, counts, ks, psi, quality, rates, repeats
-from drift_worker.cells import CategoryCells, Cells, NumericCells, Vector
-from drift_worker.columns import Column, Columns, Distribution, mean_score
-from schemas.bundle import Inflation, SelfCheck
+from drift_worker.cells import Cells, NumericCells, Vector
+from drift_worker.columns import Columns, Distribution, mean_score
+from drift_worker.compare import Compared, compare
+from drift_worker.subjects import AnyColumn, Before, Subjects, Tables, shares
+from schemas.bundle import SelfCheck
 from schemas.measurement import TRAINING, Bins, FeatureMeasurement
 from schemas.reference import Reference
 
@@ -44,10 +50,16 @@ class Measurer:
         self_check: of this reference (None: none was made); a statistic that strays from its null distribution is
         divided by its λ before it is tested.
         """
-        self._cells = cells
         self.columns = Columns(cells, reference)
         self._min_events = min_events
-        self._self_check = self_check if self_check is not None else SelfCheck()
+        checked = self_check if self_check is not None else SelfCheck()
+        names = [feature.name for feature in cells.features]
+        self._names = dict(enumerate(names))
+        self._features = Subjects(
+            dict(enumerate(self.columns.features)),
+            {series: checked.features.get(name, {}) for series, name in enumerate(names)},
+        )
+        self._score = Subjects({counts.SCORE: self.columns.score}, {counts.SCORE: checked.score})
 
     @property
     def tests(self) -> int:
@@ -56,224 +68,220 @@ class Measurer:
 
     def features(self, window: Window, slots: Slots = _NO_SLOTS) -> dict[str, FeatureMeasurement]:
         """Every feature by name."""
-        repeat = self._repeat(window, 0, counts.CUSTOMERS)
-        measured = {}
-        for series, column in enumerate(self.columns.features):
-            vector = window.get(series)
-            if vector is None:
-                vector = np.zeros(column.cells.size, dtype=np.int64)
-            before = slots.get(series, column.training)
-            inflation = self._self_check.features.get(column.cells.name, {})
-            if isinstance(column.cells, NumericCells):
-                measurement = self._numeric(column, column.cells, before, vector, repeat, "numeric", inflation)
-            else:
-                measurement = self._categorical(column, column.cells, before, vector, repeat, inflation)
-            measured[column.cells.name] = measurement
-        return measured
+        measured = self._measure(self._features, window, slots, counts.CUSTOMERS)
+        return {name: measured[series] for series, name in self._names.items()}
 
     def score(self, window: Window, slots: Slots = _NO_SLOTS) -> FeatureMeasurement:
         """The score, with its mean and the share of positive labels."""
-        column, cells = self.columns.score, self._cells.score
-        before = slots.get(counts.SCORE, column.training)
-        vector = window.get(counts.SCORE)
-        if vector is None:
-            vector = np.zeros(cells.size, dtype=np.int64)
-        repeat = self._repeat(window, counts.SCORE, counts.SCORED_CUSTOMERS)
-        measured = self._numeric(column, cells, before, vector, repeat, "score", self._self_check.score)
+        column = self.columns.score
+        measured = self._measure(self._score, window, slots, counts.SCORED_CUSTOMERS)[counts.SCORE]
         if not measured.events:
             return measured
-        total, labels = cells.score_sums(vector)
+        total, labels = column.cells.score_sums(window[counts.SCORE])
         return replace(
             measured,
             mean=mean_score(total, measured.events),
-            reference_mean=before.mean,
+            reference_mean=slots.get(counts.SCORE, column.training).mean,
             positive_ratio=labels / measured.events,
         )
 
-    def _repeat(self, window: Window, series: int, sketch: int) -> float:
-        """m/m_kish, at least 1: the design effect if all repeats of a customer were identical."""
-        vector = window.get(series)
-        if vector is None or sketch not in window:
-            return 1.0
-        cells = self._cells.score if series == counts.SCORE else self._cells.features[series]
-        m = int(cells.values(vector).sum()) + cells.missing(vector)
-        return counts.sum_of_squares(window[sketch], m) / m if m else 1.0
-
-    def _numeric(
-        self,
-        column: Column[NumericCells],
-        cells: NumericCells,
-        before: Distribution,
-        vector: Vector,
-        repeat: float,
-        kind: str,
-        inflation: Mapping[str, Inflation],
-    ) -> FeatureMeasurement:
-        values, table = cells.values(vector), cells.groups(vector)
-        measured = self._rates(column, values, cells.missing(vector), table, repeat, kind)
-        if measured.reason is not None:
-            return measured
-        m, n = measured.events, before.effective
-        present = column.by_psi_cell(table)
-        m_eff = m / repeats.deff_cells(present, repeat)
-        rest = repeats.without_dominant(present)
-        rest_m_eff = 0.0 if rest is None else float(rest.sum()) / repeats.deff_cells(rest, repeat)
-        if (reason := self._too_little(max(m_eff, rest_m_eff), n)) is not None:
-            return replace(measured, effective=m_eff, reason=reason)
-        h = 1.0 / n + 1.0 / m_eff
-        size = cells.psi_cells
-        window_counts = present.sum(axis=0).astype(np.int64)
-        value = psi.psi(before.psi_counts, window_counts)
-        by_psi, by_ks = _divisor(inflation, "psi", before), _divisor(inflation, "ks", before)
-        corrected, log_psi = psi.psi_corrected(value, size, h), psi.log10_p(value / by_psi, size, h)
-        ks_deff = repeats.deff_thresholds(present, repeat)
-        if rest is not None:
-            # one customer must not make an alert: it has to hold without the dominant groups as well
-            ks_deff = repeat
-            rest_h = 1.0 / n + 1.0 / rest_m_eff
-            rest_value = psi.psi(before.psi_counts, rest.sum(axis=0).astype(np.int64))
-            corrected = min(corrected, psi.psi_corrected(rest_value, size, rest_h))
-            log_psi = max(log_psi, psi.log10_p(rest_value / by_psi, size, rest_h))
-        cumulative = np.cumsum(values)
-        # of past weeks only the PSI cells are kept
-        compared = cumulative if before.against == TRAINING else np.cumsum(window_counts)
-        distance = ks.distance(before.cumulative, compared)
-        log_ks = ks.log10_p(distance / by_ks, 1.0 / n + ks_deff / m)
-        jump = quality.unit_jump(cells, column.vector, vector)
-        constant = quality.constant(cells, column.vector, vector, m_eff)
-        textbook = psi.textbook_counts(cells, cumulative)
-        return replace(
-            measured,
-            against=before.against,
-            reference=int(n),
-            effective=m_eff,
-            psi=value,
-            psi_textbook=psi.psi(before.shown, textbook),
-            psi_corrected=corrected,
-            ks=distance,
-            log10_p=min(log_psi, log_ks),
-            effect=max(corrected, distance),
-            tests={"psi": log_psi, "ks": log_ks, **measured.tests},
-            null_999=psi.null_limit(size, h) * by_psi,
-            score_shift=column.score_shift(before, window_counts),
-            out_of_range_ratio=float(values[0] + values[-1]) / m,
-            quality="constant" if constant else "unit_jump" if jump else None,
-            quality_detail=jump,
-            bins=Bins(list(cells.edges()), _shares(before.shown), _shares(textbook)),
-        )
-
-    def _categorical(
-        self,
-        column: Column[CategoryCells],
-        cells: CategoryCells,
-        before: Distribution,
-        vector: Vector,
-        repeat: float,
-        inflation: Mapping[str, Inflation],
-    ) -> FeatureMeasurement:
-        values, table = cells.values(vector), cells.groups(vector)
-        measured = self._rates(column, values, cells.missing(vector), table, repeat, "categorical")
-        if measured.reason is not None:
-            return measured
-        n, reference, present = before.effective, before.psi_counts, column.by_psi_cell(table)
-        # Unseen values where none are expected have a test and an alert of their own; as a cell of PSI, empty in the
-        # reference, 2 % of them would be drift as well.
-        size = len(reference) - int(cells.open and reference[-1] == 0)
-        m_eff = measured.events / repeats.deff_cells(present, repeat)
-        rest = repeats.without_dominant(present)
-        rest_m_eff = 0.0 if rest is None else float(rest.sum()) / repeats.deff_cells(rest, repeat)
-        if (reason := self._too_little(max(m_eff, rest_m_eff), n)) is not None:
-            return replace(measured, effective=m_eff, reason=reason)
-        h = 1.0 / n + 1.0 / m_eff
-        window_counts = present.sum(axis=0).astype(np.int64)
-        value = psi.psi(reference[:size], window_counts[:size])
-        corrected = psi.psi_corrected(value, size, h)
-        moved = categories.largest_move(reference, window_counts)
-        if rest is not None:
-            rest_counts = rest.sum(axis=0).astype(np.int64)
-            rest_h = 1.0 / n + 1.0 / rest_m_eff
-            rest_value = psi.psi(reference[:size], rest_counts[:size])
-            corrected = min(corrected, psi.psi_corrected(rest_value, size, rest_h))
-            moved = min(moved, categories.largest_move(reference, rest_counts))
-        known = len(cells.categories) + int(cells.open)
-        independent = before.shown[:known] * (n / before.shown.sum())
-        chi2 = categories.chi2(independent, values[:known], m_eff, rare_last=cells.open)
-        log_chi2 = None if chi2 is None else categories.log10_p(chi2[0] / _divisor(inflation, "chi2", before), chi2[1])
-        names: list[float | str] = [*cells.categories, *(["unseen"] if cells.open else [])]
-        return replace(
-            measured,
-            against=before.against,
-            reference=int(n),
-            effective=m_eff,
-            psi=value,
-            psi_corrected=corrected,
-            linf=moved,
-            log10_p=log_chi2,
-            effect=max(corrected, moved),
-            tests=measured.tests if log_chi2 is None else {"chi2": log_chi2, **measured.tests},
-            null_999=psi.null_limit(size, h) if size > 1 else None,
-            score_shift=column.score_shift(before, window_counts),
-            bins=Bins(names, _shares(before.shown[:known]), _shares(values[:known])),
-        )
+    def _measure(self, subjects: Subjects, window: Window, slots: Slots, sketch: int) -> dict[int, FeatureMeasurement]:
+        """Every subject by series."""
+        tables, before = subjects.tables(window), subjects.before(slots)
+        sizes = subjects.spans.sums(tables.cells)
+        m = int((sizes + tables.missing).sum(axis=0).max())  # of every subject, but for one without counts
+        # m/m_kish, at least 1: the design effect if all repeats of a customer were identical
+        repeat = counts.sum_of_squares(window[sketch], m) / m if m and sketch in window else 1.0
+        measured = _rates(subjects, tables, sizes, repeat, self._min_events)
+        compared = compare(subjects, before, tables.cells, repeat)
+        for at, (one, m_eff, most, n) in enumerate(
+            zip(measured, compared.effective.tolist(), compared.most.tolist(), before.effective.tolist(), strict=True)
+        ):
+            if one.reason is None and (reason := self._too_little(most, n)) is not None:
+                measured[at] = replace(one, effective=m_eff, reason=reason)
+        known = np.array([one.reason is None for one in measured])
+        distributions = [
+            *_numbers(subjects, before, compared, known, window),
+            *_categories(subjects, before, compared, known, tables),
+        ]
+        for at, found in enumerate(distributions):
+            if known[at]:
+                tests = {**found.pop("tests"), **measured[at].tests}
+                measured[at] = replace(measured[at], tests=tests, **found)
+        return dict(zip(subjects.series, measured, strict=True))
 
     def _too_little(self, m_eff: float, n: float) -> str | None:
         if n < self._min_events:
             return REFERENCE_TOO_SMALL
         return NOT_ENOUGH if m_eff < self._min_events else None
 
-    def _rates(
-        self,
-        column: Column[NumericCells] | Column[CategoryCells],
-        values: Vector,
-        missing: int,
-        table: NDArray[np.int64],
-        repeat: float,
-        kind: str,
-    ) -> FeatureMeasurement:
-        """Sizes, missing and unseen rates and their tests; `reason` is set where no distribution can be measured."""
-        present = int(values.sum())
-        m, n = present + missing, column.present + column.missing
-        is_open = isinstance(column.cells, CategoryCells) and column.cells.open
-        measured = FeatureMeasurement(
-            kind="boolean" if kind == "categorical" and not is_open else kind,
-            events=present,
+
+def _rates(
+    subjects: Subjects, tables: Tables, sizes: repeats.Table, repeat: float, min_events: int
+) -> list[FeatureMeasurement]:
+    """Sizes, missing and unseen rates and their tests; `reason` is set where no distribution can be measured."""
+    present, missing = (table.sum(axis=0).astype(np.int64).tolist() for table in (sizes, tables.missing))
+    unseen = [0] * subjects.numbers + tables.unseen.sum(axis=0).astype(np.int64).tolist()
+    groups_missing = np.count_nonzero(tables.missing, axis=0).tolist()
+    groups_unseen = [0] * subjects.numbers + np.count_nonzero(tables.unseen, axis=0).tolist()
+    deff_missing = repeats.deff_rate(tables.missing, sizes + tables.missing, repeat).tolist()
+    deff_unseen = [1.0] * subjects.numbers
+    deff_unseen += repeats.deff_rate(tables.unseen, sizes[:, subjects.numbers :], repeat).tolist()
+    measured = []
+    for at, column in enumerate(subjects.columns):
+        events, gone = present[at], missing[at]
+        m, n = events + gone, column.present + column.missing
+        one = FeatureMeasurement(
+            kind=_kind(column, subjects.series[at]),
+            events=events,
             reference=column.present,
             reference_missing_ratio=column.missing / n,
-            reference_unseen_ratio=column.unseen / max(1, column.present) if is_open else None,
+            reference_unseen_ratio=column.unseen / max(1, column.present) if column.cells.open else None,
         )
-        if m < self._min_events:
-            return replace(measured, reason=NOT_ENOUGH)
+        if m < min_events:
+            measured.append(replace(one, reason=NOT_ENOUGH))
+            continue
         tests: dict[str, float] = {}
-        grew = missing * n > column.missing * m
-        if missing + column.missing and not (grew and np.count_nonzero(table[:, -1]) < LEAST_GROUPS):
-            m_eff = m / repeats.deff_cells(_marked(table, -1), repeat)
-            tests["missing"] = rates.log10_p_two_sided(column.missing, n, missing, m, m_eff)
-        if is_open and present and np.count_nonzero(table[:, -2]) >= LEAST_GROUPS:
-            m_eff = present / repeats.deff_cells(_marked(table[:, :-1], -1), repeat)
-            tests["unseen"] = rates.log10_p_more(column.unseen, column.present, int(values[-1]), present, m_eff)
+        grew = gone * n > column.missing * m
+        if gone + column.missing and not (grew and groups_missing[at] < LEAST_GROUPS):
+            tests["missing"] = rates.log10_p_two_sided(column.missing, n, gone, m, m / deff_missing[at])
+        if column.cells.open and events and groups_unseen[at] >= LEAST_GROUPS:
+            m_eff = events / deff_unseen[at]
+            tests["unseen"] = rates.log10_p_more(column.unseen, column.present, unseen[at], events, m_eff)
         no_reference = REFERENCE_TOO_SMALL if not column.present else None
-        return replace(
-            measured,
-            missing_ratio=missing / m,
-            unseen_ratio=float(values[-1]) / present if is_open and present else None,
-            tests=tests,
-            quality=ALL_MISSING if not present and column.present else None,
-            reason=no_reference if present else ALL_MISSING,
+        measured.append(
+            replace(
+                one,
+                missing_ratio=gone / m,
+                unseen_ratio=unseen[at] / events if column.cells.open and events else None,
+                tests=tests,
+                quality=ALL_MISSING if not events and column.present else None,
+                reason=no_reference if events else ALL_MISSING,
+            )
         )
+    return measured
 
 
-def _divisor(inflation: Mapping[str, Inflation], statistic: str, before: Distribution) -> float:
-    """λ of the reference; past weeks are another one."""
-    return inflation[statistic].divisor if before.against == TRAINING and statistic in inflation else 1.0
+def _kind(column: AnyColumn, series: int) -> str:
+    if isinstance(column.cells, NumericCells):
+        return "score" if series == counts.SCORE else "numeric"
+    return "categorical" if column.cells.open else "boolean"
 
 
-def _marked(table: NDArray[np.int64], cell: int) -> repeats.Table:
-    """float64 (groups, 2): events outside and inside one cell."""
-    inside = table[:, cell]
-    return np.column_stack([table.sum(axis=1) - inside, inside]).astype(np.float64)
+def _numbers(
+    subjects: Subjects, before: Before, compared: Compared, known: NDArray[np.bool_], window: Window
+) -> list[dict[str, Any]]:
+    """What is measured of each number, with no meaning where it is not known."""
+    n = subjects.numbers
+    distance, outside = np.zeros(n), [0.0] * n
+    broken: list[tuple[str | None, str | None]] = [(None, None)] * n
+    ends = np.zeros((n, psi.TEXTBOOK_BINS), dtype=np.int64)
+    for at in np.flatnonzero(known[:n]).tolist():
+        column, vector = subjects.columns[at], window[subjects.series[at]]
+        cells = column.cells
+        assert isinstance(cells, NumericCells), "numbers come first"  # noqa: S101
+        values = cells.values(vector)
+        cumulative = np.cumsum(values)
+        events = int(cumulative[-1])
+        ends[at] = cumulative[subjects.textbook_ends[at]]
+        # of past weeks only the PSI cells are kept
+        weeks = before.each[at].against != TRAINING
+        compared_with = subjects.number_spans.of_feature(compared.counts, at).cumsum() if weeks else cumulative
+        distance[at] = ks.distance(before.each[at].function, compared_with)
+        outside[at] = int(values[0] + values[-1]) / events
+        jump = quality.unit_jump(cells, column.logs, vector, events)
+        m_eff = float(compared.effective[at])
+        constant = compared.one_cell[at] and quality.constant(cells, column.vector, vector, m_eff)
+        broken[at] = ("constant" if constant else "unit_jump" if jump else None), jump
+    textbook = np.diff(ends, axis=1, prepend=0)
+    log_ks = ks.log10_p(distance / before.by_ks, compared.ks_h)
+    return [
+        {
+            **own,
+            "ks": d,
+            "psi_textbook": by_textbook,
+            "log10_p": min(log_psi, log),
+            "effect": max(own["psi_corrected"], d),
+            "tests": {"psi": log_psi, "ks": log},
+            "null_999": null,
+            "out_of_range_ratio": out,
+            "quality": what,
+            "quality_detail": detail,
+            "bins": Bins(names, was, now),
+        }
+        for own, d, by_textbook, log_psi, log, null, out, (what, detail), names, was, now in zip(
+            _shared(before, compared)[:n],
+            distance.tolist(),
+            psi.psis(before.textbook, textbook).tolist(),
+            compared.log_psi.tolist(),
+            log_ks.tolist(),
+            (compared.null_999[:n] * before.by_psi).tolist(),
+            outside,
+            broken,
+            subjects.names[:n],
+            before.shares[:n],
+            shares(textbook),
+            strict=True,
+        )
+    ]
 
 
-def _shares(vector: Vector) -> list[float]:
-    """Six digits are enough for a picture."""
-    total = int(vector.sum())
-    return np.round(vector / total, 6).tolist() if total else [0.0] * len(vector)
+def _categories(
+    subjects: Subjects, before: Before, compared: Compared, known: NDArray[np.bool_], tables: Tables
+) -> list[dict[str, Any]]:
+    """What is measured of each category, with no meaning where it is not known."""
+    n = subjects.numbers
+    rows = np.flatnonzero(known[n:])
+    if not len(rows):
+        return []
+    log_chi2, df = np.zeros(len(known) - n), np.zeros(len(known) - n, dtype=np.int64)
+    statistic, df[rows] = categories.chi2s(
+        before.categories[rows], tables.categories[rows], compared.effective[n:][rows], rare_last=True
+    )
+    log_chi2[rows] = categories.log10_p(statistic / before.by_chi2[rows], df[rows])
+    return [
+        {
+            **own,
+            "linf": moved,
+            "log10_p": log if tested else None,
+            "effect": max(own["psi_corrected"], moved),
+            "tests": {"chi2": log} if tested else {},
+            "null_999": null if size > 1 else None,
+            "bins": Bins(names, was, [*now[: len(column.cells.categories)], *now[-1:]][: len(names)]),
+        }
+        for own, moved, log, tested, null, size, column, names, was, now in zip(
+            _shared(before, compared)[n:],
+            compared.moved[n:].tolist(),
+            log_chi2.tolist(),
+            (df > 0).tolist(),
+            compared.null_999[n:].tolist(),
+            before.sizes[n:].tolist(),
+            subjects.columns[n:],
+            subjects.names[n:],
+            before.shares[n:],
+            shares(tables.categories),
+            strict=True,
+        )
+    ]
+
+
+def _shared(before: Before, compared: Compared) -> list[dict[str, Any]]:
+    """What is measured of numbers and categories alike."""
+    return [
+        {
+            "against": b.against,
+            "reference": int(b.effective),
+            "effective": effective,
+            "psi": value,
+            "psi_corrected": corrected,
+            "score_shift": shift,
+        }
+        for b, effective, value, corrected, shift in zip(
+            before.each,
+            compared.effective.tolist(),
+            compared.psi.tolist(),
+            compared.psi_corrected.tolist(),
+            compared.score_shift.tolist(),
+            strict=True,
+        )
+    ]

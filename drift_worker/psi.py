@@ -13,41 +13,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.cells import NumericCells, Vector
-from drift_worker.tails import chi2_limit, log10_chi2
+from drift_worker.spans import Spans
+from drift_worker.tails import Numbers, chi2_limit, log10_chi2
 
 TEXTBOOK_BINS = 10
 NULL_SHARE = 0.001
+
+PerFeature = NDArray[np.float64]
 
 
 def psi(reference: Vector, window: Vector) -> float:
     """PSI of two vectors of counts over the same cells.
 
     >>> round(psi(np.array([10, 20, 30]), np.array([30, 20, 10])), 6)
-    0.65834
+    0.657836
     """
     return float(psis(reference, window[None, :])[0])
 
 
 def psis(reference: Vector, windows: NDArray[Any]) -> NDArray[np.float64]:
-    """`psi` of many windows at once: (w, cells) give (w,)."""
-    cells = float(len(reference))
-    p = (reference + 1.0) / (reference.sum() + cells)
+    """`psi` of many windows at once: (w, cells) give (w,). reference: (cells,), or one for each, (w, cells)."""
+    cells = float(reference.shape[-1])
+    p = (reference + 1.0) / (reference.sum(axis=-1, keepdims=True) + cells)
     q = (windows + 1.0) / (windows.sum(axis=1, keepdims=True) + cells)
-    total: NDArray[np.float64] = ((q - p) * np.log(q / p)).sum(axis=1)
+    total: PerFeature = _terms(p, q).sum(axis=1)
     return total
 
 
-def psi_corrected(value: float, cells: int, h: float) -> float:
-    """PSI*: what is left of `value` above its expectation without drift, at least 0."""
-    return max(0.0, value - (cells - 1) * h)
+def smoothed(spans: Spans, counts: NDArray[np.float64], used: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The p of the cells of F features side by side, (C,). used: 1 for the cells that count, 0 for the others."""
+    one_more = (counts + 1.0) * used
+    p: NDArray[np.float64] = one_more / spans.each(spans.sums(one_more))
+    return p
 
 
-def log10_p(value: float, cells: int, h: float) -> float:
+def psis_of(spans: Spans, p: NDArray[np.float64], q: NDArray[np.float64], used: NDArray[np.float64]) -> PerFeature:
+    """`psi` of many features at once, from what is `smoothed`: (C,) give (F,)."""
+    apart = 1.0 - used  # there both are 0
+    return spans.sums(_terms(p + apart, q + apart))
+
+
+def _terms(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (q - p) * np.log(q / p)
+
+
+def psi_corrected(value: Numbers, cells: Numbers, h: Numbers) -> PerFeature:
+    """PSI*: what is left of `value` above its expectation without drift, at least 0; of each."""
+    left: PerFeature = np.maximum(0.0, value - (cells - 1) * h)
+    return left
+
+
+def log10_p(value: Numbers, cells: Numbers, h: Numbers) -> PerFeature:
     """log10 of the probability of such a PSI without drift. Conservative for fewer than 50 events per cell."""
     return log10_chi2(value / h, cells - 1)
 
 
-def null_limit(cells: int, h: float, share: float = NULL_SHARE) -> float:
+def null_limit(cells: Numbers, h: Numbers, share: float = NULL_SHARE) -> PerFeature:
     """The PSI that such a share of windows exceeds without drift: one in a thousand."""
     return h * chi2_limit(share, cells - 1)
 
@@ -58,8 +79,12 @@ def textbook_counts(cells: NumericCells, cumulative: Vector) -> Vector:
     `cumulative`: cumulative counts of the 2a+1 cells. A value equal to a break goes to the bin above it, as in
     numpy.histogram.
     """
-    below = cumulative[2 * cells.breaks]
-    return np.diff(np.concatenate([[0], below, cumulative[-1:]]))
+    return np.diff(cumulative[textbook_ends(cells)], prepend=0)
+
+
+def textbook_ends(cells: NumericCells) -> NDArray[np.int64]:
+    """int64 (10,): the last of the 2a+1 cells in each of the textbook's bins."""
+    return np.append(2 * cells.breaks, cells.cells - 1)
 
 
 def psi_textbook(cells: NumericCells, reference: Vector, window: Vector) -> float:

@@ -30,16 +30,17 @@ def constant(cells: NumericCells, reference: Vector, window: Vector, m_eff: floa
     return m_eff * math.log10(share) < CONSTANT_LOG10_P
 
 
-def unit_jump(cells: NumericCells, reference: Vector, window: Vector) -> str | None:
+def unit_jump(cells: NumericCells, reference: tuple[float, float], window: Vector, events: int) -> str | None:
     """`×100` where the values look like the reference's in another unit, else None.
 
     The mean of log10|x| moved by log10 of a known factor within 0.03, and its standard deviation stayed within 10 %.
+    reference: its `moments`. events: values in the window; half of them must not be 0.
     """
     count, total, squares = cells.log_moments(window)
-    if 2 * count < int(cells.values(window).sum()):
+    if 2 * count < events:
         return None
-    mean, spread = _moments(count, total, squares)
-    reference_mean, reference_spread = _moments(*cells.log_moments(reference))
+    mean, spread = moments(count, total, squares)
+    reference_mean, reference_spread = reference
     if not reference_spread or abs(spread - reference_spread) > UNIT_SPREAD * reference_spread:
         return None
     shift = mean - reference_mean
@@ -49,8 +50,8 @@ def unit_jump(cells: NumericCells, reference: Vector, window: Vector) -> str | N
     return None
 
 
-def _moments(count: int, total: int, squares: int) -> tuple[float, float]:
-    """Mean and standard deviation in decades; zeros without values."""
+def moments(count: int, total: int, squares: int) -> tuple[float, float]:
+    """Mean and standard deviation in decades from `NumericCells.log_moments`; zeros without values."""
     if count == 0:
         return 0.0, 0.0
     mean = total / count

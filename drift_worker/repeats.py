@@ -5,7 +5,8 @@ V_k = G/(G-1)·Σ_g (T_gk - n_g·p_k)² the design effect is the ratio of V to w
 Scott 1981; groups as random clusters: Cochran 1977). It lies between 1 and `repeat` = m/m_kish, where m_kish = m²/Σkᵢ²
 (Kish 1965) would be right if every repeat of a customer were identical.
 
-Tables are float64 (groups, cells).
+Tables are float64 (groups, C): the cells of F features side by side (`drift_worker.spans`). Answers are float64 (F,).
+`groups`: G, for each feature or for all; a group that is left out is a row of zeros and not among them.
 """
 
 from __future__ import annotations
@@ -13,51 +14,65 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from drift_worker.cells import GROUPS
+from drift_worker.spans import Spans
+
 # A group is expected to hold 1/64 = 1.6 % of the events; above this one customer dominates it.
 DOMINANT_SHARE = 0.05
 
 Table = NDArray[np.float64]
+PerFeature = NDArray[np.float64]
 
 
-def deff_cells(table: Table, repeat: float) -> float:
-    """For PSI, χ² and rates: [Σ_k (1-p_k)·V_k / (m·p_k(1-p_k))] / Σ_k (1-p_k)."""
-    total = float(table.sum())
-    if repeat <= 1.0 or total == 0.0:
-        return 1.0
-    v, p = _spread(table)
+def deff_cells(table: Table, spans: Spans, repeat: float, groups: NDArray[np.intp] | int = GROUPS) -> PerFeature:
+    """For PSI and χ²: [Σ_k (1-p_k)·V_k / (m·p_k(1-p_k))] / Σ_k (1-p_k)."""
+    sizes = spans.sums(table)
+    v, p = _spread(table, sizes, spans, groups)
     inner = (p > 0.0) & (p < 1.0)
-    if not inner.any():
-        return repeat  # all in one cell: nothing shows how repeats differ
-    v, p = v[inner], p[inner]
-    return _between(float((v / (total * p)).sum() / (1.0 - p).sum()), repeat)
+    m = spans.each(sizes.sum(axis=0))
+    ratio = np.divide(v, m * p, out=np.zeros_like(v), where=inner)
+    # all in one cell: nothing shows how repeats differ
+    return _between(spans.sums(ratio), spans.sums(np.where(inner, 1.0 - p, 0.0)), sizes, repeat)
 
 
-def deff_thresholds(table: Table, repeat: float) -> float:
+def deff_thresholds(table: Table, spans: Spans, repeat: float, groups: NDArray[np.intp] | int = GROUPS) -> PerFeature:
     """For Kolmogorov-Smirnov: Σ_j V_j / Σ_j m·F_j(1-F_j), both on cumulative cells."""
-    total = float(table.sum())
-    if repeat <= 1.0 or total == 0.0:
-        return 1.0
-    v, f = _spread(table, cumulative=True)
-    expected = float((total * f * (1.0 - f)).sum())
-    return _between(float(v.sum()) / expected, repeat) if expected > 0.0 else repeat
+    sizes = spans.sums(table)
+    v, f = _spread(spans.cumulative(table), sizes, spans, groups)
+    m = spans.each(sizes.sum(axis=0))
+    return _between(spans.sums(v), spans.sums(m * f * (1.0 - f)), sizes, repeat)
 
 
-def without_dominant(table: Table) -> Table | None:
-    """Only the groups that hold at most 5 % of the events; None if that is every group, or too few to compare."""
-    sizes = table.sum(axis=1)
-    dominant = sizes > DOMINANT_SHARE * sizes.sum()
-    return table[~dominant] if dominant.any() and np.count_nonzero(sizes[~dominant]) > 1 else None
+def deff_rate(inside: Table, sizes: Table, repeat: float) -> PerFeature:
+    """For a rate, `deff_cells` of two cells: V / (m·p(1-p)). inside, sizes: (groups, F), some and all of the events."""
+    m = sizes.sum(axis=0)
+    p = inside.sum(axis=0) / np.maximum(m, 1.0)
+    v = GROUPS / (GROUPS - 1.0) * np.square(inside - sizes * p).sum(axis=0)
+    return _between(v, m * p * (1.0 - p), sizes, repeat)
 
 
-def _spread(table: Table, *, cumulative: bool = False) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """V_k and p_k."""
-    sizes = table.sum(axis=1)
-    cells = np.cumsum(table, axis=1) if cumulative else table
-    p = cells.sum(axis=0) / sizes.sum()
-    rest = cells - sizes[:, None] * p
-    groups = len(table)
-    return groups / (groups - 1.0) * (rest * rest).sum(axis=0), p
+def without_dominant(sizes: Table) -> NDArray[np.bool_]:
+    """(groups, F), which groups to keep: those with at most 5 % of the feature's events; all if too few remained.
+
+    sizes: (groups, F), events of each.
+    """
+    small = sizes <= DOMINANT_SHARE * sizes.sum(axis=0)
+    enough = np.count_nonzero(sizes * small, axis=0) > 1
+    kept: NDArray[np.bool_] = small | ~enough
+    return kept
 
 
-def _between(deff: float, repeat: float) -> float:
-    return min(max(deff, 1.0), repeat)
+def _spread(
+    cells: Table, sizes: Table, spans: Spans, groups: NDArray[np.intp] | int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """V_k and p_k, (C,)."""
+    g = np.broadcast_to(np.asarray(groups, dtype=np.float64), sizes.shape[1:])
+    p = cells.sum(axis=0) / spans.each(np.maximum(sizes.sum(axis=0), 1.0))
+    rest = cells - spans.each(sizes) * p
+    return spans.each(g / (g - 1.0)) * np.square(rest).sum(axis=0), p
+
+
+def _between(observed: PerFeature, independent: PerFeature, sizes: Table, repeat: float) -> PerFeature:
+    """Their ratio, between 1 and `repeat`; `repeat` where nothing varies, 1 without events."""
+    deff = np.divide(observed, independent, out=np.full_like(observed, repeat), where=independent > 0.0)
+    return np.where(sizes.any(axis=0), np.clip(deff, 1.0, max(1.0, repeat)), 1.0)

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker import counts, psi, repeats
+from drift_worker import counts, ks, psi, repeats
 from drift_worker.cells import GROUPS, CategoryCells, Cells, NumericCells, Vector
 from drift_worker.columns import Column, Columns, Distribution, mean_score
 from drift_worker.deltas import Packed, pack, unpack
+from drift_worker.spans import Spans
 from schemas.measurement import WEEK
 
 HOUR_MS = 3_600_000
@@ -143,20 +144,22 @@ def _distribution(
         return None
     repeat = counts.sum_of_squares(customers, events) / events
     scores = events - int(groups[:, -1].sum())
-    rest = repeats.without_dominant(groups.astype(np.float64))
-    if rest is not None:
-        groups = rest.astype(np.int64)
+    kept = repeats.without_dominant(groups.sum(axis=1, keepdims=True).astype(np.float64))
+    groups = groups[kept[:, 0]]
     table = column.by_psi_cell(groups)
     if not table.any():
         return None
-    deff = max(repeats.deff_cells(table, repeat), repeats.deff_thresholds(table, repeat))
+    cells = Spans.of([table.shape[1]])
+    deff = max(
+        float(effect(table, cells, repeat, len(groups))[0]) for effect in (repeats.deff_cells, repeats.deff_thresholds)
+    )
     psi_counts = table.sum(axis=0).astype(np.int64)
     return Distribution(
         against=WEEK,
         effective=float(table.sum()) / deff,
         psi_counts=psi_counts,
         shown=vector[:at] if numeric else groups[:, :-1].sum(axis=0),
-        cumulative=np.cumsum(psi_counts),
+        function=ks.function(np.cumsum(psi_counts)),
         mean=mean_score(int(vector[at]), scores) if numeric else 0.0,
     )
 

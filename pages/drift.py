@@ -14,11 +14,18 @@ from pages.markup import Content, Html, join, tag, trusted
 from pages.overview import overview
 from pages.style import STYLE
 from pages.subject import Subject
+from schemas.alert import AlertName
 from schemas.measurement import TRAINING, Measurement
 
 MOST_TOLD = 20
 MOST_NAMES = 20
 _RANK = {"critical": 3, "warning": 2, "pending": 1}
+# What alerts say of a feature whose distribution need not have moved.
+_VALUES = {
+    AlertName.MISSING_VALUES: "missing values",
+    AlertName.UNSEEN_CATEGORIES: "unseen categories",
+    AlertName.DATA_QUALITY: "broken data",
+}
 
 
 def drift_page(
@@ -92,6 +99,12 @@ def _moved(ranked: Sequence[Subject], score: Subject | None, told: Sequence[Told
     pending = [one for one in ranked if one.found.state == "pending"]
     unknown = [one for one in ranked if one.value is None]
     broken = [one for one in ranked if one.found.quality]
+    values = {
+        feature: _VALUES[AlertName(one.alertname)]
+        for one in reversed(told)
+        if one.open and one.alertname in _VALUES
+        for feature in one.members or (one.feature,)
+    }
     worst = max((_RANK.get(one.found.state, 0) for one in [*moved, *([score] if score else [])]), default=0)
     kind = {3: "critical", 2: "warning"}.get(worst, "not_enough_data" if len(unknown) == len(ranked) else "inactive")
     if any(t.open and t.severity == "critical" for t in told) or broken:
@@ -101,10 +114,14 @@ def _moved(ranked: Sequence[Subject], score: Subject | None, told: Sequence[Told
     parts: list[Content] = []
     if moved:
         parts += [tag("strong", f"{len(moved)} of {pieces.features(len(ranked))} moved: "), _listed(moved)]
+    elif values:
+        parts.append(tag("strong", f"An alert is open for {len(values)} of {pieces.features(len(ranked))}: "))
     elif len(unknown) == len(ranked):
         parts.append(tag("strong", "Nothing can be said yet: no feature could be measured in the newest windows."))
     else:
         parts.append(tag("strong", f"No feature of {len(ranked)} is confirmed to have moved."))
+    if values:
+        parts += [" Alerts of values: " if moved else "", _valued(values)]
     if broken:
         names = [join(pieces.name(one.name), f" ({pieces.quality(one.found)})") for one in broken]
         parts += [" Broken data: ", pieces.comma(names), "."]
@@ -121,6 +138,12 @@ def _listed(moved: Sequence[Subject]) -> Html:
         join(pieces.link(one), f" ({one.found.state}, {words.number(one.value, 2)})") for one in moved[:MOST_NAMES]
     ]
     more = f" and {len(moved) - MOST_NAMES} more" if len(moved) > MOST_NAMES else ""
+    return join(pieces.comma(names), more, ".")
+
+
+def _valued(values: Mapping[str | None, str]) -> Html:
+    names = [join(pieces.name(feature), f" ({what})") for feature, what in list(values.items())[:MOST_NAMES]]
+    more = f" and {len(values) - MOST_NAMES} more" if len(values) > MOST_NAMES else ""
     return join(pieces.comma(names), more, ".")
 
 

@@ -29,6 +29,10 @@ METADATA_MAX_AGE_MS = 10_000
 MAX_POLL_INTERVAL_MS = 300_000
 # Connecting once more by hand must not keep a process from draining.
 REFUSAL_TIMEOUT_S = 5.0
+# One partition's part, half of it, must fill a batch of 5,000 events of 600 bytes, or batches become small and
+# transactions many: with 2.5 MiB the throughput was a fifth less. aiokafka holds a response three times while it takes
+# it apart: unbounded, with four partitions, that took 40 MB more.
+FETCH_BYTES = 6 << 20
 # A transaction that comes right after another is refused until that one's markers are written: 100 ms would cost 75 ms
 # of tail latency.
 TRANSACTION_RETRY_BACKOFF_MS = 20
@@ -83,8 +87,13 @@ async def refusal(settings: KafkaSettings) -> KafkaError | None:
     return None
 
 
-def group_consumer(settings: KafkaSettings, topics: Sequence[str], group: str, listener: Any) -> AIOKafkaConsumer:
-    """A group member that reads committed records and never commits by itself."""
+def group_consumer(
+    settings: KafkaSettings, topics: Sequence[str], group: str, fetch_bytes: int, listener: Any
+) -> AIOKafkaConsumer:
+    """A group member that reads committed records and never commits by itself.
+
+    fetch_bytes: of one response, half of it from one partition; a single larger batch comes all the same.
+    """
     decompression.install()
     session_ms = round(settings.kafka_session_timeout.total_seconds() * 1000)
     consumer = AIOKafkaConsumer(
@@ -96,11 +105,8 @@ def group_consumer(settings: KafkaSettings, topics: Sequence[str], group: str, l
         heartbeat_interval_ms=max(1, session_ms // 3),
         max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
         partition_assignment_strategy=(StickyPartitionAssignor,),
-        # One partition's part must fill a batch of 5,000 events of 600 bytes, or batches become small and transactions
-        # many: with 2.5 MiB the throughput was a fifth less. aiokafka holds a response three times while it takes it
-        # apart: unbounded, with four partitions, that took 40 MB more.
-        max_partition_fetch_bytes=3 << 20,
-        fetch_max_bytes=6 << 20,
+        max_partition_fetch_bytes=fetch_bytes // 2,
+        fetch_max_bytes=fetch_bytes,
         fetch_max_wait_ms=100,
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
         **connection(settings),

@@ -141,7 +141,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         failures = 0
         while not drain.is_set():
             self._admin = clients.admin(self._settings)
-            consumer = clients.group_consumer(self._settings, self._topics, self._policy.group, self)
+            consumer = clients.group_consumer(
+                self._settings, self._topics, self._policy.group, self._policy.fetch_bytes, self
+            )
             self._consumer = consumer  # the first assignment may come before start returns
             try:
                 async with asyncio.timeout(30.0):

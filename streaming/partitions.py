@@ -22,6 +22,7 @@ from uuid import UUID
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
 
+from streaming.clients import FETCH_BYTES
 from streaming.errors import Action, classify
 from streaming.inbox import Inbox
 from streaming.settings import KafkaSettings
@@ -120,8 +121,9 @@ class Policy:
     max_records: of one batch, and so many more are read ahead. linger_s: how long records are gathered before they are
     processed (0: not at all). tick_s: how long a partition may be silent before `process` is called with no records
     (None: never). commit_interval_s: least time between commits. answered_before: whether outputs of this group exist
-    for a partition that has no committed offset: then the offset was lost, and this is no first start. unfinished: in
-    which output partitions records for the input from an offset on stand in a transaction that nobody will end.
+    for a partition that has no committed offset: then the offset was lost, and this is no first start. fetch_bytes: at
+    most so many in one response of a broker, half of them of one partition. unfinished: in which output partitions
+    records for the input from an offset on stand in a transaction that nobody will end.
     """
 
     group: str
@@ -133,6 +135,7 @@ class Policy:
     linger_s: float = 0.0
     tick_s: float | None = None
     answered_before: Callable[[TopicPartition], Awaitable[bool]] | None = None
+    fetch_bytes: int = FETCH_BYTES
     unfinished: Callable[[TopicPartition, int], Awaitable[Sequence[TopicPartition]]] | None = None
 
 

@@ -31,5 +31,7 @@ def test_golden_psi_and_ks(samples, window, psi_textbook, d, p):
     cells = NumericCells.of("x", samples[0])
     reference, counts = _count(cells, samples[0]), _count(cells, samples[window])
     assert psi.psi_textbook(cells, reference, counts) == pytest.approx(psi_textbook, abs=1e-14)
-    assert ks.distance(reference, counts) == pytest.approx(d, abs=1e-15)
-    assert 10 ** ks.log10_p(ks.distance(reference, counts), 1 / 5000 + 1 / 1000) == pytest.approx(p, rel=1e-10)
+    assert ks.distance(ks.function(reference), counts) == pytest.approx(d, abs=1e-15)
+    assert 10 ** ks.log10_p(ks.distance(ks.function(reference), counts), 1 / 5000 + 1 / 1000) == pytest.approx(
+        p, rel=1e-10
+    )

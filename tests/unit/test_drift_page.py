@@ -251,6 +251,36 @@ def test_pending_and_broken_are_said_apart_from_moved():
     )
 
 
+@pytest.mark.parametrize(
+    ("alertname", "what"),
+    [
+        ("MissingValues", "missing values"),
+        ("UnseenCategories", "unseen categories"),
+        ("DataQuality", "broken data"),
+    ],
+)
+def test_what_is_wrong_with_values_is_said_first_where_nothing_moved(alertname, what):
+    """While such an alert is open the page does not begin with features that did not move; once it is resolved it does.
+
+    Beside a feature that moved it is said after it, and all members of a group are named.
+    """
+    quiet = _measurement(features={"tenure": _feature(0.02, "inactive"), "plan": _feature(0.03, "inactive")})
+    labels = {"alertname": alertname, "severity": "warning", "model": "churn-telco"}
+    one, resolved = (_alert(1 + ended, ended, labels={**labels, "feature": "plan"}) for ended in (False, True))
+    page = _page(quiet, one)
+    assert f"An alert is open for 1 of 2 features: plan ({what})." in _Read(page).text
+    assert "confirmed to have moved" not in page
+    assert 'class="moved warning"' in page
+    assert "No feature of 2 is confirmed to have moved." in _Read(_page(quiet, one, resolved)).text
+    moved = _measurement(features={"tenure": _feature(), "plan": _feature(0.03, "inactive")})
+    expected = f"1 of 2 features moved: tenure (critical, 0.34). Alerts of values: plan ({what})."
+    assert expected in _Read(_page(moved, one)).text
+    members = {"features": [{"feature": "tenure"}, {"feature": "plan"}]}
+    group = _alert(labels={**labels, "feature": "group"}, evidence=members)
+    said = _Read(_page(quiet, group)).text
+    assert f"An alert is open for 2 of 2 features: tenure ({what}), plan ({what})." in said
+
+
 def test_features_are_ranked_by_effect_and_the_unknown_come_last():
     """The first card is the one to look at."""
     features = {"a": _unknown(), "b": _feature(0.01, "inactive"), "c": _feature(0.4), "d": _feature(0.2)}

@@ -59,6 +59,7 @@ PURE = {
     *(f"pages/{n}.py" for n in ("subject", "words")),
     *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
     *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
+    *(f"drift_worker/{n}.py" for n in ("compare", "spans", "subjects")),
     *(f"drift_worker/{n}.py" for n in ("estimate", "event_time", "evidence", "join", "ks", "level", "lifecycle")),
     *(f"drift_worker/{n}.py" for n in ("cohorts", "facts", "label_store", "measure", "mismatch", "performance")),
     *(f"drift_worker/{n}.py" for n in ("performance_drop",)),

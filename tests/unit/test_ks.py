@@ -10,7 +10,7 @@ from drift_worker.cells import NumericCells
 def _distance(reference, window):
     cells = NumericCells.of("x", np.array(reference))
     r, w = (np.cumsum(np.bincount(cells.cell_of(np.array(v)), minlength=cells.cells)) for v in (reference, window))
-    return ks.distance(r, w)
+    return ks.distance(ks.function(r), w)
 
 
 @pytest.mark.parametrize(

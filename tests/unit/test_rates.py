@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from drift_worker import rates
+from drift_worker import rates, tails
 
 
 def test_repeated_customers_count_once():
@@ -32,6 +32,14 @@ def test_unseen_is_one_sided():
     ours = rates.log10_p_more(10, 1000, 20, 500, 500.0)
     theirs = stats.fisher_exact([[20, 480], [10, 990]], alternative="greater").pvalue
     assert ours == pytest.approx(np.log10(theirs), rel=1e-9)
+
+
+@pytest.mark.parametrize(("x", "m", "k", "n"), [(300, 60_000, 340, 7000), (2100, 400_000, 2180, 10_000)])
+def test_windows_of_any_size_are_tested_exactly(x, m, k, n):
+    """Tails where rows and events are about 65,536, up to which factorials are kept, and where they are many more."""
+    law = stats.hypergeom(n + m, k, m)
+    below, above = tails.log10_hypergeometric(x, m, k, n)
+    assert (below, above) == pytest.approx((np.log10(law.cdf(x)), np.log10(law.sf(x - 1))), rel=1e-6)
 
 
 def test_impossible_counts_are_refused():

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -30,6 +30,7 @@ MAX_MANIFEST_BYTES = 16 << 20
 Kind = Literal["numeric", "categorical", "boolean"]
 SemVer = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$", max_length=64)]
 Bound = Annotated[float | None, Field(allow_inf_nan=False)]
+GoldenValue = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 SCOPE = (
     "binary classifiers with predict_proba on numeric, categorical and boolean columns, on CPU; "
@@ -42,7 +43,8 @@ class BundleError(Exception):
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # JSON cannot say infinity, but 1e400 is read as it: a tolerance of that would accept every model
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class Feature(_Frozen):
@@ -125,7 +127,7 @@ class Golden(_Frozen):
     `tolerance` (absolute).
     """
 
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[dict[str, GoldenValue], ...]
     probabilities: tuple[float, ...]
     tolerance: float = 1e-9
 

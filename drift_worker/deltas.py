@@ -27,8 +27,9 @@ MAX_PARTITIONS = 10_000
 PartitionNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTITIONS)]
 # What is added up and remembered in 64 bits: the largest number of a single record must leave room. Every offset there
 # will be, and every millisecond of the years 1 to 9999, is below.
-Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
-Milliseconds = Annotated[int, msgspec.Meta(gt=-(1 << 48), lt=1 << 48)]
+MAX_NUMBER = 1 << 48
+Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
+Milliseconds = Annotated[int, msgspec.Meta(gt=-MAX_NUMBER, lt=MAX_NUMBER)]
 
 Ranges = dict[str, dict[int, tuple[int, int]]]
 

@@ -7,12 +7,13 @@ damaged or foreign file *before* anything in it is unpickled. Nothing here unpic
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -30,7 +31,6 @@ MAX_MANIFEST_BYTES = 16 << 20
 Kind = Literal["numeric", "categorical", "boolean"]
 SemVer = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$", max_length=64)]
 Bound = Annotated[float | None, Field(allow_inf_nan=False)]
-GoldenValue = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 SCOPE = (
     "binary classifiers with predict_proba on numeric, categorical and boolean columns, on CPU; "
@@ -127,7 +127,7 @@ class Golden(_Frozen):
     `tolerance` (absolute).
     """
 
-    rows: tuple[dict[str, GoldenValue], ...]
+    rows: tuple[dict[str, Any], ...]
     probabilities: tuple[float, ...]
     tolerance: float = 1e-9
 
@@ -135,6 +135,10 @@ class Golden(_Frozen):
     def _paired(self) -> Golden:
         if len(self.rows) != len(self.probabilities):
             raise ValueError("golden: as many probabilities as rows are needed")
+        try:
+            json.dumps(self.rows, allow_nan=False, default=str)
+        except ValueError:
+            raise ValueError("golden: a row holds a number beyond the range of a double") from None
         return self
 
 

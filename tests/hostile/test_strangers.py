@@ -1,55 +1,33 @@
 """What a stranger who may write to one topic can do to a drift worker that reads it: be refused, and no more."""
 
 import asyncio
-from collections.abc import Callable
 
 import bundles
 import msgspec
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from prometheus_client import CollectorRegistry
 
 from drift_worker import deltas
-from drift_worker.counting import CountingWork
 from drift_worker.deltas import Progress
-from drift_worker.metrics import DriftMetrics
-from drift_worker.reference import load
-from drift_worker.report import Report
 from schemas.headers import Stamp
 from schemas.prediction import ModelRef, PredictionEncoder
-from schemas.verdict import Rules
 
 PREDICTIONS = TopicPartition("predictions", 1)
 OFFSET_METADATA_BYTES = 4096  # offset.metadata.max.bytes, a broker's default
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    """The drift worker's half of a bundle."""
+def bundle(tmp_path_factory):
+    """A small bundle."""
     directory = tmp_path_factory.mktemp("strangers") / "model"
     bundles.write(directory)
-    return load(directory, None)
+    return directory
 
 
 @pytest.fixture
-def counting(loaded) -> Callable[[], CountingWork]:
+def counting(bundle, counting_of):
     """Stage 1 over topics of two partitions."""
-
-    async def two(_topic: str) -> int:
-        return 2
-
-    return CountingWork(
-        loaded,
-        Report(DriftMetrics(CollectorRegistry(), ["events", "predictions"])),
-        events_topic="events",
-        panes_topic="panes",
-        rules=Rules(),
-        pane_ms=1000,
-        idle_timeout_s=5.0,
-        partitions_of=two,
-        now_ms=lambda: 1_795_327_200_000,
-        monotonic=iter(range(0, 10_000_000, 10)).__next__,
-    )
+    return counting_of(bundle)[0]
 
 
 def _prediction(offset: int, partition: int, answers: int) -> ConsumerRecord:

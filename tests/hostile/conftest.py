@@ -17,17 +17,19 @@ from streaming.transactions import Result
 
 
 @pytest.fixture
-def counting_of() -> Callable[[Path], tuple[CountingWork, Callable[[Result], Counted]]]:
+def counting_of() -> Callable[..., tuple[CountingWork, Callable[[Result], Counted]]]:
     """Counting for a bundle, over topics of two partitions, where ten seconds pass between two looks at the clock."""
 
     async def two(_topic: str) -> int:
         return 2
 
-    def made(bundle: Path) -> tuple[CountingWork, Callable[[Result], Counted]]:
+    def made(
+        bundle: Path, registry: CollectorRegistry | None = None
+    ) -> tuple[CountingWork, Callable[[Result], Counted]]:
         ticks = count(0, 10)
         work = CountingWork(
             load(bundle, None),
-            Report(DriftMetrics(CollectorRegistry(), ["events", "predictions"])),
+            Report(DriftMetrics(registry or CollectorRegistry(), ["events", "predictions"])),
             events_topic="events",
             panes_topic="panes",
             rules=Rules(),

@@ -1,8 +1,8 @@
-"""Known vulnerabilities of everything that is locked, and a CycloneDX bill of materials of what the services are made of.
+"""Known vulnerabilities of everything that is locked, and a CycloneDX bill of materials of the services.
 
-`make audit`. Exit codes: 0 nothing is known against what the services, the tools and the build are made of; 1 something
-is; 3 the vulnerability data could not be asked for at least one package (offline, or a mirror that has none), so that
-nothing is said about it. What the benchmarks' peers are made of is said, and fails nothing: no service runs beside them.
+`make audit`. Exit codes: 0 nothing is known against what services, tools and build are made of; 1 something is; 3 the
+vulnerability data could not be asked for at least one package (offline, or a mirror that has none), so that nothing is
+said about it. What the benchmarks' peers are made of is listed, and fails nothing: no service runs beside them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # What is installed somewhere: the services, the tests and tools, the build, and programs in environments of their own.
-LOCKS = ("requirements*.lock", "driftline/*/*.lock", "driftline/*/*/*.lock", "tests/*/*.lock", "tests/*/*/*.lock", "deploy/*.lock")
+LOCKS = (
+    "requirements*.lock",
+    "driftline/*/*.lock",
+    "driftline/*/*/*.lock",
+    "tests/*/*.lock",
+    "tests/*/*/*.lock",
+    "deploy/*.lock",
+)
 BILL = ROOT / "artifacts" / "sbom.cdx.json"
 UNKNOWN = 3
 
@@ -35,7 +42,15 @@ def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def audit(path: Path) -> tuple[int, list[str], list[str]]:
     """How many packages a lock file has, what is known against them, and which could not be looked up."""
     asked = tool(
-        "pip-audit", "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--format", "json", "-r", str(path)
+        "pip-audit",
+        "--disable-pip",
+        "--require-hashes",
+        "--progress-spinner",
+        "off",
+        "--format",
+        "json",
+        "-r",
+        str(path),
     )
     try:
         found = json.loads(asked.stdout)["dependencies"]
@@ -75,7 +90,10 @@ def main() -> int:
     if against:
         return 1
     if unknown:
-        print(f"audit: no vulnerability data for {unknown} packages: nothing is said about them (offline?)", file=sys.stderr)
+        print(
+            f"audit: no vulnerability data for {unknown} packages: nothing is said about them (offline?)",
+            file=sys.stderr,
+        )
         return UNKNOWN
     return 0
 

@@ -50,9 +50,9 @@ def _estimator(value: object) -> object:
 
 
 def _kind(value: object) -> object:
-    if value in ("numeric", "categorical", "boolean"):  # noqa: PLR6201 - a list cannot be looked up in a set
+    if value in ("numeric", "categorical", "boolean"):  # not a set: a list cannot be looked up in one
         return value
-    scope = f"; Driftline's scope: {SCOPE}" if value in ("text", "string", "date", "datetime", "time") else ""  # noqa: PLR6201
+    scope = f"; Driftline's scope: {SCOPE}" if value in ("text", "string", "date", "datetime", "time") else ""
     raise ValueError(f"expected numeric, categorical or boolean{scope}")
 
 

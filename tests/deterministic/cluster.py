@@ -14,6 +14,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 
 from aiokafka import TopicPartition
@@ -226,7 +227,7 @@ class Cluster:
         """At any moment: nothing answered twice, and in order."""
         for target in self.outputs:
             seen = self.visible(target)
-            if any(later <= earlier for earlier, later in zip(seen, seen[1:], strict=False)):
+            if any(later <= earlier for earlier, later in pairwise(seen)):
                 raise ViolationError(f"{target}: answered {seen}")
 
     def answered(self, source: TopicPartition, target: TopicPartition) -> bool:

@@ -1,8 +1,8 @@
 """aiokafka's producer, consumer and admin client as the services use them, against a `Cluster`.
 
-The producer keeps aiokafka 0.14's habits: one transactional request at a time; a request that times out is repeated on
-a new connection; a failed future does not fail the commit; commit and abort go on when whoever waits is cancelled; after
-an error that is final its state machine raises; `stop` waits for what is under way.
+The producer keeps aiokafka 0.14's habits. One transactional request at a time; a request that times out is repeated on
+a new connection; a failed future does not fail the commit; commit and abort go on when whoever waits is cancelled;
+after an error that is final its state machine raises; `stop` waits for what is under way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
-from cluster import OK, RETRY, Cluster, Connection
+from cluster import OK, RETRY, Connection
 
 # Whose code runs: an operating system's process, with `cluster`, `group` and `alive`.
 PROCESS: contextvars.ContextVar[Any] = contextvars.ContextVar("process")

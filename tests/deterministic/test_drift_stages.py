@@ -108,7 +108,9 @@ def _sums(log: Log) -> dict[tuple[int, int], tuple[int, Counter[int]]]:
         found = deltas.decode(value)
         if isinstance(found, Delta):
             part = deltas.unpack(found.packed, 1 << 31)
-            parts[found.pane_ms, found.series].update(dict(zip(part.indices.tolist(), part.counts.tolist(), strict=True)))
+            parts[found.pane_ms, found.series].update(
+                dict(zip(part.indices.tolist(), part.counts.tolist(), strict=True))
+            )
             events[found.pane_ms, found.series] += found.events
     return {place: (events[place], counted) for place, counted in parts.items()}
 

@@ -1,4 +1,4 @@
-"""Every input record is answered once, in order, whatever is assigned, revoked, fenced, timed out, killed, in any order.
+"""Every input record is answered once, in order, whatever is assigned, revoked, fenced, timed out or killed.
 
 Thousands of stories with `--long`. A story is its seed: `world.play(seed)` tells it again.
 """
@@ -179,7 +179,7 @@ def _hunt(seeds: int) -> int | None:
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What protects is taken out of the code, and some story shows it: a record twice, never, or an offset gone back."""
+    """What protects is taken out of the code, and some story shows it: a record twice, or never, or out of order."""
     owner, name, old, new = BUGS[bug]
     monkeypatch.setattr(transactions, "_deliver_unseen", _deliver_unseen, raising=False)
     monkeypatch.setattr(owner, name, _rewritten(owner, name, old, new))

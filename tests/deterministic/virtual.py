@@ -45,7 +45,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if not future.cancelled():
                 try:
                     future.set_result(func(*args))
-                except Exception as error:  # what a thread raises is raised at who waits for it
+                except Exception as error:  # noqa: BLE001 - what a thread raises is raised at who waits for it
                     future.set_exception(error)
 
         self.call_later(self._draw.choice((0.001, 0.005, 0.4)), work)

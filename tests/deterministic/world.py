@@ -76,7 +76,7 @@ class Process:
         self._drain.set()
 
     def kill(self) -> None:
-        """SIGKILL: what it has sent arrives, nothing else ever happens. (Its coroutines end unheard.)"""
+        """SIGKILL: what it has sent arrives, and nothing else ever happens."""
         self._alive = False
         for task in self.tasks:
             task.cancel()

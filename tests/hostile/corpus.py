@@ -94,11 +94,15 @@ CORPUS = [
     Hostile("msgpack", b"\x82\xa8event_id\xa401J9\xabcustomer_id\xa17", "not_json"),
     Hostile("CBOR", b"\xa1\x68event_id\x6401J9", "not_json"),
     Hostile("BSON", b"\x17\x00\x00\x00\x02event_id\x00\x05\x00\x00\x0001J9\x00\x00", "not_json"),
-    Hostile("a pickle", b"\x80\x04\x95\x1e\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93.", "not_json"),
+    Hostile(
+        "a pickle", b"\x80\x04\x95\x1e\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93.", "not_json"
+    ),
     Hostile("XML with entities", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "not_json"),
     Hostile("YAML", b"event_id: 01J9\ncustomer_id: 7590-VHVEG\n", "not_json"),
     Hostile("CSV", b"tenure,monthly_charges\n12,70.35\n", "not_json"),
-    Hostile("a CloudEvent", json.dumps({"specversion": "1.0", "id": "1", "type": "t", "data": GOOD}).encode(), "envelope"),
+    Hostile(
+        "a CloudEvent", json.dumps({"specversion": "1.0", "id": "1", "type": "t", "data": GOOD}).encode(), "envelope"
+    ),
     Hostile("Debezium", json.dumps({"schema": {}, "payload": {"before": None, "after": GOOD}}).encode(), "envelope"),
     Hostile("JSON in a JSON string", json.dumps(raw().decode()).encode(), "envelope"),
     Hostile("base64", b"eyJldmVudF9pZCI6IjAxSjkifQ==", "not_json"),
@@ -137,7 +141,11 @@ CORPUS = [
     Hostile("hexadecimal", _number("0x46"), "not_json"),
     Hostile("5,000 digits in a field that is not ours", raw()[:-1] + b',"x":' + b"9" * 5000 + b"}", PREDICTED),
     Hostile("below its bound", with_features(tenure=-1), "out_of_range"),
-    Hostile("above its bound by the least", _number("70").replace(b'"tenure": 12', b'"tenure": 120.00000000000002'), "out_of_range"),
+    Hostile(
+        "above its bound by the least",
+        _number("70").replace(b'"tenure": 12', b'"tenure": 120.00000000000002'),
+        "out_of_range",
+    ),
     # fields twice, absent, of another type
     Hostile("the same field twice, the last good", b'{"event_id":7,' + raw()[1:], PREDICTED),
     Hostile("the same field twice, the last bad", raw()[:-1] + b',"event_id":7}', "envelope"),
@@ -185,7 +193,9 @@ CORPUS = [
     Hostile("somebody else's key", raw(), PREDICTED, key=b"somebody else"),
     Hostile("our headers, spoofed", raw(), PREDICTED, headers=_SPOOFED),
     Hostile("our headers, spoofed, on a bad record", b"{", "not_json", headers=_SPOOFED),
-    Hostile("a trace of zeros", raw(), PREDICTED, headers=(("traceparent", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-00"),)),
+    Hostile(
+        "a trace of zeros", raw(), PREDICTED, headers=(("traceparent", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-00"),)
+    ),
     Hostile("two traces", raw(), PREDICTED, headers=(("traceparent", b"\xff"), ("traceparent", _TRACE.encode()))),
     Hostile("a header without a name", b"{", "not_json", headers=(("", b""),)),
     Hostile("a header that is null", b"{", "not_json", headers=(("h", None),)),

@@ -93,7 +93,7 @@ def keep(name: str, data: bytes) -> None:
 
 
 def guided(minutes: float, seed: int) -> int:
-    """libFuzzer on every target, each in a process of its own, for its share of the time."""
+    """LibFuzzer on every target, each in a process of its own, for its share of the time."""
     import targets
 
     share_s = max(1, round(60 * minutes / len(targets.TARGETS)))
@@ -141,7 +141,13 @@ def guide(name: str, seconds: int, seed: int) -> None:
     corpus = Path(tempfile.mkdtemp(prefix="fuzz"))
     for i, data in enumerate(pool):
         (corpus / str(i)).write_bytes(data)
-    options = [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={MAX_BYTES}", "-timeout=60", "-rss_limit_mb=2048"]
+    options = [
+        f"-max_total_time={seconds}",
+        f"-seed={seed}",
+        f"-max_len={MAX_BYTES}",
+        "-timeout=60",
+        "-rss_limit_mb=2048",
+    ]
     atheris.Setup([sys.argv[0], str(corpus), *options, f"-artifact_prefix={corpus}/"], one, custom_mutator=vary)
     atheris.Fuzz()
 

@@ -17,19 +17,76 @@ _OPENING, _CLOSING = {b"{": b"}", b"[": b"]"}, {b"}", b"]"}
 TOKENS = (
     *(b"null", b"true", b"false", b"[]", b"{}", b'""', b'"x"', b'{"a":1}', b"[" * 120 + b"]" * 120, b'{"a":' * 120),
     *(b"0", b"-0", b"1", b"2", b"-1", b"1.0", b"1.5", b"1e400", b"-1e400", b"1e-400", b"9" * 400, b"9" * 5000),
-    *(b"01", b"1.", b".5", b"+1", b"0x10", b"1_000", b"NaN", b"Infinity", b"-Infinity", b"nan", b"inf", b"-inf", b"nul"),
+    *(
+        b"01",
+        b"1.",
+        b".5",
+        b"+1",
+        b"0x10",
+        b"1_000",
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b"nan",
+        b"inf",
+        b"-inf",
+        b"nul",
+    ),
     *(b"120", b"120.00000000000001", b"121", b"9007199254740991", b"9007199254740992", b"9223372036854775808"),
     *(b"18446744073709551616", b"-9223372036854775809", b"1e18", b"2147483648", b"4294967296"),
-    *(b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\ud83d\\ude00"', b'"\\u0000"', b'"\\u0085"', b'"\\x41"', b'"\xed\xa0\x80"'),
+    *(
+        b'"\\ud800"',
+        b'"\\udc00\\ud800"',
+        b'"\\ud83d\\ude00"',
+        b'"\\u0000"',
+        b'"\\u0085"',
+        b'"\\x41"',
+        b'"\xed\xa0\x80"',
+    ),
     *(b'"' + b"x" * 128 + b'"', b'"' + b"x" * 129 + b'"', b'"\x00"', b'"\x7f"', b'"\xc3\xa9"', b'"\xef\xbb\xbf"'),
-    *(b'"2026-11-22T05:00:00Z"', b'"2999-01-01T00:00:00Z"', b'"0000-00-00T00:00:00Z"', b'"2026-11-22t05:00:00.1+24:00"'),
-    *(b'"2016-12-31T23:59:60Z"', b'"2026-02-29T00:00:00Z"', b'"One year"', b'"__proto__"', b'"schema_version"', b'"features"'),
+    *(
+        b'"2026-11-22T05:00:00Z"',
+        b'"2999-01-01T00:00:00Z"',
+        b'"0000-00-00T00:00:00Z"',
+        b'"2026-11-22t05:00:00.1+24:00"',
+    ),
+    *(
+        b'"2016-12-31T23:59:60Z"',
+        b'"2026-02-29T00:00:00Z"',
+        b'"One year"',
+        b'"__proto__"',
+        b'"schema_version"',
+        b'"features"',
+    ),
     *(b"1979-05-27T07:32:00Z", b"0000-00-00", b"'x'", b'"""x"""', b"[[x]]", b"#", b"\n"),
 )
-BYTES = (b"\x00", b"\xff", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b"\xef\xbb\xbf", b"\xed\xa0\x80")
+BYTES = (
+    b"\x00",
+    b"\xff",
+    b'"',
+    b"\\",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b" ",
+    b"\t",
+    b"\xef\xbb\xbf",
+    b"\xed\xa0\x80",
+)
 # msgpack's type bytes: nil, booleans, integers and floats of every width, strings, bytes, arrays, maps, extensions
-PACKED = tuple(bytes([code]) for code in (*range(0xC0, 0xE0), 0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xE0, 0xFF))
-WIDE = (b"\xcf" + b"\xff" * 8, b"\xd3\x80" + b"\x00" * 7, b"\xd3\x7f" + b"\xff" * 7, b"\xce\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff")
+PACKED = tuple(
+    bytes([code]) for code in (*range(0xC0, 0xE0), 0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xE0, 0xFF)
+)
+WIDE = (
+    b"\xcf" + b"\xff" * 8,
+    b"\xd3\x80" + b"\x00" * 7,
+    b"\xd3\x7f" + b"\xff" * 7,
+    b"\xce\xff\xff\xff\xff",
+    b"\xdd\xff\xff\xff\xff",
+)
 
 
 def mutate(data: bytes, draw: Random, others: list[bytes]) -> bytes:

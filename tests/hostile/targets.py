@@ -211,9 +211,7 @@ def pane(data: bytes) -> str:
         found = deltas.decode(data)
     except ValueError:
         return "refused"
-    windows = Windows(
-        CELLS, IDENTITY, {"5s": 5000, "15s": 15_000}, TOPICS, lateness_ms=1000, straggler_s=60.0
-    )
+    windows = Windows(CELLS, IDENTITY, {"5s": 5000, "15s": 15_000}, TOPICS, lateness_ms=1000, straggler_s=60.0)
     try:
         if isinstance(found, Delta):
             windows.delta(found, 7, replayed=False)
@@ -331,7 +329,9 @@ def seeds() -> dict[str, list[bytes]]:
         b'"since":"x"}},"offsets":{"events":{"0":[0,500]}}}'
     )
     out = io.BytesIO()
-    np.savez(out, numeric=REFERENCE.numeric, codes=REFERENCE.codes, score=REFERENCE.score, singletons=REFERENCE.singletons)
+    np.savez(
+        out, numeric=REFERENCE.numeric, codes=REFERENCE.codes, score=REFERENCE.score, singletons=REFERENCE.singletons
+    )
     return {
         "event": [bytes([choice]) + document for document in events for choice in (0, 0b00101000, 0b11011011)],
         "pipeline": [b"\x00" + events[0], b"\x2a" + events[0]],

@@ -29,7 +29,7 @@ def test_mutations_of_valid_documents_are_refused_or_read(name):
 
 
 def test_a_decoder_that_is_wrong_is_found(monkeypatch):
-    """The planted bug: the fast decoder puts no accepted event before the definition, whatever its numbers and times."""
+    """The planted bug: the fast decoder puts no event before the definition, whatever its numbers."""
     monkeypatch.setattr("schemas.event.EventDecoder._doubtful", lambda *_: [])
     fuzzer = Mutating(SEED)
     for _ in range(30):

@@ -305,7 +305,10 @@ def test_no_secret_and_no_customer_is_in_a_log_a_metric_or_an_answer(site: Site)
         event["customer_id"] = customer
     bad = [
         *(b"{" + customer.encode(), json.dumps(customer).encode(), json.dumps({**good[0], "event_id": 7}).encode()),
-        *(json.dumps({**good[0], "features": {**good[0]["features"], name: customer}}).encode() for name in ("tenure",)),
+        *(
+            json.dumps({**good[0], "features": {**good[0]["features"], name: customer}}).encode()
+            for name in ("tenure",)
+        ),
         json.dumps({**good[0], customer: 1, "event_time": customer}).encode(),
         json.dumps(good[0]).encode() + b" " * 70_000,
     ]
@@ -325,7 +328,7 @@ def test_no_secret_and_no_customer_is_in_a_log_a_metric_or_an_answer(site: Site)
         stage.reader.wait_for(len(records))
         wait_until(lambda: worker.metric("driftline_drift_read_records_total") >= len(records), "it has read them")
         address = f"http://127.0.0.1:{scorer.port}/predict"
-        for value in (*bad, b"\xff" + customer.encode()):
+        for value in (*bad[:-1], b"\xff" + customer.encode()):  # what is too large for the stream alone is answered
             answer = httpx.post(address, content=value, timeout=60)
             assert answer.status_code == 422
             said.append(answer.text)

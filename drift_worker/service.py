@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from drift_worker.counting import LONGEST_WAIT_S, READ_RECORDS, CountingWork
 from drift_worker.decide import Policy
+from drift_worker.deltas import Progress, decode
 from drift_worker.evaluating import EvaluatingWork
 from drift_worker.metrics import DriftMetrics
 from drift_worker.reference import load
@@ -25,8 +26,8 @@ from schemas.verdict import Rules
 from streaming import partitions
 from streaming.consumer import GroupMember
 from streaming.http import HttpThread, application
-from streaming.reading import reader
-from streaming.records import ConsumerRecord
+from streaming.reading import reader, unfinished
+from streaming.records import ConsumerRecord, TopicPartition
 
 # Deltas of 20 features and 4 partitions: a poll holds a few seconds of a stream, or of its backlog.
 MAX_DELTAS = 2000
@@ -71,6 +72,7 @@ class DriftWorker:
                 first_start=settings.drift_first_start,
                 offset_lost=settings.drift_offset_lost,
                 tick_s=tick_s,
+                unfinished=self._uncounted,
             ),
             self._counting,
             telemetry[0],
@@ -84,6 +86,7 @@ class DriftWorker:
                 commit_interval_s=COMMIT_INTERVAL_S,
                 offset_lost="earliest",
                 tick_s=tick_s,
+                unfinished=self._undecided,
             ),
             self._evaluating,
             telemetry[1],
@@ -140,6 +143,24 @@ class DriftWorker:
     async def _partitions_of(self, topic: str) -> int:
         async with reader(self._settings) as reading:
             return len(await reading.partitions(topic))
+
+    async def _uncounted(self, source: TopicPartition, position: int) -> list[TopicPartition]:
+        """Where deltas of `source` from `position` on stand in a transaction that nobody will end."""
+
+        def ours(record: ConsumerRecord) -> bool:
+            try:
+                delta = decode(record.value)
+            except ValueError:  # the evaluator counts and reports what it cannot read
+                return False
+            return isinstance(delta, Progress) and delta.first >= position and (delta.topic, delta.partition) == source
+
+        return await unfinished(self._settings, [TopicPartition(self._settings.topic_panes, 0)], ours)
+
+    async def _undecided(self, source: TopicPartition, position: int) -> list[TopicPartition]:  # noqa: ARG002
+        """Where decisions stand in a transaction that nobody will end; only the evaluator writes there."""
+        s = self._settings
+        outputs = [TopicPartition(topic, 0) for topic in (s.topic_measurements, s.topic_alerts)]
+        return await unfinished(s, outputs, lambda _record: True)
 
     async def _read_back(self, topic: str, since_ms: int) -> AsyncGenerator[ConsumerRecord]:
         async with reader(self._settings) as reading:

@@ -6,16 +6,12 @@ Broker, scorer and drift worker are real processes; only the drift worker's wind
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -26,19 +22,22 @@ import httpx
 import orjson
 import typer
 
-from driftline.broker import LocalBroker, named_broker
+from driftline.demo_stage import (
+    DATA,
+    PORTS,
+    SPEC,
+    Services,
+    environment_of,
+    make_topics,
+    services_in,
+    settings_of,
+    start_broker,
+)
 from driftline.demo_view import View
 from driftline.errors import CommandError
 from driftline.replay import EventSource
-from driftline.settings import CommandSettings, read_settings
-from driftline.topics import wanted
-from schemas.environment import KNOWN, Topics
 
-ROOT = Path(__file__).parent.parent
-DATA = ROOT / "training" / "data" / "telco_churn.csv"
-SPEC = ROOT / "training" / "specs" / "telco.toml"
 FEATURE = "monthly_charges"
-START_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 30.0
 RESOLVE_TIMEOUT_S = 60.0
 
@@ -144,14 +143,18 @@ async def _run(plan: Plan, view: View, *, keep: bool) -> int:
     view.say("A demo profile: windows of 5 and 15 seconds instead of 15 minutes to a day; all else as in production.")
     with ExitStack() as things:
         folder = Path(things.enter_context(tempfile.TemporaryDirectory(prefix="driftline-demo-")))
-        bootstrap, prefix = _broker(things, view)
-        environment = _environment(bootstrap, prefix, folder)
+        bootstrap, prefix = start_broker(things, view)
+        environment = environment_of(bootstrap, prefix, str(folder / "model"), DRIFT_PROFILE)
         source = await _prepare(environment, folder, plan, view)
-        services = _services(things, environment, folder, view)
+        services = things.enter_context(services_in(folder, view))
         progress = Progress(plan)
         async with AsyncExitStack() as watchers:
             client = await watchers.enter_async_context(httpx.AsyncClient(timeout=2.0))
-            await _wait_ready(client, services, view)
+            for name in PORTS:
+                services.start(name, environment)
+            for name in PORTS:
+                await services.wait_ready(client, name)
+            view.step("both services are ready")
             await watchers.enter_async_context(_watching(client, services, environment, progress, view))
             await _produce(source, environment, progress, services, view)
             ok = await _account(client, source, environment, folder, progress, services, view)
@@ -160,52 +163,9 @@ async def _run(plan: Plan, view: View, *, keep: bool) -> int:
     return 0 if ok else 1
 
 
-def _broker(things: ExitStack, view: View) -> tuple[str, str]:
-    """Where Kafka is, and the prefix of the demo's topics on it."""
-    named = named_broker()
-    if named is not None:
-        view.step(f"Kafka at {named} (named in KAFKA_BOOTSTRAP_SERVERS)")
-        return named, f"demo-{secrets.token_hex(3)}-"
-    view.say("starting Apache Kafka (the first time its jars are fetched, which takes a minute)")
-    started = time.monotonic()
-    broker = things.enter_context(LocalBroker())
-    view.step(f"Apache Kafka on {broker.bootstrap_servers}, ready in {time.monotonic() - started:.1f} s")
-    return broker.bootstrap_servers, ""
-
-
-def _environment(bootstrap: str, prefix: str, folder: Path) -> dict[str, str]:
-    """The settings of both services and of every command: what `KEY=value python -m scorer` would be given."""
-    topics = {name.upper(): prefix + info.default for name, info in Topics.model_fields.items()}
-    return {
-        **({} if not prefix else topics),
-        **({name: value for name, value in os.environ.items() if name.startswith("KAFKA_")}),
-        "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
-        "SCORER_MODEL": str(folder / "model"),
-        "SCORER_GROUP": f"{prefix}driftline-scorer",
-        "DRIFT_GROUP": f"{prefix}driftline-drift",
-        "SCORER_HTTP_PORT": str(_free_port(8000)),
-        "DRIFT_HTTP_PORT": str(_free_port(8001)),
-        **DRIFT_PROFILE,
-    }
-
-
-def _settings(environment: Mapping[str, str]) -> CommandSettings:
-    return read_settings({name: value for name, value in environment.items() if name in KNOWN})
-
-
-def _free_port(wanted_port: int) -> int:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", wanted_port))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def _prepare(environment: Mapping[str, str], folder: Path, plan: Plan, view: View) -> EventSource:
     """Train, make the topics, and get the customers ready."""
     from driftline.replay import open_source
-    from streaming.topics import TopicsError, create, describe
     from training.spec import read_spec
     from training.train import train_bundle
 
@@ -216,79 +176,8 @@ async def _prepare(environment: Mapping[str, str], folder: Path, plan: Plan, vie
         f"trained {trained.manifest.name} {trained.manifest.version} on {trained.manifest.training_data.rows:,} real "
         f"customers in {time.monotonic() - started:.1f} s: ROC AUC {metrics['roc_auc']:.3f} held out"
     )
-    settings = _settings(environment)
-    try:
-        existing = await describe(settings, [getattr(settings, name) for name in Topics.model_fields])
-        topics = wanted(settings, existing, 4, -1, None)
-        await create(settings, [topic for topic in topics if topic.name not in existing])
-    except TopicsError as error:
-        raise CommandError(str(error), 1) from None
-    view.step(f"{len(topics)} topics; customer-events has 4 partitions")
+    await make_topics(settings_of(environment), view)
     return open_source(DATA, folder / "model", run="demo", drifts=[plan.drift], bad=plan.bad_share)
-
-
-@dataclass
-class Services:
-    """The two processes and where they answer."""
-
-    processes: dict[str, subprocess.Popen[bytes]]
-    urls: dict[str, str]
-    logs: dict[str, Path]
-
-    def check(self) -> None:
-        """CommandError if one of them has ended."""
-        for name, process in self.processes.items():
-            if process.poll() is not None:
-                last = self.logs[name].read_text(errors="replace").strip().splitlines()[-1:]
-                raise CommandError(f"{name} ended with {process.returncode}: {''.join(last)[:500]}", 1)
-
-
-def _services(things: ExitStack, environment: Mapping[str, str], folder: Path, view: View) -> Services:
-    services = Services({}, {}, {})
-    for name, port in (("scorer", "SCORER_HTTP_PORT"), ("drift_worker", "DRIFT_HTTP_PORT")):
-        services.logs[name] = folder / f"{name}.log"
-        services.urls[name] = f"http://127.0.0.1:{environment[port]}"
-        services.processes[name] = things.enter_context(_process(name, environment, services.logs[name]))
-        view.step(f"{name.replace('_', ' ')}: python -m {name}, {services.urls[name]}")
-    return services
-
-
-@contextmanager
-def _process(module: str, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as out:
-        # a session of its own: Ctrl-C reaches the demo alone, which stops its processes in order
-        process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(25)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-async def _wait_ready(client: httpx.AsyncClient, services: Services, view: View) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    for name, url in services.urls.items():
-        while True:
-            services.check()
-            try:
-                if (await client.get(f"{url}/readyz")).status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass  # not listening yet
-            if time.monotonic() > deadline:
-                raise CommandError(f"{name} is not ready after {START_TIMEOUT_S:.0f} s: {services.logs[name]}", 1)
-            await asyncio.sleep(0.1)
-    view.step("both services are ready")
 
 
 @asynccontextmanager
@@ -327,7 +216,7 @@ async def _follow_alerts(environment: Mapping[str, str], progress: Progress, vie
     from streaming import clients
     from streaming.records import TopicPartition
 
-    settings = _settings(environment)
+    settings = settings_of(environment)
     reader = clients.reader(settings)
     await reader.start()
     try:
@@ -374,7 +263,7 @@ async def _sending(source: EventSource, environment: Mapping[str, str], progress
     """Send what is due, and yield the seconds since the start, for as long as the caller wants."""
     from streaming.producing import PlainProducer
 
-    settings = _settings(environment)
+    settings = settings_of(environment)
     async with PlainProducer(settings) as producer:
         begun_at, before = time.monotonic(), source.made
         while True:
@@ -400,7 +289,7 @@ async def _account(
     from driftline.verify import Question, verify
     from streaming import clients
 
-    settings = _settings(environment)
+    settings = settings_of(environment)
     progress.phase = "waiting until every event is answered"
     deadline = time.monotonic() + DRAIN_TIMEOUT_S
     while time.monotonic() < deadline:

@@ -9,6 +9,7 @@ predict.py   an event that somebody asks about → an answer, through the same c
 http.py      POST /predict and its description
 reload.py    a changed bundle → the next model, or why not
 report.py    what happened: log line and counters together
+earlier.py   what the output topics say about earlier answers
 metrics.py   every series it exports
 service.py   the process: work, health, life
 """

@@ -13,8 +13,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from schemas.headers import GROUP, SOURCE_PARTITION, SOURCE_TOPIC
 from schemas.verdict import Rules
+from scorer.earlier import EarlierAnswers
 from scorer.http import add_predict
 from scorer.metrics import ScorerMetrics
 from scorer.model import Model, load
@@ -29,7 +29,6 @@ from streaming.clients import MAX_BATCH_BYTES
 from streaming.consumer import GroupMember, NotReady
 from streaming.http import HttpThread, application
 from streaming.partitions import Policy, Stop
-from streaming.reading import reader
 from streaming.records import ConsumerRecord, TopicPartition
 from streaming.settings import SettingsError
 from streaming.transactions import Result
@@ -38,8 +37,6 @@ log = logs.get(__name__)
 
 LIMIT_WINDOW = 10_000
 LIMIT_FROM = 1000
-# How much of an output's end is looked at for answers of ours: other groups may write there, too.
-TAIL_OFFSETS = 2000
 
 
 class RefusedShare:
@@ -161,21 +158,6 @@ class ScoringWork:
         self._share.add(len(records), len(answer.dead_letters), source)
         self._report.answered(records, answer)
 
-    async def answered_before(self, source: TopicPartition) -> bool:
-        """Whether the last outputs hold an answer of this group to this partition."""
-        ours = {
-            SOURCE_TOPIC: source.topic.encode(),
-            SOURCE_PARTITION: b"%d" % source.partition,
-            GROUP: self._settings.scorer_group.encode(),
-        }
-        async with reader(self._settings) as outputs:
-            for topic in (self._settings.topic_predictions, self._settings.topic_dead_letters):
-                partitions = await outputs.partitions(topic)
-                for record in await outputs.tail(partitions[source.partition % len(partitions)], TAIL_OFFSETS):
-                    if ours.items() <= dict(record.headers).items():
-                        return True
-        return False
-
     def closed(self, source: TopicPartition) -> None:
         """What was in hand is somebody else's to answer."""
         self._share.drop(source)
@@ -207,6 +189,7 @@ class Scorer:
             self._work.serve,
             self._report,
         )
+        earlier = EarlierAnswers(settings)
         policy = Policy(
             group=settings.scorer_group,
             max_records=settings.scorer_max_batch_records,
@@ -214,7 +197,8 @@ class Scorer:
             delivery=settings.scorer_delivery,
             first_start=settings.scorer_first_start,
             offset_lost=settings.scorer_offset_lost,
-            answered_before=work.answered_before,
+            answered_before=earlier.any,
+            unfinished=earlier.unfinished if settings.scorer_delivery == "exactly_once" else None,
         )
         self._member = GroupMember(settings, [settings.topic_events], policy, work, self._report)
         self._metrics.loop_lag.set_function(lambda: self._member.loop_lag_s)

@@ -107,13 +107,13 @@ def group_consumer(settings: KafkaSettings, topics: Sequence[str], group: str, l
     return consumer
 
 
-def reader(settings: KafkaSettings) -> AIOKafkaConsumer:
-    """A reader of committed records outside any group; assign partitions and seek."""
+def reader(settings: KafkaSettings, isolation_level: str = "read_committed") -> AIOKafkaConsumer:
+    """A reader outside any group; assign partitions and seek. Its end offsets are as its isolation level sees them."""
     return AIOKafkaConsumer(
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level=isolation_level,
         max_partition_fetch_bytes=3 << 20,
         **connection(settings),
     )

@@ -99,7 +99,7 @@ class Telemetry(Protocol):
         """A partition entered `state`."""
 
     def transaction(self, source: TopicPartition, outcome: str, produce_s: float, commit_s: float) -> None:
-        """A transaction ended: `committed`, `fenced` or `unknown`; how long the writes and the commit took."""
+        """A transaction ended: committed, aborted, fenced or unknown; how long the writes and the commit took."""
 
     def rebuilt(self, source: TopicPartition, cause: str, error: BaseException) -> None:
         """A producer is thrown away and made anew."""
@@ -118,7 +118,8 @@ class Policy:
     max_records: of one batch, and so many more are read ahead. linger_s: how long records are gathered before they are
     processed (0: not at all). tick_s: how long a partition may be silent before `process` is called with no records
     (None: never). commit_interval_s: least time between commits. answered_before: whether outputs of this group exist
-    for a partition that has no committed offset: then the offset was lost, and this is no first start.
+    for a partition that has no committed offset: then the offset was lost, and this is no first start. unfinished: in
+    which output partitions records for the input from an offset on stand in a transaction that nobody will end.
     """
 
     group: str
@@ -130,6 +131,7 @@ class Policy:
     linger_s: float = 0.0
     tick_s: float | None = None
     answered_before: Callable[[TopicPartition], Awaitable[bool]] | None = None
+    unfinished: Callable[[TopicPartition, int], Awaitable[Sequence[TopicPartition]]] | None = None
 
 
 class OffsetLostError(Exception):
@@ -228,6 +230,11 @@ class OwnedPartition:
         await sink.start()
         position, metadata, placed = await self._position()
         self._answered = position
+        if self._policy.unfinished is not None and (torn := await self._policy.unfinished(self.source, position)):
+            # A broker may say that a transaction has ended and leave it open (docs/delivery.md, "a torn transaction"):
+            # our next commit would make its records visible beside their repetition.
+            await sink.abandon(torn, position)
+            self._telemetry.transaction(self.source, "aborted", 0.0, 0.0)
         if placed:
             # decided once: what comes after this moment is answered, whatever happens before the first batch
             await sink.write(Result({}), position, lambda: not self._lost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -51,17 +51,36 @@ class Reader:
         ends = await self.ends(topic)
         await self._seek(ends, since_ms)
         for partition, end in ends.items():
-            loop = asyncio.get_running_loop()
-            heard = loop.time()
-            while (position := await self._position(partition)) < end:
-                batch = (await self._consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, [])
-                for record in batch:
-                    if record.offset < end:
-                        yield record
-                if batch or await self._position(partition) > position:
-                    heard = loop.time()
-                elif loop.time() > heard + STALLED_S:
-                    raise TimeoutError(f"{topic}: nothing below offset {end} came for {STALLED_S:.0f} s")
+            async for record in self._up_to(partition, end):
+                yield record
+
+    async def scan_from(self, partition: TopicPartition, start: int) -> AsyncGenerator[ConsumerRecord]:
+        """The records of one partition from offset `start` up to now."""
+        end = await self.end(partition)
+        if start < end:
+            self._consumer.assign([partition])
+            self._consumer.seek(partition, start)
+            async for record in self._up_to(partition, end):
+                yield record
+
+    async def _up_to(self, partition: TopicPartition, end: int) -> AsyncGenerator[ConsumerRecord]:
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        while (position := await self._position(partition)) < end:
+            batch = (await self._consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, [])
+            for record in batch:
+                if record.offset < end:
+                    yield record
+            if batch or await self._position(partition) > position:
+                heard = loop.time()
+            elif loop.time() > heard + STALLED_S:
+                raise TimeoutError(f"{partition.topic}: nothing below offset {end} came for {STALLED_S:.0f} s")
+
+    async def end(self, partition: TopicPartition) -> int:
+        """Where the log ends: the last stable offset, or with `read_uncommitted` what every replica has."""
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            offset: int = (await self._consumer.end_offsets([partition]))[partition]
+        return offset
 
     async def first(self, partition: TopicPartition) -> int:
         """The first offset that the log still holds."""
@@ -139,9 +158,9 @@ class Reader:
 
 
 @asynccontextmanager
-async def reader(settings: KafkaSettings) -> AsyncIterator[Reader]:
-    """A Reader for as long as the block lasts."""
-    consumer, admin = clients.reader(settings), clients.admin(settings)
+async def reader(settings: KafkaSettings, isolation_level: str = "read_committed") -> AsyncIterator[Reader]:
+    """A Reader for as long as the block lasts; `read_uncommitted` sees records of open and aborted ones, too."""
+    consumer, admin = clients.reader(settings, isolation_level), clients.admin(settings)
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             await admin.start()
@@ -151,3 +170,17 @@ async def reader(settings: KafkaSettings) -> AsyncIterator[Reader]:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             await clients.stop(consumer)
             await admin.close()
+
+
+async def unfinished(
+    settings: KafkaSettings, targets: Iterable[TopicPartition], ours: Callable[[ConsumerRecord], bool]
+) -> list[TopicPartition]:
+    """The partitions that hold a record of `ours` above their last stable offset: in a transaction still open there."""
+    found = []
+    async with reader(settings) as stable, reader(settings, "read_uncommitted") as everything:
+        for target in targets:
+            async for record in everything.scan_from(target, await stable.end(target)):
+                if ours(record):
+                    found.append(target)
+                    break
+    return found

@@ -59,6 +59,12 @@ class Sink(Protocol):
         partition was lost before the commit.
         """
 
+    async def abandon(self, outputs: Sequence[TopicPartition], offset: int) -> None:
+        """End, as aborted, what a broker left open of an earlier transaction of ours in `outputs`; commit nothing.
+
+        Raises as `write` does.
+        """
+
     async def stop(self) -> None:
         """Close, within bounds."""
 
@@ -99,6 +105,25 @@ class TransactionalSink:
             self._abortable = False
             await producer.commit_transaction()
             return acknowledged - started, time.monotonic() - acknowledged
+
+    async def abandon(self, outputs: Sequence[TopicPartition], offset: int) -> None:
+        """Abort a transaction with one empty record in each of `outputs`, and an offset.
+
+        Its markers end whatever stands open there under our transactional id, older records and offsets included.
+        """
+        # with a key: a compacted topic takes no record without one
+        remains = Result({output: [(b"aborted", None, [])] for output in outputs})
+        async with asyncio.timeout(self._limit_s):
+            await self._producer.begin_transaction()
+            self._abortable = True
+            await _all(
+                _deliver(self._producer, self._source.partition, remains),
+                self._producer.send_offsets_to_transaction({self._source: OffsetAndMetadata(offset, "")}, self._group),
+            )
+            self._abortable = False
+            await self._producer.abort_transaction()
+        where = {"topic": self._source.topic, "partition": self._source.partition}
+        log.warning("torn_transaction_aborted", outputs=[str(output) for output in outputs], offset=offset, **where)
 
     async def stop(self) -> None:
         """End an open transaction if its outcome is still ours to decide, and close, within bounds."""
@@ -148,6 +173,9 @@ class AtLeastOnceSink:
         self._settled.clear()
         self._wake.set()
         return time.monotonic() - started, 0.0
+
+    async def abandon(self, outputs: Sequence[TopicPartition], offset: int) -> None:
+        """Nothing to do: there are no transactions."""
 
     async def _commit(self) -> None:
         """Commit the latest acknowledged offset, as a member of the group, again and again."""

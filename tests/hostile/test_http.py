@@ -25,7 +25,7 @@ from streaming.api_docs import serve_docs
 from streaming.http import HttpThread, application
 
 SEED = 20_261_126
-BODIES = 150
+BODIES = 60
 SLOW = 100
 
 
@@ -70,14 +70,19 @@ def _bodies() -> Iterator[bytes]:
 def test_predict_answers_anything_as_its_document_says(client):
     """No body makes a 5xx, and every answer is what /openapi.json promises for its status."""
     responses = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]
+    schemas = {
+        status: found["content"]["application/json"]["schema"]
+        for status, found in responses.items()
+        if "content" in found
+    }
+    judges = {status: jsonschema.Draft202012Validator(schema) for status, schema in schemas.items()}
     seen = set()
     for body in _bodies():
         answer = client.post("/predict", content=body)
         seen.add(answer.status_code)
         assert str(answer.status_code) in responses, (answer.status_code, body[:200])
         assert answer.status_code < 500, body[:200]
-        schema = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
-        jsonschema.validate(answer.json(), schema)
+        judges[str(answer.status_code)].validate(answer.json())
     assert seen == {200, 422}
 
 

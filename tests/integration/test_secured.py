@@ -282,6 +282,7 @@ def test_a_certificate_is_enough_where_there_is_mutual_tls(site: Site) -> None:
     assert "cannot verify: KafkaConnectionError: Unable to bootstrap" in said
 
 
+@pytest.mark.timeout(900)
 def test_no_secret_and_no_customer_is_in_a_log_a_metric_or_an_answer(site: Site) -> None:
     """Planted, and looked for in all that both services say, at LOG_LEVEL=debug, through refusals and poison."""
     stage = site.stage

@@ -341,6 +341,6 @@ def test_no_secret_and_no_customer_is_in_a_log_a_metric_or_an_answer(site: Site)
     letters = [answer for answer in stage.reader.answers if answer.topic == stage.names.dead_letters]
     assert len(letters) == len(bad)
     said += [dict(letter.headers)["driftline-detail"].decode() for letter in letters]
-    assert len([text for text in said if "partition_assigned" in text]) >= 2, "the logs are not those of a run"
+    assert any("partitions_assigned" in text for text in said), "the logs are not those of a run"
     for planted in (password, wrong, hash_key, key_password, customer):
         assert [text for text in said if planted in text] == [], planted

@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES ?= 30
+AUDIT := $(VENV)-audit
 COMPOSE = docker compose -f docker-compose.yml $(if $(VARIANT),-f compose.$(VARIANT).yml)
 PACKAGES := driftline drift_worker pages schemas scorer streaming training
 
-.PHONY: help .venv demo demo-life test check chaos docs soak quality bench up down logs smoke lock clean
+.PHONY: help .venv demo demo-life test check chaos docs soak fuzz audit quality bench up down logs smoke lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,17 @@ chaos: .venv ## every fault in its long form; ROW=8 that one, SEED=7 that chance
 soak: .venv ## both services under a stream for MINUTES (30), steady and then with a fault a minute: what they hold must not grow
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
 
+# atheris has no wheel for some Pythons and systems; the mutations need none. In a folder of its own, beside the lock's.
+fuzz: .venv ## everything that reads strangers' bytes, for MINUTES (30): what is found is kept in tests/hostile/found
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --require-hashes \
+	  --target $(VENV)/fuzz -r tests/hostile/fuzz.lock || echo "make: no atheris for this Python"
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/fuzz $(BIN)/python tests/hostile/fuzz.py --minutes $(MINUTES)
+
+audit: .venv ## known vulnerabilities of what is locked (pip-audit), and artifacts/sbom.cdx.json (CycloneDX)
+	@test -x $(AUDIT)/bin/pip-audit || $(BIN)/python -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r deploy/audit.lock
+	@$(AUDIT)/bin/python deploy/audit.py
+
 quality: .venv ## false, missed and late alerts on streams whose truth is known, beside other tools; writes docs/quality.md
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests/quality:tests/support $(BIN)/python tests/quality/full.py --write
 
@@ -88,8 +100,8 @@ lock: .venv ## compile the lock files again from pyproject.toml
 	  $(COMPILE) --constraint requirements-dev.lock - --output-file requirements-build.lock
 	for peer in driftline/benchmark/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer \
 	  --constraint <(grep -oE '^(joblib|numpy|pandas|scikit-learn|scipy)==[^ ]+' requirements.lock) || exit 1; done
-	for peer in tests/quality/peers/*.in driftline/evidently/*.in deploy/mlflow/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer || exit 1; done
+	for peer in tests/quality/peers/*.in driftline/evidently/*.in deploy/mlflow/*.in deploy/audit.in tests/hostile/fuzz.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer || exit 1; done
 
 clean: ## remove the environment and everything that was made
-	rm -rf $(VENV) artifacts build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(AUDIT) artifacts build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -75,6 +75,7 @@ class _Pending:
 
     watermark: Watermark
     partitions: int
+    inputs: frozenset[int]  # partitions of the events that are answered here
     accepted_next: int
     answered: dict[int, int]
     first: int
@@ -125,11 +126,14 @@ class CountingWork:
         """The partition is ours: go on from what was committed."""
         kept = _kept(metadata)
         at_s = self._monotonic()
+        partitions = await self._partitions_of(source.topic)
+        inputs = frozenset(range(source.partition, await self._partitions_of(self._events_topic), partitions))
         self._pending[source] = _Pending(
             watermark=Watermark(self._idle_timeout_s, at_s, kept.watermark_ms, kept.event_ms),
-            partitions=await self._partitions_of(source.topic),
+            partitions=partitions,
+            inputs=inputs,
             accepted_next=kept.accepted_next,
-            answered=dict(kept.answered),
+            answered={partition: after for partition, after in kept.answered.items() if partition in inputs},
             first=position,
             next=position,
             flushed_at_s=at_s,
@@ -187,7 +191,7 @@ class CountingWork:
     def _take_predictions(self, pending: _Pending, records: Sequence[ConsumerRecord]) -> _Batch:
         predictions: list[Prediction] = []
         for record in records:
-            _note_answered(pending.answered, record, self._events_topic)
+            _note_answered(pending, record, self._events_topic)
             reason, prediction = self._examine(record)
             if prediction is None:
                 pending.refused[reason] += 1
@@ -304,8 +308,12 @@ def _kept(metadata: str) -> Kept:
         return Kept()
 
 
-def _note_answered(answered: dict[int, int], record: ConsumerRecord, events_topic: str) -> None:
-    """Which input record this prediction answers, by its headers; nothing if they do not say."""
+def _note_answered(pending: _Pending, record: ConsumerRecord, events_topic: str) -> None:
+    """Which input record this prediction answers, by its headers; nothing if they do not say.
+
+    Anybody who may write there can name any partition: what is noted is committed beside the offset, and a broker takes
+    4 KiB of that. So only partitions whose answers belong here are.
+    """
     topic: bytes | None = None
     partition = offset = -1
     for name, value in record.headers:
@@ -315,8 +323,8 @@ def _note_answered(answered: dict[int, int], record: ConsumerRecord, events_topi
             partition = _decimal(value)
         elif name == SOURCE_OFFSET:
             offset = _decimal(value)
-    if topic == events_topic.encode() and partition >= 0 and offset >= 0:
-        answered[partition] = max(offset + 1, answered.get(partition, 0))
+    if topic == events_topic.encode() and partition in pending.inputs and 0 <= offset < deltas.MAX_NUMBER - 1:
+        pending.answered[partition] = max(offset + 1, pending.answered.get(partition, 0))
 
 
 def _decimal(value: bytes | None) -> int:

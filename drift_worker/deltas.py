@@ -7,6 +7,7 @@ the key of the customer hash, for vectors of different references must never be 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -20,6 +21,15 @@ MAX_ENTRIES = 60_000
 NOT_A_PREDICTION = "not_a_prediction"
 OTHER_MODEL = "other_model"
 _TYPES = ("<i1", "<i2", "<i4", "<i8")
+
+# Every partition of a topic is looked at again and again: a number from a stranger must not keep us busy for ever.
+MAX_PARTITIONS = 10_000
+PartitionNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTITIONS)]
+# What is added up and remembered in 64 bits: the largest number of a single record must leave room. Every offset there
+# will be, and every millisecond of the years 1 to 9999, is below.
+MAX_NUMBER = 1 << 48
+Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
+Milliseconds = Annotated[int, msgspec.Meta(gt=-MAX_NUMBER, lt=MAX_NUMBER)]
 
 Ranges = dict[str, dict[int, tuple[int, int]]]
 
@@ -50,12 +60,12 @@ class Delta(msgspec.Struct, array_like=True, frozen=True, tag=1):
     reference: str
     key_id: str
     topic: str
-    partition: int
-    first: int
-    next: int
-    pane_ms: int
+    partition: PartitionNumber
+    first: Number
+    next: Number
+    pane_ms: Milliseconds
     series: int
-    events: int
+    events: Number
     packed: Packed
 
 
@@ -69,19 +79,19 @@ class Progress(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
     layout: int
     topic: str
-    partition: int
-    first: int
-    next: int
-    read: int
-    counted: int
-    refused: dict[str, int]
-    future: int
-    watermark_ms: int | None
-    event_ms: int | None
+    partition: PartitionNumber
+    first: Number
+    next: Number
+    read: Number
+    counted: Number
+    refused: dict[str, Number]
+    future: Number
+    watermark_ms: Milliseconds | None
+    event_ms: Milliseconds | None
     at_end: bool
-    partitions: int
-    accepted_next: int
-    answered: dict[int, int]
+    partitions: Annotated[int, msgspec.Meta(ge=0, le=MAX_PARTITIONS)]
+    accepted_next: Number
+    answered: dict[PartitionNumber, Number]
 
 
 class Merged(msgspec.Struct, array_like=True, frozen=True, tag=3):
@@ -93,7 +103,7 @@ class Merged(msgspec.Struct, array_like=True, frozen=True, tag=3):
     layout: int
     reference: str
     key_id: str
-    start_ms: int
+    start_ms: Milliseconds
     series: int
     packed: Packed
 
@@ -117,7 +127,7 @@ class Hour(msgspec.Struct, array_like=True, frozen=True, tag=5):
     layout: int
     reference: str
     key_id: str
-    start_ms: int
+    start_ms: Milliseconds
     series: int
     packed: Packed
 

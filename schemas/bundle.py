@@ -7,6 +7,7 @@ damaged or foreign file *before* anything in it is unpickled. Nothing here unpic
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class BundleError(Exception):
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # JSON cannot say infinity, but 1e400 is read as it: a tolerance of that would accept every model
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class Feature(_Frozen):
@@ -136,6 +138,10 @@ class Golden(_Frozen):
     def _paired(self) -> Golden:
         if len(self.rows) != len(self.probabilities):
             raise ValueError("golden: as many probabilities as rows are needed")
+        try:
+            json.dumps(self.rows, allow_nan=False, default=str)
+        except ValueError:
+            raise ValueError("golden: a row holds a number beyond the range of a double") from None
         return self
 
 

@@ -202,6 +202,7 @@ class EventDecoder:
         """Rows that some check of the batch does not find plainly valid."""
         doubt = parts.event_time_ms == rfc3339.INVALID
         doubt |= parts.event_time_ms > now_ms + self._rules.max_future_skew_ms
+        doubt |= parts.event_time_ms < rfc3339.EARLIEST_MS
         numeric = parts.columns.numeric
         # NaN stands for a missing value and compares false
         doubt |= ((numeric < self._low) | (numeric > self._high)).any(axis=1)

@@ -21,6 +21,7 @@ _DAY_MS = 86_400_000
 # "2026-11-22T06:00:00Z" has 20 characters; a fraction adds a point and 1-9 digits
 _BARE = 20
 INVALID = np.iinfo(np.int64).min
+EARLIEST_MS = -62_135_596_800_000  # 0001-01-01T00:00:00Z
 
 
 def _days(year: int, month: int, day: int) -> int:

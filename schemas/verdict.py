@@ -218,6 +218,8 @@ class Examiner:
                 Reason.ENVELOPE, f"schema_version: expected 1, got {self._seen(version)}", ["schema_version"]
             )
         if not mapping.event_time:
+            if record.timestamp < rfc3339.EARLIEST_MS:
+                raise _RefusedError(Reason.ENVELOPE, "Kafka timestamp: before the year 1")
             return record.timestamp
         text = self._lookup(event, split(mapping.event_time))
         ms = rfc3339.parse(text) if isinstance(text, str) else None

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from schemas.json_schema import event_schema, features_schema
 from schemas.verdict import Reason
@@ -64,6 +65,9 @@ async def _body(request: Request) -> bytes:
                     text = f"more than {MAX_BODY_BYTES} bytes"
                     detail = [{"loc": ["body"], "type": Reason.TOO_LARGE.value, "msg": text}]
                     raise HTTPException(413, detail, headers={"connection": "close"})
+    except ClientDisconnect:
+        # whoever asked has gone: nobody will read this, and it is no error of ours that a log must explain
+        raise HTTPException(408, "the body did not arrive") from None
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
     return bytes(body)

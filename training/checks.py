@@ -54,7 +54,9 @@ def defects(
         if isinstance(before.cells, NumericCells):
             if quality.constant(before.cells, before.vector, now.vector, m_eff):
                 found.append(f"{name}: the same value in every row")
-            elif jump := quality.unit_jump(before.cells, before.vector, now.vector):
+            elif jump := quality.unit_jump(
+                before.cells, quality.moments(*before.cells.log_moments(before.vector)), now.vector, now.present
+            ):
                 found.append(f"{name}: looks like the reference's in another unit ({jump})")
             continue
         unseen, expected = before.cells.unseen(now.vector), before.unseen / max(1, before.present)

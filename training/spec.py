@@ -50,9 +50,9 @@ def _estimator(value: object) -> object:
 
 
 def _kind(value: object) -> object:
-    if value in {"numeric", "categorical", "boolean"}:
+    if value in ("numeric", "categorical", "boolean"):  # not a set: a list cannot be looked up in one
         return value
-    scope = f"; Driftline's scope: {SCOPE}" if value in {"text", "string", "date", "datetime", "time"} else ""
+    scope = f"; Driftline's scope: {SCOPE}" if value in ("text", "string", "date", "datetime", "time") else ""
     raise ValueError(f"expected numeric, categorical or boolean{scope}")
 
 
@@ -220,7 +220,7 @@ def _read(path: Path, kind: type[AnySpec]) -> AnySpec:
 def _parse(text: str, kind: type[AnySpec]) -> AnySpec:
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib lets a number of 4,301 digits and deep nesting through
         raise SpecError(f"not TOML: {error}") from None
     try:
         return kind.model_validate(document, strict=True)

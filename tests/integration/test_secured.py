@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import httpx
 import pytest
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AclOperation, AdminClient
@@ -307,3 +308,67 @@ def test_a_certificate_is_enough_where_there_is_mutual_tls(site: Site) -> None:
     code, said = site.driftline(site.environment("TLS alone"), "verify")
     assert code == 1
     assert "cannot verify: KafkaConnectionError: Unable to bootstrap" in said
+
+
+@pytest.mark.timeout(900)
+def test_no_secret_and_no_customer_is_in_a_log_a_metric_or_an_answer(site: Site) -> None:
+    """Planted, and looked for in all that both services say, at LOG_LEVEL=debug, through refusals and poison."""
+    stage = site.stage
+    password, wrong, hash_key, key_password = (f"planted-{name}-7f3a" for name in ("login", "wrong", "hash", "key"))
+    customer = "planted-customer-7f3a"
+    user = f"{stage.names.prefix}-scorer"
+    site.secured.set_password(user, "SCRAM-SHA-512", password)
+    for section in ("Scorer", "Drift worker"):
+        site.secured.grant(documented_acls(section, stage.names, user))
+    certificate, key = site.secured.authority.issue(user, key_password)
+    environment = {
+        **site.login(user, password=password),
+        "KAFKA_SSL_CERTFILE": str(certificate),
+        "KAFKA_SSL_KEYFILE": str(key),
+        "KAFKA_SSL_KEY_PASSWORD": key_password,
+        "LOG_HASH_KEY": hash_key,
+        "LOG_LEVEL": "debug",
+    }
+    good = [json.loads(value) for _, value in stage.source().take(60, 0.0, time.time_ns() // 1_000_000)]
+    for event in good:
+        event["customer_id"] = customer
+    bad = [
+        *(b"{" + customer.encode(), json.dumps(customer).encode(), json.dumps({**good[0], "event_id": 7}).encode()),
+        *(
+            json.dumps({**good[0], "features": {**good[0]["features"], name: customer}}).encode()
+            for name in ("tenure",)
+        ),
+        json.dumps({**good[0], customer: 1, "event_time": customer}).encode(),
+        json.dumps(good[0]).encode() + b" " * 70_000,
+    ]
+    records = [(customer.encode(), value, [(customer, customer.encode())], 0) for value in bad]
+    records += [(customer.encode(), json.dumps(event).encode(), [], i % 4) for i, event in enumerate(good)]
+    send(stage.bootstrap, stage.names.events, records)
+
+    refused = {**environment, "KAFKA_SASL_PASSWORD_FILE": str(stage.folder / "wrong")}
+    (stage.folder / "wrong").write_text(wrong)
+    said = []
+    with stage.scorer(**refused) as scorer:
+        wait_until(lambda: scorer.reasons() == ["not_authorised"], "the wrong password is named")
+        said += [scorer.get(path).text for path in ("/health", "/readyz", "/metrics")]
+    with stage.scorer(**{**environment, "KAFKA_SSL_KEY_PASSWORD": wrong}) as scorer:
+        assert scorer.process.wait(60) == 2
+    with stage.scorer(**environment) as scorer, site.worker(**environment) as worker:
+        stage.reader.wait_for(len(records))
+        wait_until(lambda: worker.metric("driftline_drift_read_records_total") >= len(records), "it has read them")
+        address = f"http://127.0.0.1:{scorer.port}/predict"
+        for value in (*bad[:-1], b"\xff" + customer.encode()):  # what is too large for the stream alone is answered
+            answer = httpx.post(address, content=value, timeout=60)
+            assert answer.status_code == 422
+            said.append(answer.text)
+        for path in ("/livez", "/readyz", "/health", "/metrics", "/openapi.json"):
+            said += [service.get(path).text for service in (scorer, worker)]
+        said += [worker.get(path).text for path in ("/drift", "/drift.html")]
+        assert (scorer.stop(), worker.stop()) == (0, 0)
+    said += [path.read_text(errors="replace") for path in stage.folder.glob("*.log")]
+    letters = [answer for answer in stage.reader.answers if answer.topic == stage.names.dead_letters]
+    assert len(letters) == len(bad)
+    said += [dict(letter.headers)["driftline-detail"].decode() for letter in letters]
+    assert any("partitions_assigned" in text for text in said), "the logs are not those of a run"
+    for planted in (password, wrong, hash_key, key_password, customer):
+        assert [text for text in said if planted in text] == [], planted

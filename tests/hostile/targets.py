@@ -1,0 +1,347 @@
+"""What reads bytes that strangers wrote, each as a function of bytes that raises only where a defect is.
+
+A target takes whatever bytes it is given and returns one word about them (what was decided), so that a corpus can be
+judged by how many ways it finds. It raises if the code under test raises anything but its own refusal, or if two ways
+to the same verdict differ. How long it took is looked at by `run`.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import time
+from collections.abc import Callable
+from itertools import count
+
+import bundles
+import msgspec
+import numpy as np
+from events import FEATURES, NOW_MS, Decoders, raw, record
+
+from drift_worker import deltas
+from drift_worker.cells import Cells
+from drift_worker.deltas import Delta, Hour, Identity, Merged, Packed, Progress
+from drift_worker.windows import Side, Windows
+from schemas import headers as h
+from schemas.alert import decode_alert
+from schemas.bundle import BundleError, EventMapping, manifest_bytes, parse_manifest
+from schemas.dead_letter import dead_letter, encoded_size
+from schemas.measurement import decode_measurement
+from schemas.prediction import decode_prediction
+from schemas.reference import Reference
+from schemas.verdict import Defect, Reason, Rules
+from scorer.model import Model
+from scorer.pipeline import Pipeline
+from scorer.predict import NotAnsweredError, Predictor
+from training.spec import SpecError, parse_spec
+
+# Of processor time, so that a busy machine is no finding.
+SLOW_S = 1.0
+MAX_DEAD_LETTER_BYTES = 4000
+
+# The first byte of an event's bytes says what stands around the value; the same bytes are always the same record.
+KEYS = (b"7590-VHVEG", None, b"", b"\xff\xfe", b"\x00", b"k" * 129, b"\xed\xa0\x80", "é".encode())
+HEADERS = (
+    (),
+    (("driftline-source-offset", b"7"), ("driftline-attempt", b"999999999999"), ("", None)),
+    (("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("x", b"\xff" * 300)),
+    (("driftline-reason", b"model_error"), ("driftline-attempt", "١".encode()), ("\x00", b"\x00")),
+)
+TIMESTAMPS = (NOW_MS, -1, 0, NOW_MS + 300_001, 1 << 53, -(1 << 63), (1 << 63) - 1, NOW_MS)
+
+
+class FoundError(AssertionError):
+    """A defect: the code under test did what it must not."""
+
+
+def as_record(data: bytes, offset: int = 1042):
+    """The record that `data` stands for."""
+    choice = data[0] if data else 0
+    value = data[1:] or (None if choice & 1 else b"")
+    return record(
+        value,
+        key=KEYS[choice >> 5],
+        headers=HEADERS[choice >> 3 & 3],
+        timestamp=TIMESTAMPS[choice & 7],
+        offset=offset,
+    )
+
+
+@functools.cache
+def _decoders() -> tuple[Decoders, ...]:
+    return (
+        Decoders(),
+        Decoders(reject_unknown_fields=True, detail_values=True),
+        Decoders(EventMapping(event_id="meta.id", customer_id="", event_time="", features="")),
+        Decoders(EventMapping(event_id="", customer_id="c.id", event_time="c.at", features="c.features")),
+    )
+
+
+def event(data: bytes) -> str:
+    """The fast decoder says what the definition says, in every mapping, and good neighbours are untouched."""
+    ours, words = as_record(data), []
+    for decoders in _decoders():
+        alone = decoders.decode([ours])  # held against the examiner
+        words.append("accepted" if alone.defects[0] is None else alone.defects[0].reason.value)
+        batch = decoders.decode([record(raw(), offset=1), ours, record(raw(), offset=2)])
+        expected = decoders.decode([record(raw(), offset=1)]).defects[0]
+        if [batch.defects[0], batch.defects[2]] != [expected, expected] or batch.defects[1] != alone.defects[0]:
+            raise FoundError(f"neighbours change the verdict: {batch.defects}")
+    return words[0] if words[0] != "accepted" else "/".join(words)
+
+
+class _Constant:
+    """A model that is sure of nothing: what it does is not what is looked at here."""
+
+    def __init__(self, manifest) -> None:
+        self.manifest = manifest
+
+    def predict(self, columns):
+        """One half for every row."""
+        return np.full(columns.n, 0.5)
+
+
+@functools.cache
+def _served() -> Model:
+    manifest = parse_manifest(_manifest())
+    return _Constant(manifest)  # type: ignore[return-value] # all that a pipeline asks of a model
+
+
+@functools.cache
+def _manifest() -> bytes:
+    return manifest_bytes(bundles.manifest(bundles.fitted()))
+
+
+@functools.cache
+def _pipeline() -> Pipeline:
+    return Pipeline(_served(), Rules(), "driftline-scorer", MAX_DEAD_LETTER_BYTES)
+
+
+def pipeline(data: bytes) -> str:
+    """One outcome: a prediction whose value can be read back, or a dead letter that fits and keeps the bytes."""
+    ours, ticks = as_record(data), count()
+    answer = _pipeline().answer([ours], ours.topic, ours.partition, lambda: NOW_MS, lambda: float(next(ticks)))
+    if len(answer.predictions) + len(answer.dead_letters) != 1:
+        raise FoundError("not one outcome")
+    ((key, value, headers),) = answer.predictions or answer.dead_letters
+    found = dict(headers)
+    if found[h.SOURCE_OFFSET] != b"1042" or sum(name == h.SOURCE_OFFSET for name, _ in headers) != 1:
+        raise FoundError("the source is not said once")
+    if answer.predictions:
+        decode_prediction(value)
+        return "predicted"
+    if encoded_size(key, value, headers) > MAX_DEAD_LETTER_BYTES and len(ours.value or b"") < 1024:
+        raise FoundError("a dead letter that its topic does not take")
+    if h.TRUNCATED not in found and (key, value) != (ours.key, ours.value):
+        raise FoundError("a dead letter without the original bytes")
+    return found[h.REASON].decode()
+
+
+def letters(data: bytes) -> str:
+    """A dead letter of any parts and any limit: ours are said once, and nothing is larger than it may be."""
+    size = len(data)
+    cuts = sorted(data[i] * size // 256 if i < size else 0 for i in range(2))
+    names = [name.decode("utf-8", "replace") for name in data[cuts[0] : cuts[1]].split(b"\x00")]
+    headers = [(name, name.encode()[::-1] or None) for name in names]
+    ours = record(data[cuts[1] :], key=data[: cuts[0]], headers=headers)
+    stamp = h.Stamp("customer-events", 3, "1.4.0", "driftline-scorer")
+    letter = dead_letter(ours, Defect(Reason.NOT_JSON, "x"), stamp, 2000 + size % 3000)
+    if len([name for name, _ in letter.headers if name == h.ATTEMPT]) != 1 or h.attempt(letter.headers) > 999_999_999:
+        raise FoundError("not one attempt")
+    h.traceparent(headers)
+    return dict(letter.headers).get(h.TRUNCATED, b"whole").decode()
+
+
+@functools.cache
+def _predictor() -> Predictor:
+    return Predictor(_served(), Rules())
+
+
+def predict(data: bytes) -> str:
+    """POST /predict: an answer that is JSON, or the problems as JSON."""
+    try:
+        answer = _predictor().answer(data, NOW_MS)
+    except NotAnsweredError as error:
+        msgspec.json.encode(error.detail).decode()
+        return str(error.detail[0]["type"])
+    msgspec.json.encode(answer).decode()
+    return "answered"
+
+
+def _refuses(decode: Callable[[bytes], object], encode: Callable[[object], bytes], data: bytes) -> str:
+    """`decode` gives a value that survives the way out and back, or ValueError."""
+    try:
+        found = decode(data)
+    except ValueError as error:
+        # the library's own errors are ValueErrors, too: they must have been made ours
+        if type(error) is not ValueError:
+            raise FoundError(f"an error that is not ours: {error!r}") from error
+        return "refused"
+    if repr(decode(encode(found))) != repr(found):
+        raise FoundError("another value after encoding")
+    return "read"
+
+
+def prediction(data: bytes) -> str:
+    """A prediction, or ValueError."""
+    return _refuses(decode_prediction, msgspec.json.encode, data)
+
+
+def alert(data: bytes) -> str:
+    """An alert, or ValueError."""
+    return _refuses(decode_alert, lambda found: found.encode(), data)  # type: ignore[attr-defined]
+
+
+def measurement(data: bytes) -> str:
+    """A measurement, or ValueError."""
+    return _refuses(decode_measurement, lambda found: found.encode(), data)  # type: ignore[attr-defined]
+
+
+REFERENCE = Reference(
+    np.arange(10.0)[:, None], np.zeros((10, 0), dtype=np.int32), np.linspace(0, 1, 10), np.zeros(0, dtype=np.int64)
+)
+CELLS = Cells((FEATURES[0].model_copy(update={"name": "x"}),), (), REFERENCE)
+IDENTITY = Identity("ab" * 32, "01234567")
+TOPICS = {Side.FEATURES: "events", Side.SCORE: "predictions"}
+
+
+def pane(data: bytes) -> str:
+    """A record of drift-panes: refused, or taken in by windows that then can still be closed and remembered."""
+    try:
+        found = deltas.decode(data)
+    except ValueError:
+        return "refused"
+    windows = Windows(CELLS, IDENTITY, {"5s": 5000, "15s": 15_000}, TOPICS, lateness_ms=1000, straggler_s=60.0)
+    try:
+        if isinstance(found, Delta):
+            windows.delta(found, 7, replayed=False)
+        elif isinstance(found, Progress):
+            windows.progress(found, replayed=False)
+        elif isinstance(found, Merged):
+            windows.merged(found)
+    except (ValueError, IndexError):  # what the evaluator takes for an unreadable record
+        return f"{type(found).__name__} refused"
+    for at_s in (0.0, 61.0, 130.0):
+        closed = [closing for together in windows.due(at_s) for closing in together]
+    list(windows.late_units())
+    windows.needed_from(8)
+    windows.needed_since(NOW_MS)
+    windows.restore(windows.memory(), same_reference=True)
+    return f"{type(found).__name__} {len(closed)}"
+
+
+def manifest(data: bytes) -> str:
+    """A manifest that is written as it was read, or BundleError."""
+    try:
+        found = parse_manifest(data)
+    except BundleError:
+        return "refused"
+    if parse_manifest(manifest_bytes(found)) != found:
+        raise FoundError("another manifest after writing")
+    return "read"
+
+
+def spec(data: bytes) -> str:
+    """A training spec, or SpecError."""
+    try:
+        parse_spec(data.decode("utf-8", "replace"))
+    except SpecError:
+        return "refused"
+    return "read"
+
+
+def reference(data: bytes) -> str:
+    """A drift reference, or ValueError; it never unpickles."""
+    try:
+        Reference.from_bytes(data)
+    except ValueError:
+        return "refused"
+    return "read"
+
+
+TARGETS: dict[str, Callable[[bytes], str]] = {
+    target.__name__: target
+    for target in (
+        *(event, pipeline, letters, predict, prediction),
+        *(alert, measurement, pane, manifest, spec, reference),
+    )
+}
+
+
+def _out_of_time(*_: object) -> None:
+    raise TimeoutError(f"still not done after {3 * SLOW_S:.0f} s of processor time")
+
+
+def run(name: str, data: bytes) -> str:
+    """What the target says; FoundError for a crash, a difference, or more than a second."""
+    started = time.process_time()
+    before = signal.signal(signal.SIGVTALRM, _out_of_time)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 3 * SLOW_S)
+    try:
+        word = TARGETS[name](data)
+    except Exception as error:  # whatever it is, it is a finding
+        raise FoundError(f"{name}: {error!r} for {data[:200]!r}") from error
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    took_s = time.process_time() - started
+    if took_s > SLOW_S:
+        raise FoundError(f"{name}: took {took_s:.1f} s for {data[:200]!r}")
+    return word
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Valid documents of every target, from which a fuzzer starts."""
+    import io
+    import json
+    from pathlib import Path
+
+    from events import GOOD, GOOD_FEATURES
+
+    bare = {**GOOD_FEATURES, "meta": {"id": "e"}}
+    nested = {"c": {"id": "c", "at": "2026-11-22T05:00:00Z", "features": GOOD_FEATURES}}
+    events = [json.dumps(document).encode() for document in (GOOD, bare, nested)]
+    packed = Packed(np.array([3], dtype="<u4").tobytes(), 0, b"\x05")
+    panes = [
+        Delta(1, IDENTITY.reference, IDENTITY.key_id, "events", 0, 0, 5, 5000, 0, 5, packed),
+        Delta(1, IDENTITY.reference, IDENTITY.key_id, "predictions", 1, 0, 5, 5000, -1, 5, packed),
+        Progress(1, "events", 0, 0, 5, 5, 4, {"not_json": 1}, 0, 60_000, 60_000, False, 2, 5, {0: 5}),
+        Progress(1, "predictions", 1, 0, 5, 5, 5, {}, 0, None, None, True, 2, 0, {1: 7}),
+        Merged(1, IDENTITY.reference, IDENTITY.key_id, 5000, 0, packed),
+        Hour(1, IDENTITY.reference, IDENTITY.key_id, 3_600_000, 0, packed),
+    ]
+    scored = (
+        b'{"schema_version":1,"prediction_id":"customer-events-3-1042","event_id":"01J9","customer_id":"7590-VHVEG",'
+        b'"event_time":"2026-11-22T05:59:59.123Z","scored_at":"2026-11-22T06:00:00.000Z","probability":0.25,'
+        b'"label":false,"threshold":0.5,"model":{"name":"churn-small","version":"1.4.0"}}'
+    )
+    announced = (
+        b'{"version":1,"fingerprint":"f57a660ed19dbbf7","status":"firing","labels":{"alertname":"FeatureDrift"},'
+        b'"annotations":{"summary":"s"},"startsAt":"2026-11-22T06:00:00.000Z","endsAt":null,"sequence":1,'
+        b'"evidence":{"psi":0.3,"windows":[1,2]}}'
+    )
+    measured = (
+        b'{"version":1,"model":"m","model_version":"1.0.0","reference_sha256":"ab","window":{"length":"15m",'
+        b'"start":"2026-11-22T06:00:00.000Z","end":"2026-11-22T06:15:00.000Z"},"complete":true,'
+        b'"sample":{"events":500,"late":0,"refused":1},"level":{"q":0.01,"tests":20,"single":0.0005},'
+        b'"features":{"tenure":{"kind":"numeric","events":500,"psi":0.1,"tests":{"psi":-3.5},"bins":{"edges":[1.5],'
+        b'"reference":[0.5,0.5],"window":[0.4,0.6]}}},"episodes":{"ab":{"status":"firing","severity":"warning",'
+        b'"since":"x"}},"offsets":{"events":{"0":[0,500]}}}'
+    )
+    out = io.BytesIO()
+    np.savez(
+        out, numeric=REFERENCE.numeric, codes=REFERENCE.codes, score=REFERENCE.score, singletons=REFERENCE.singletons
+    )
+    return {
+        "event": [bytes([choice]) + document for document in events for choice in (0, 0b00101000, 0b11011011)],
+        "pipeline": [b"\x00" + events[0], b"\x2a" + events[0]],
+        "letters": [b"\x20\x40" + events[0], b"\x10\xf0" + b"driftline-attempt\x00traceparent\x00a" * 9 + b"v" * 2000],
+        "predict": [*events, b"[" + events[0] + b"," + json.dumps(GOOD_FEATURES).encode() + b"]"],
+        "prediction": [scored],
+        "alert": [announced],
+        "measurement": [measured],
+        "pane": [deltas.encode(found) for found in panes],
+        "manifest": [_manifest()],
+        "spec": [path.read_bytes() for path in sorted(Path("training/specs").glob("*.toml"))],
+        "reference": [out.getvalue(), REFERENCE.to_bytes()],
+    }

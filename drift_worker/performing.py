@@ -34,6 +34,8 @@ from streaming.transactions import Output
 BATCH = 2000
 # How soon a topic that was empty, or a broker that was away, is looked at again.
 RETRY_S = 5.0
+# How often it is asked whether a cohort is due.
+DUE_INTERVAL_S = 1.0
 # Provisional cohorts are evaluated this often at most, and never for more than a hundredth of the time.
 LEAST_INTERVAL_S = 5.0
 SHARE = 0.01
@@ -96,7 +98,8 @@ class Performing:
         self._awaited: tuple[list[tuple[int, int]], dict[TopicPartition, int]] | None = None
         self._again = True  # something waits although no fact has come
         self._revision = -1  # of the store, when it was last looked at
-        self._next_look_s = 0.0  # monotonic
+        self._next_look_s = 0.0
+        self._next_due_s = 0.0  # monotonic
         self._task: asyncio.Task[None] | None = None
         self._ready: Step | None = None
         self._in_hand = False  # a step was taken and is not committed yet
@@ -179,8 +182,9 @@ class Performing:
         due, self._confirmed = self._confirmed or [], None
         if not due:
             stirred = self._again or self._revision != self._store.revision
-            if not stirred or started < self._next_look_s:
+            if not stirred or started < self._next_due_s:
                 return
+            self._next_due_s = started + DUE_INTERVAL_S
             if self._awaited is None and (found := await asyncio.to_thread(self._due)):
                 self._awaited = found, await self._input_ends()
             if self._awaited is not None and await self._inputs_read(self._awaited[1]):
@@ -189,6 +193,8 @@ class Performing:
                 self._awaited = None
                 return
             self._again, due = self._awaited is not None, []
+            if started < self._next_look_s:
+                return
         revision = self._store.revision
         step, cohorts = await asyncio.to_thread(self._evaluate, due)
         took_s = time.monotonic() - started

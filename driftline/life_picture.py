@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from pages.markup import Html, tag
 
-WIDTH, HEIGHT = 900, 420
-LEFT, RIGHT, TOP, BOTTOM = 60, 20, 96, 46
+WIDTH, PLOT_HEIGHT = 900, 280
+LEFT, RIGHT, BOTTOM = 60, 20, 46
+ROW = 16  # of what happened, each in a line of its own
 # Readable on a light and on a dark page: the picture brings its own background.
 BACKGROUND, INK, GREY, RULE = "#ffffff", "#1f2328", "#656d76", "#d8dee4"
 MEASURED, PROMISED, MARK = "#0969da", "#bf8700", "#cf222e"
@@ -44,17 +45,19 @@ class Moment:
 def as_svg(title: str, days: Sequence[Day], moments: Sequence[Moment]) -> str:
     """The picture, a whole SVG document. days: at least one, ascending."""
     last = max([day.day + 1.0 for day in days] + [moment.at for moment in moments])
+    top = 40 + ROW * len(moments)
+    height = top + PLOT_HEIGHT + BOTTOM
     floor = max(0.0, (int(min(day.measured.low for day in days) * 20) - 1) / 20)
 
     def x(at: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * at / last
 
     def y(value: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - value) / (1.0 - floor)
+        return top + PLOT_HEIGHT * (1.0 - value) / (1.0 - floor)
 
     parts: list[Html] = [
         tag("title", title),
-        tag("rect", width=WIDTH, height=HEIGHT, fill=BACKGROUND),
+        tag("rect", width=WIDTH, height=height, fill=BACKGROUND),
         _words(title, 16, 24, weight="600"),
     ]
     for step in range(round(floor * 20), 21, 2):
@@ -64,14 +67,14 @@ def as_svg(title: str, days: Sequence[Day], moments: Sequence[Moment]) -> str:
             _words(f"{value:.2f}", LEFT - 8, y(value) + 4, GREY, "end"),
         ]
     for number in range(round(last)):
-        parts.append(_words(str(number + 1), x(number + 0.5), HEIGHT - BOTTOM + 18, GREY, "middle"))
-    parts.append(_words("day of the predictions", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, GREY, "middle"))
+        parts.append(_words(str(number + 1), x(number + 0.5), height - BOTTOM + 18, GREY, "middle"))
+    parts.append(_words("day of the predictions", (LEFT + WIDTH - RIGHT) / 2, height - 8, GREY, "middle"))
     for number, moment in enumerate(moments):
         at = x(moment.at)
-        anchor = "end" if moment.at > 0.75 * last else "start"
-        row = 44 + 16 * (number % 3)
+        anchor = "end" if moment.at > 0.6 * last else "start"
+        row = 44 + ROW * number
         parts += [
-            _line(at, row + 4, at, HEIGHT - BOTTOM, MARK, dash="3 3"),
+            _line(at, row + 4, at, height - BOTTOM, MARK, dash="3 3"),
             _words(moment.text, at + (4 if anchor == "start" else -4), row, MARK, anchor),
         ]
     for day in days:
@@ -83,16 +86,16 @@ def as_svg(title: str, days: Sequence[Day], moments: Sequence[Moment]) -> str:
         parts.append(_span(at, y(day.measured.low), y(day.measured.high), MEASURED))
         parts.append(_dot(at, y(day.measured.value), MEASURED, f"{day.model}: measured {day.measured.value:.3f}"))
     parts += [
-        _words("● accuracy, measured (95 %)", LEFT + 6, HEIGHT - BOTTOM - 24, MEASURED),
-        _words("● accuracy, from the scores alone (its band)", LEFT + 6, HEIGHT - BOTTOM - 8, PROMISED),
+        _words("● accuracy, measured (95 %)", LEFT + 6, height - BOTTOM - 24, MEASURED),
+        _words("● accuracy, from the scores alone (its band)", LEFT + 6, height - BOTTOM - 8, PROMISED),
     ]
     return tag(
         "svg",
         *parts,
         xmlns="http://www.w3.org/2000/svg",
         width=WIDTH,
-        height=HEIGHT,
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        height=height,
+        viewBox=f"0 0 {WIDTH} {height}",
         font_family="system-ui, sans-serif",
         font_size=12,
     )

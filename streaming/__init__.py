@@ -5,6 +5,9 @@ logs.py         one JSON object a line
 errors.py       an exception → what to do next
 clients.py      aiokafka clients from settings
 transactions.py outputs and offset of one batch, all or nothing
+decompression.py  how large a batch may become
+topic_id.py     whether a topic is still the one that was read
+reading.py      whole topics read outside any group
 producing.py    records sent without a transaction, for those who produce events
 topics.py       the cluster's topics: look, create
 inbox.py        reads a partition ahead of its task, bounded

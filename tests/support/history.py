@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,8 +86,9 @@ class Run:
     def keep(self, why: str) -> Path:
         """Everything that helps to understand a failure, in a folder of its own."""
         what = "-".join(["row", *map(str, self.rows)]) if self.rows else "soak"
-        folder = KEPT.resolve() / f"{what}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(self.started))}-{self.seed}"
-        folder.mkdir(parents=True)
+        KEPT.mkdir(parents=True, exist_ok=True)
+        begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self.started))
+        folder = Path(tempfile.mkdtemp(prefix=f"{what}-{begun}-{self.seed}-", dir=KEPT.resolve()))
         (folder / "failure.txt").write_text(f"{self.test}\nseed {self.seed}\n\n{why}\n", encoding="utf-8")
         (folder / "run.json").write_text(self.record("failed"), encoding="utf-8")
         lines = [f"{at:.3f}\tsent\t{topic}\t{p}\t{offset}" for at, topic, p, offset in self.sent]

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from brokers import Broker
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -30,7 +31,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from oracle import Names
 from waiting import wait_until
 
-from driftline.broker import LocalBroker
 from schemas.environment import Topics
 
 TEXT = (Path(__file__).parents[2] / "docs" / "connect-your-kafka.md").read_text(encoding="utf-8")
@@ -177,7 +177,7 @@ class SecuredBroker:
         keystore.write_bytes(key.read_bytes() + certificate.read_bytes())
         plain, scram = (f"org.apache.kafka.common.security.{module} required" for module in LOGINS)
         users = " ".join(f'user_{name}="{PASSWORD}"' for name in plain_users)
-        self.local = LocalBroker(
+        self.local = Broker(
             listeners=("SASL_SSL", "SSL"),
             settings={
                 "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",

@@ -332,7 +332,7 @@ TECHNICAL = [
                 "cps",
                 {
                     "challenger": _per_second(_S + "challenger_predictions_total"),
-                    "champion instead: {{reason}}": _per_second(_S + "challenger_fallbacks_total", "reason") + " > 0",
+                    "champion instead: {{reason}}": _per_second(_S + "challenger_fallbacks_total", "reason"),
                 },
             ),
             Panel(
@@ -341,7 +341,7 @@ TECHNICAL = [
                 "cps",
                 {
                     "produced": _per_second(_S + "shadow_produced_total"),
-                    "dropped: {{reason}}": _per_second(_S + "shadow_dropped_total", "reason") + " > 0",
+                    "dropped: {{reason}}": _per_second(_S + "shadow_dropped_total", "reason"),
                 },
             ),
         ],

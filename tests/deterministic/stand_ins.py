@@ -11,7 +11,9 @@ import asyncio
 import contextvars
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
@@ -206,6 +208,7 @@ class Consumer:
         self.positions: dict[TopicPartition, int] = {}
         self._cluster, self._group = self.process.cluster, self.process.group
         self._paused: set[TopicPartition] = set()
+        self._client = SimpleNamespace(cluster=SimpleNamespace(leader_for_partition=lambda _: 1))
 
     def subscribe(self, topics: object, listener: Any) -> None:  # noqa: ARG002
         self.listener = listener
@@ -276,14 +279,22 @@ class Consumer:
 
 
 class Admin:
-    """AIOKafkaAdminClient, for the committed offsets."""
+    """AIOKafkaAdminClient, for the committed offsets and for the id of a topic, which is never made again here."""
 
     def __init__(self, **_: object) -> None:
         process = PROCESS.get()
         self._cluster, self._alive = process.cluster, process.is_alive
+        self._client = self
 
     async def start(self) -> None:
         pass
+
+    async def force_metadata_update(self) -> None:
+        pass
+
+    async def _send_request(self, request: Any, node: int | None) -> SimpleNamespace:  # noqa: ARG002
+        topics = [(0, request._topic, UUID(int=1))]
+        return await self._cluster.ask(self._alive, Connection(), "fetch", lambda: SimpleNamespace(topics=topics))
 
     async def close(self) -> None:
         pass

@@ -122,13 +122,15 @@ ANSWER = (partitions.OwnedPartition, "_answer")
 WRITE = (transactions.TransactionalSink, "write")
 PRODUCER = (clients, "transactional_producer")
 FENCE = """    await sink.start()
+    async with asyncio.timeout(CALL_TIMEOUT_S):
+        self._identity = await self._topic_id(self.source)
     position, metadata, placed = await self._position()
 """
 BUGS = {
     "the offset is read before the fence": (
         *SERVE,
         FENCE,
-        "    position, metadata, placed = await self._position()\n    await sink.start()\n",
+        FENCE.removeprefix("    await sink.start()\n") + "    await sink.start()\n",
     ),
     "the gate is open before the seek": (*SERVE, "    self._consumer.seek(self.source, position)\n", ""),
     "a transactional id of its own for every owner": (
@@ -143,8 +145,8 @@ BUGS = {
     ),
     "nobody looks at what became of a produce": (
         *WRITE,
-        "_deliver(producer, self._source.partition, result)",
-        "_deliver_unseen(producer, self._source.partition, result)",
+        " deliver(producer, self._source.partition, result)",
+        " _deliver_unseen(producer, self._source.partition, result)",
     ),
     "the offset of the batch before is committed": (
         *WRITE,
@@ -160,7 +162,7 @@ BUGS = {
 
 
 async def _deliver_unseen(producer: object, input_partition: int, result: object) -> None:
-    """As `streaming.transactions._deliver`, and the futures are forgotten."""
+    """As `streaming.transactions.deliver`, and the futures are forgotten."""
     for to, outputs in result.outputs.items():  # type: ignore[attr-defined]
         target = transactions.TopicPartition(to, input_partition % 2)
         await transactions._send(producer, target, outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -103,6 +104,15 @@ def _customers(stage: Stage, source: Any, seconds: range, start_ms: int) -> None
         send(stage.bootstrap, stage.names.events, source.take(RATE, float(second), start_ms + second * 1000))
 
 
+def _challenger(stage: Stage) -> str:
+    """The same model as another version, for the shadow."""
+    folder = stage.folder / "challenger"
+    shutil.copytree(stage.bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": "2.0.0"}))
+    return str(folder)
+
+
 def _labelled_day(stage: Stage) -> None:
     """A day of another version's predictions, a week ago, and a label for each: final as soon as somebody looks."""
     at_ms = time.time_ns() // 1_000_000 - 7 * 86_400_000
@@ -139,7 +149,7 @@ def test_drift_reaches_the_pager_once_and_every_panel_has_data(stage: Stage) -> 
     with (
         Receiver() as receiver,
         Alertmanager(stage.folder, receiver.url) as alertmanager,
-        stage.scorer() as scorer,
+        stage.scorer(SCORER_CHALLENGER=_challenger(stage)) as scorer,
         Service("drift_worker", environment, worker_log) as worker,
         Prometheus(stage.folder, {"scorer": [scorer.port], "drift-worker": [worker.port]}, alertmanager) as prometheus,
         _forwarding(stage, alertmanager.url),

@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from schemas.bundle import copy_bundle
+from schemas.bundle import MANIFEST, BundleError, copy_bundle
 from scorer.earlier import EarlierAnswers
 from scorer.http import add_predict
 from scorer.metrics import ScorerMetrics
@@ -120,8 +120,11 @@ class ScoringWork:
             self._answer_with(model)
 
     def challenge(self, challenger: Model) -> None:
-        """Let this model answer its customers from the next batch on."""
+        """Let this model answer its customers from the next batch on; BundleError if it does not fit the champion."""
         with self._serving:
+            # asked again under the lock: the champion may have changed since the caller asked
+            if (why := unfit_challenger(self.model.manifest, challenger.manifest)) is not None:
+                raise BundleError(f"{MANIFEST}: {why}")
             self.challenger = challenger
             self._answer_with(self.model)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from driftline.errors import CommandError
+from driftline.labelled_data import CustomerOption, FileOption, SinceOption, TargetOption, TopicsOption, Where, labelled
 
 if TYPE_CHECKING:
     from training.labelled import Labelled
@@ -21,19 +22,11 @@ NOT_ENOUGH = 3
 
 def command(
     model: Annotated[Path, typer.Option(help="Folder of the bundle. It is unpickled: give one you trust.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Customers with their label: CSV or JSON Lines.", show_default=False)
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Column of the label in --data.", show_default=False)] = None,
-    customer: Annotated[
-        str | None, typer.Option("--id", help="Column of the customer in --data.", show_default="each row is another")
-    ] = None,
-    from_topics: Annotated[
-        bool, typer.Option("--from-topics", help="Events and the labels that came later, from Kafka.")
-    ] = False,
-    since: Annotated[
-        str | None, typer.Option(help="With --from-topics: from when on, 30d or a date-time.", show_default="all")
-    ] = None,
+    data: FileOption = None,
+    target: TargetOption = None,
+    customer: CustomerOption = None,
+    from_topics: TopicsOption = False,
+    since: SinceOption = None,
     public_key: Annotated[
         Path | None, typer.Option(envvar="MODEL_PUBLIC_KEY", help="PEM file: take a signed bundle only.")
     ] = None,
@@ -47,7 +40,6 @@ def command(
 
     Example: driftline evaluate --model artifacts/model --from-topics --since 30d
     """
-    from driftline.labelled_data import Where, labelled
     from schemas.bundle import BundleError
     from training.dataset import DatasetError
     from training.existing import ExistingError

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
 from pydantic import Field
 
 from driftline.errors import CommandError
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
     from training.labelled import Labelled
 
 _BATCH = 5000
+
+# What a person says about labelled data, the same for every command that takes one file of it or the topics: `Where`.
+FileOption = Annotated[
+    Path | None, typer.Option(help="Recent customers with their label: CSV or JSON Lines.", show_default=False)
+]
+TargetOption = Annotated[str | None, typer.Option(help="Column of the label in --data.", show_default=False)]
+CustomerOption = Annotated[
+    str | None, typer.Option("--id", help="Column of the customer in --data.", show_default="each row is another")
+]
+TopicsOption = Annotated[bool, typer.Option("--from-topics", help="Events and the labels that came later, from Kafka.")]
+SinceOption = Annotated[
+    str | None, typer.Option(help="With --from-topics: from when on, 30d or a date-time.", show_default="all")
+]
 
 
 class LabelSettings(CommandSettings):

@@ -13,7 +13,16 @@ import typer
 from driftline import tracking
 from driftline.errors import CommandError
 from driftline.evaluate import NOT_ENOUGH, label_of, left_out
-from driftline.labelled_data import Where, labelled, of_both
+from driftline.labelled_data import (
+    CustomerOption,
+    FileOption,
+    SinceOption,
+    TargetOption,
+    TopicsOption,
+    Where,
+    labelled,
+    of_both,
+)
 from driftline.retrain import MIN_CUSTOMERS, check_money, comparison, told
 from driftline.tracking import folder
 from training.compare import Metric
@@ -29,19 +38,11 @@ def promote(
         Path, typer.Option(help="Folder of the candidate, or its mlflow:models:/ address.", show_default=False)
     ],
     to: Annotated[Path, typer.Option(help="Folder, or address with an alias, that is served now: the champion.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Recent customers with their label: CSV or JSON Lines.", show_default=False)
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Column of the label in --data.", show_default=False)] = None,
-    customer: Annotated[
-        str | None, typer.Option("--id", help="Column of the customer in --data.", show_default="each row is another")
-    ] = None,
-    from_topics: Annotated[
-        bool, typer.Option("--from-topics", help="Events and the labels that came later, from Kafka.")
-    ] = False,
-    since: Annotated[
-        str | None, typer.Option(help="With --from-topics: from when on, 30d or a date-time.", show_default="all")
-    ] = None,
+    data: FileOption = None,
+    target: TargetOption = None,
+    customer: CustomerOption = None,
+    from_topics: TopicsOption = False,
+    since: SinceOption = None,
     metric: Annotated[Metric, typer.Option(help="What must be better.")] = "brier",
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Of the interval that must be above 0.")

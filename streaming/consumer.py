@@ -252,7 +252,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             offsets = await self._admin.list_consumer_group_offsets(self._policy.group)
         return {source: found for source, found in offsets.items() if found.offset >= 0}
 
-    async def _topic_id(self, source: TopicPartition) -> UUID | None:
+    async def _topic_id(self, source: TopicPartition) -> UUID:
         if self._admin is None or self._consumer is None:
             raise KafkaConnectionError("not connected")
         # the broker that we read from: it knows what it gave us, and without it there is nothing to answer anyway

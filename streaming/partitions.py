@@ -155,8 +155,8 @@ class Committed:
 class TopicId(Protocol):
     """Asks the cluster which topic a name stands for now."""
 
-    async def __call__(self, source: TopicPartition) -> UUID | None:
-        """The id of the source's topic; None if the brokers know none."""
+    async def __call__(self, source: TopicPartition) -> UUID:
+        """The id of the source's topic."""
 
 
 class ReadCommitted(Protocol):

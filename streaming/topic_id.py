@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -91,19 +91,15 @@ class _Ask(Request[_Question]):  # type: ignore[misc]
         return request_struct_class([(NIL, self._topic, {})], False, False, {})
 
 
-async def topic_id(admin: AIOKafkaAdminClient, topic: str, node: int | None) -> uuid.UUID | None:
-    """The id of `topic`, asked from broker `node`, None: any. KafkaError if it is not there or not for us.
-
-    None where brokers are older than topic ids.
-    """
+async def topic_id(admin: AIOKafkaAdminClient, topic: str, node: int | None) -> uuid.UUID:
+    """The id of `topic`, asked from broker `node`, None: any. KafkaError if it is not there or not for us."""
     try:
         answer = await admin._send_request(_Ask(topic), node)  # noqa: SLF001 - what all its public calls go through
-    except (IncompatibleBrokerVersion, NotImplementedError):
-        return None
     except (KafkaConnectionError, NodeNotReadyError):
         await admin._client.force_metadata_update()  # noqa: SLF001 - it looks again every five minutes by itself
         raise
     ((error_code, _, found),) = answer.topics
     if error_code:
         raise for_code(error_code)(topic)
-    return found if isinstance(found, uuid.UUID) and found != NIL else None
+    identity: uuid.UUID = found
+    return identity

@@ -11,7 +11,7 @@ from drift_worker.metrics import DriftMetrics
 from schemas.alert import AlertName
 from schemas.environment import Topics
 from scorer.metrics import ScorerMetrics
-from streaming.partitions import State
+from streaming.work import State
 
 PATH = "docs/metrics.md"
 # Label values that are named by settings, models and topics, not by the code.

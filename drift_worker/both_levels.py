@@ -18,7 +18,7 @@ class _Said:
 
 
 class BothLevels:
-    """Evaluates windows, and cohorts beside them, from the only partition of `drift-panes` (streaming.partitions.Work).
+    """Evaluates windows, and cohorts beside them, from the only partition of `drift-panes` (streaming.work.Work).
 
     A transaction that has only cohorts to tell commits the offset and metadata that the windows committed last.
     """

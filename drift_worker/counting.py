@@ -90,7 +90,7 @@ class _Pending:
 
 
 class CountingWork:
-    """Counts the events and the predictions of whatever partitions the group gives us (streaming.partitions.Work)."""
+    """Counts the events and the predictions of whatever partitions the group gives us (streaming.work.Work)."""
 
     def __init__(
         self,

@@ -82,7 +82,7 @@ class Evaluated:
 
 
 class EvaluatingWork:
-    """Evaluates windows from the only partition of `drift-panes` (streaming.partitions.Work)."""
+    """Evaluates windows from the only partition of `drift-panes` (streaming.work.Work)."""
 
     def __init__(
         self,

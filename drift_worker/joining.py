@@ -33,7 +33,7 @@ class Noted:
 
 
 class JoiningWork:
-    """Turns the partitions that the group gives us into facts (streaming.partitions.Work)."""
+    """Turns the partitions that the group gives us into facts (streaming.work.Work)."""
 
     def __init__(
         self,

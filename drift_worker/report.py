@@ -11,8 +11,8 @@ from drift_worker.metrics import SCORE, STATISTICS, DriftMetrics
 from schemas.alert import Alert, AlertName
 from schemas.rfc3339 import parse
 from streaming import logs
-from streaming.partitions import State
 from streaming.records import TopicPartition
+from streaming.work import State
 
 if TYPE_CHECKING:
     from drift_worker.counting import Counted
@@ -203,7 +203,7 @@ class Report:
 
 
 class StageTelemetry:
-    """What the supervisor of one stage's partitions reports (streaming.partitions.Telemetry)."""
+    """What the supervisor of one stage's partitions reports (streaming.work.Telemetry)."""
 
     def __init__(self, metrics: DriftMetrics, stage: str, *, not_of: str | None = None) -> None:
         """not_of: a topic that another stage reads, too: its series by partition are that one's."""

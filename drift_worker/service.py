@@ -29,7 +29,7 @@ from drift_worker.windows import Side
 from pages.drift import drift_page
 from schemas.bundle import copy_bundle
 from schemas.verdict import Rules
-from streaming import partitions, registry
+from streaming import registry, work
 from streaming.consumer import GroupMember
 from streaming.http import HttpThread, application
 from streaming.reading import READ_ERRORS, reader, unfinished
@@ -82,7 +82,7 @@ class DriftWorker:
         self._counter = GroupMember(
             settings,
             [settings.topic_events, settings.topic_predictions],
-            partitions.Policy(
+            work.Policy(
                 group=settings.drift_group,
                 max_records=READ_RECORDS,
                 commit_interval_s=COMMIT_INTERVAL_S,
@@ -98,7 +98,7 @@ class DriftWorker:
         self._evaluator = GroupMember(
             settings,
             [settings.topic_panes],
-            partitions.Policy(
+            work.Policy(
                 group=f"{settings.drift_group}-evaluator",
                 max_records=MAX_DELTAS,
                 commit_interval_s=COMMIT_INTERVAL_S,
@@ -113,7 +113,7 @@ class DriftWorker:
         self._joiner = GroupMember(
             settings,
             [settings.topic_predictions, settings.topic_labels],
-            partitions.Policy(
+            work.Policy(
                 group=self._labels_group,
                 max_records=READ_RECORDS,
                 commit_interval_s=FACTS_INTERVAL_S,

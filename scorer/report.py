@@ -13,8 +13,8 @@ from scorer.metrics import ScorerMetrics
 from scorer.model import Model
 from scorer.pipeline import Answer
 from streaming import logs
-from streaming.partitions import State
 from streaming.records import ConsumerRecord, TopicPartition
+from streaming.work import State
 
 log = logs.get(__name__)
 
@@ -22,7 +22,7 @@ _TIMESTAMP_TYPES = {0: "create", 1: "append"}
 
 
 class Report:
-    """A scorer's telemetry (streaming.partitions.Telemetry), and its own events."""
+    """A scorer's telemetry (streaming.work.Telemetry), and its own events."""
 
     def __init__(self, metrics: ScorerMetrics) -> None:
         self._metrics = metrics

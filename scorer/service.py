@@ -30,10 +30,10 @@ from streaming.api_docs import serve_docs
 from streaming.clients import MAX_BATCH_BYTES
 from streaming.consumer import GroupMember, NotReady
 from streaming.http import HttpThread, application
-from streaming.partitions import Policy, Stop
 from streaming.records import ConsumerRecord, TopicPartition
 from streaming.settings import SettingsError
 from streaming.transactions import Result
+from streaming.work import Policy, Stop
 
 log = logs.get(__name__)
 
@@ -90,7 +90,7 @@ class RefusedShare:
 
 
 class ScoringWork:
-    """What a scorer does with the records of a partition (streaming.partitions.Work)."""
+    """What a scorer does with the records of a partition (streaming.work.Work)."""
 
     def __init__(self, settings: ScorerSettings, model: Model, report: Report) -> None:
         self._settings = settings

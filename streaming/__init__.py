@@ -11,6 +11,7 @@ reading.py      whole topics read outside any group
 producing.py    records sent without a transaction, for those who produce events
 topics.py       the cluster's topics: look, create
 inbox.py        reads a partition ahead of its task, bounded
+work.py         what a service brings to its partitions, and what it is told
 partitions.py   who owns a partition, and the task that serves it
 consumer.py     the group member: tasks for the assigned partitions, readiness, liveness
 registry.py     a model in MLflow's registry → a folder of this process

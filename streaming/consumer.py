@@ -19,9 +19,10 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streaming import clients, logs
 from streaming.errors import Action, classify
-from streaming.partitions import CALL_TIMEOUT_S, Committed, OwnedPartition, Policy, State, Telemetry, Work
+from streaming.partitions import CALL_TIMEOUT_S, Committed, OwnedPartition
 from streaming.settings import KafkaSettings
 from streaming.topic_id import topic_id
+from streaming.work import Policy, State, Telemetry, Work
 
 log = logs.get(__name__)
 

@@ -56,18 +56,13 @@ class Inbox:
         """A whole batch is waiting."""
         return self._size >= self._capacity
 
-    @property
-    def empty(self) -> bool:
-        """Nothing is waiting."""
-        return self._size == 0
-
-    async def wait(self, seconds: float, *, until_full: bool = False) -> None:
-        """Until there are records (or a full inbox), or the time has passed, or we are closing.
+    async def wait(self, seconds: float) -> None:
+        """Until there are records, or the time has passed, or we are closing.
 
         Raises what the reader met, once everything before it has been taken.
         """
         deadline = time.monotonic() + seconds
-        while not (self.full if until_full else self._size) and not self._closing.done():
+        while not self._size and not self._closing.done():
             if self._reader.done():
                 if self._size == 0:
                     self._reader.result()

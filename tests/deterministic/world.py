@@ -23,8 +23,8 @@ from virtual import Clock, VirtualLoop
 
 from streaming import clients, consumer, inbox, partitions, transactions
 from streaming.consumer import GroupMember
-from streaming.partitions import Policy
 from streaming.transactions import Result
+from streaming.work import Policy
 
 SOURCES = [TopicPartition("events", 0), TopicPartition("events", 1)]
 TARGETS = {source: TopicPartition("predictions", source.partition) for source in SOURCES}

@@ -33,7 +33,8 @@ def test_an_inbox_that_is_closed_in_the_moment_in_which_there_is_room_again_ends
     async def scenario() -> None:
         inbox = Inbox(Log(), SOURCE, 0, CAPACITY, asyncio.get_running_loop().create_future())
         async with asyncio.timeout(5):
-            await inbox.wait(1, until_full=True)
+            await inbox.wait(1)
+            assert inbox.full
             await asyncio.sleep(0)  # the reader now waits for room
             assert [r.offset for r in inbox.take(CAPACITY)] == list(range(CAPACITY))
             await inbox.close()

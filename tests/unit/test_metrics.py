@@ -9,7 +9,7 @@ from drift_worker.report import StageTelemetry
 from schemas.measurement import FeatureMeasurement, Measurement, Sample, Window
 from scorer.metrics import ScorerMetrics
 from scorer.report import Report
-from streaming.partitions import State
+from streaming.work import State
 
 SOURCE = TopicPartition("events", 3)
 

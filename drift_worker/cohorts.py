@@ -15,7 +15,7 @@ import numpy as np
 from drift_worker import estimate
 from drift_worker.join import UNKNOWN, Joined, Predictions, join
 from drift_worker.label_store import DAY_MS, LabelStore, day_name
-from drift_worker.performance import Estimated, Floats, Money, Rows, business_value, performance
+from drift_worker.performance import Estimated, Floats, Money, Rows, business_value, money_of, performance
 from schemas.bundle import Manifest
 from schemas.performance import Band, Cohort, Coverage, LabelCount, Metric, Performance, Value
 from schemas.rfc3339 import render
@@ -35,10 +35,7 @@ class Terms:
     @property
     def money(self) -> Money | None:
         """What each outcome is worth; None if the bundle does not say."""
-        worth = self.manifest.business
-        if worth is None:
-            return None
-        return Money(worth.true_positive, worth.false_positive, worth.true_negative, worth.false_negative)
+        return money_of(self.manifest.business)
 
 
 def evaluate(

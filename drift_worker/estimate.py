@@ -15,6 +15,7 @@ why a realised metric outside both bands is an alert (docs/model-life.md).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,7 @@ def estimate(
     """
     q = calibrated(probability, calibration)
     spread = np.sqrt(q * (1.0 - q))
+    which = None if customers is None else np.unique(customers, return_inverse=True)[1]
     found: dict[str, Estimate | None] = {}
     for name, valued in metrics(q, probability, threshold).items():
         stated = calibration.band.get(name)
@@ -80,10 +82,11 @@ def estimate(
             continue
         value, gradient = valued
         parts: Floats = gradient * spread
-        if customers is not None:
-            _, which = np.unique(customers, return_inverse=True)
-            parts = np.bincount(which, weights=parts).astype(np.float64)
-        found[name] = Estimate(value, Z * float(np.sqrt(np.sum(parts**2))), stated)
+        variance = float(np.sum(parts**2))
+        if which is not None:
+            # of a customer with a row above and one below the threshold, one is right whatever happens: not believed
+            variance = max(variance, float(np.sum(np.bincount(which, weights=parts) ** 2)))
+        found[name] = Estimate(value, Z * math.sqrt(variance), stated)
     return found
 
 

@@ -5,7 +5,7 @@ A waiting prediction costs PREDICTION.itemsize bytes (43), and up to 160 for the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +32,51 @@ MAX_VERSIONS = 65_535
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
+class _Parts:
+    """Rows as they came, and the marks of those that went: put together only when somebody looks."""
+
+    def __init__(self, dtype: np.dtype[np.void]) -> None:
+        self._dtype = dtype
+        self._came: list[tuple[NDArray[np.void], NDArray[np.uint64]]] = []  # rows, and what went after them
+
+    def add(self, rows: NDArray[np.void]) -> None:
+        self._came.append((rows, np.empty(0, dtype=np.uint64)))
+
+    def remove(self, marks: NDArray[np.uint64]) -> None:
+        """Of all rows up to now."""
+        if len(marks) and self._came:
+            rows, gone = self._came[-1]
+            self._came[-1] = rows, np.concatenate([gone, marks])
+
+    def replace(self, rows: NDArray[np.void]) -> None:
+        self._came = [(rows, np.empty(0, dtype=np.uint64))]
+
+    def merged(
+        self,
+        mark: Callable[[NDArray[np.void]], NDArray[np.uint64]],
+        once: Callable[[NDArray[np.void]], NDArray[np.void]],
+    ) -> NDArray[np.void]:
+        """All that are left, as `once` makes them distinct. mark: of each row, what `remove` knows it by."""
+        if len(self._came) != 1 or len(self._came[0][1]):
+            gone, kept = np.empty(0, dtype=np.uint64), [np.empty(0, dtype=self._dtype)]
+            for rows, after in reversed(self._came):
+                if len(after):
+                    gone = np.union1d(gone, after)
+                kept.append(rows[~np.isin(mark(rows), gone)] if len(gone) else rows)
+            self.replace(once(np.concatenate(kept[::-1])))
+        return self._came[0][0]
+
+
 class LabelStore:
     """What is known of one model. Not for two threads at a time."""
 
     def __init__(self, model: str, horizon_ms: int) -> None:
         self._model = model
         self._horizon_ms = horizon_ms
-        self._predictions: list[Predictions] = []
-        self._labels: list[Labels] = []
+        self._predictions = _Parts(PREDICTION)
+        self._labels = _Parts(LABEL)
         self.versions: list[str] = []
+        self._index: dict[str, int] = {}  # of each version
         self.cohorts: dict[tuple[str, str], Performance] = {}  # evaluated ones, by (day, version)
         self.decisions: bytes | None = None
         self.latest_ms = 0  # the largest time of any fact
@@ -86,44 +122,33 @@ class LabelStore:
             for f in ours
         ]
         if rows:
-            self._predictions.append(np.array(rows, dtype=PREDICTION))
+            self._predictions.add(np.array(rows, dtype=PREDICTION))
             self.latest_ms = max(self.latest_ms, *(f.time_ms for f in ours))
-        gone = [key for key, fact in made.items() if fact.model is None]
-        if gone:
-            held = self.predictions()
-            self._predictions = [held[~np.isin(_mixed(held), _mix(gone))]]
+        self._predictions.remove(_mix([key for key, fact in made.items() if fact.model is None]))
 
     def _take_labels(self, said: dict[tuple[int, int, int, bool], LabelFact]) -> None:
         rows = [key for key, fact in said.items() if not fact.gone]
         if rows:
-            self._labels.append(np.array(rows, dtype=LABEL))
+            self._labels.add(np.array(rows, dtype=LABEL))
             self.latest_ms = max(self.latest_ms, *(time_ms for _, _, time_ms, _ in rows))
-        gone = np.array([key for key, fact in said.items() if fact.gone], dtype=LABEL)
-        if len(gone):
-            held = self.labels()
-            self._labels = [held[~np.isin(_label_marks(held), _label_marks(gone))]]
+        self._labels.remove(_label_marks(np.array([key for key, fact in said.items() if fact.gone], dtype=LABEL)))
 
     def _version(self, version: str) -> int:
-        if version not in self.versions:
-            if len(self.versions) >= MAX_VERSIONS:
-                raise ValueError(f"more than {MAX_VERSIONS} model versions")
+        """Its index. The last one stands for all that come when there are too many."""
+        if version not in self._index and len(self.versions) < MAX_VERSIONS:
+            self._index[version] = len(self.versions)
             self.versions.append(version)
-        return self.versions.index(version)
+        return self._index.get(version, MAX_VERSIONS - 1)
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
     def predictions(self) -> Predictions:
         """Every prediction once."""
-        if len(self._predictions) != 1:
-            held = np.concatenate(self._predictions) if self._predictions else np.empty(0, dtype=PREDICTION)
-            self._predictions = [held[distinct(held)]]
-        return self._predictions[0]
+        return self._predictions.merged(_mixed, lambda rows: rows[distinct(rows)])
 
     def labels(self) -> Labels:
-        """Every label, some of them perhaps more than once."""
-        if len(self._labels) != 1:
-            self._labels = [np.concatenate(self._labels) if self._labels else np.empty(0, dtype=LABEL)]
-        return self._labels[0]
+        """Every label once."""
+        return self._labels.merged(_label_marks, np.unique)
 
     def days(self) -> list[tuple[int, int]]:
         """(start of the UTC day, index of the version) of every cohort with predictions, in order."""
@@ -156,7 +181,8 @@ class LabelStore:
         old = np.flatnonzero(held["time_ms"] < before)[:most]
         old_said = np.flatnonzero(said["time_ms"] < before)[: most - len(old)]
         if len(old) or len(old_said):
-            self._predictions, self._labels = [np.delete(held, old)], [np.delete(said, old_said)]
+            self._predictions.replace(np.delete(held, old))
+            self._labels.replace(np.delete(said, old_said))
             for customer, prediction in held[old][["customer", "prediction"]].tolist():
                 yield customer, prediction_key(customer, prediction)
             for customer, prediction, time_ms, label in said[old_said].tolist():
@@ -177,7 +203,7 @@ def day_name(at_ms: int) -> str:
 
 def _mix(pairs: list[tuple[int, int]]) -> NDArray[np.uint64]:
     """One number per (customer, prediction)."""
-    first, second = np.array(pairs, dtype=np.uint64).T
+    first, second = np.array(pairs, dtype=np.uint64).reshape(-1, 2).T
     mixed: NDArray[np.uint64] = first * _ODD + second
     return mixed
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.bundle import Business
+
 METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "brier", "log_loss")
 Z = 1.959963984540054  # both tails of the normal distribution, 5 % together
 NO_ROWS = "no_labels"
@@ -68,6 +70,11 @@ class Money:
     false_positive: float = 0.0
     true_negative: float = 0.0
     false_negative: float = 0.0
+
+
+def money_of(business: Business | None) -> Money | None:
+    """[business] of a bundle; None if it does not say."""
+    return None if business is None else Money(**business.model_dump(exclude={"currency"}))
 
 
 def performance(rows: Rows) -> dict[str, Estimated]:

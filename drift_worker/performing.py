@@ -96,6 +96,7 @@ class Performing:
         self._confirmed: list[tuple[int, int]] | None = None  # due, and the inputs were read
         # due, and where the inputs ended then: a stream that goes on is never read to its end of the moment
         self._awaited: tuple[list[tuple[int, int]], dict[TopicPartition, int]] | None = None
+        self._crowded = False  # more may go than one transaction says
         self._again = True  # something waits although no fact has come
         self._revision = -1  # of the store, when it was last looked at
         self._next_look_s = 0.0
@@ -115,6 +116,7 @@ class Performing:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A defect of ours ends this level and is said; the windows go on without it."""
         if not task.cancelled() and (error := task.exception()) is not None:
+            self.shown = []
             self._report.performing_failed(error)
 
     @property
@@ -178,6 +180,11 @@ class Performing:
         """Evaluate what is due as soon as it may be, and the rest now and then."""
         if self._ready is not None or self._in_hand:
             return
+        if self._crowded:
+            # what may go must not wait for the next look at what stays
+            if tombstones := await asyncio.to_thread(self._tombstones, self._now()):
+                self._ready = Step(tombstones)
+            return
         started = time.monotonic()
         due, self._confirmed = self._confirmed or [], None
         if not due:
@@ -200,7 +207,7 @@ class Performing:
         took_s = time.monotonic() - started
         self._revision, self._next_look_s = revision, time.monotonic() + max(LEAST_INTERVAL_S, took_s / SHARE)
         self.shown = [as_json(one) for one in cohorts[:SHOWN]]
-        self._report.cohorts(self._terms.manifest.name, cohorts, self._judge.state)
+        self._report.cohorts(self._terms.manifest, cohorts, self._judge.state)
         if step.outputs:
             self._ready, self._again = step, True
 
@@ -271,7 +278,15 @@ class Performing:
             own.append((facts.decisions_key(manifest.name), self._judge.remembered.encode(), []))
         if own:
             outputs[TopicPartition(self._names.state, 0)] = own
+        for place, gone in self._tombstones(now_ms).items():
+            outputs.setdefault(place, []).extend(gone)
+        return outputs
+
+    def _tombstones(self, now_ms: int) -> dict[str | TopicPartition, list[Output]]:
+        """Of one transaction; whether there are more is known then."""
+        outputs: dict[str | TopicPartition, list[Output]] = {}
         for customer, key in self._store.evict(now_ms, MAX_TOMBSTONES):
             place = TopicPartition(self._names.state, (customer or 0) % self._partitions)
             outputs.setdefault(place, []).append((key, None, []))
+        self._crowded = sum(map(len, outputs.values())) >= MAX_TOMBSTONES
         return outputs

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drift_worker.metrics import SCORE, STATISTICS, DriftMetrics
+from schemas.bundle import Manifest
 from schemas.alert import Alert, AlertName
 from schemas.rfc3339 import parse
 from streaming import logs
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from schemas.performance import Performance
 
 log = logs.get(__name__)
+
+VERSIONS_SHOWN = 5
 
 _STATE_VALUES = {"not_enough_data": -1, "inactive": 0, "pending": 1, "warning": 2, "critical": 3}
 
@@ -131,6 +134,7 @@ class Report:
 
     def performing_failed(self, error: BaseException) -> None:
         """The business level of this process has ended by a defect; a restart begins it anew."""
+        self._metrics.forget_cohorts()  # absent: nobody knows them any more
         log.error("performing_failed", exc_info=error)
 
     def performed(self, cohorts: Sequence[Performance], alerts: Sequence[Alert]) -> None:
@@ -149,14 +153,20 @@ class Report:
                 **{name: metric.value for name, metric in one.metrics.items()},
             )
 
-    def cohorts(self, model: str, cohorts: Sequence[Performance], state: str) -> None:
-        """`cohorts` newest first: the gauges show the newest of each version and status. state: PerformanceDrop's."""
-        m = self._metrics
+    def cohorts(self, manifest: Manifest, cohorts: Sequence[Performance], state: str) -> None:
+        """`cohorts` newest first: the gauges show the newest of each version and status. state: PerformanceDrop's.
+
+        Versions come out of a topic: of others than the manifest's, the newest few have series.
+        """
+        m, model = self._metrics, manifest.name
+        versions = dict.fromkeys([manifest.version, *(one.model_version for one in cohorts)])
+        shown = set(list(versions)[:VERSIONS_SHOWN])
         m.state.labels(model, "", AlertName.PERFORMANCE_DROP.value).set(_STATE_VALUES[state])
         m.forget_cohorts()
         newest: dict[tuple[str, str], Performance] = {}
         for one in cohorts:
-            newest.setdefault((one.model_version, one.status), one)
+            if one.model_version in shown:
+                newest.setdefault((one.model_version, one.status), one)
         for (version, status), one in newest.items():
             labels = (model, version, status)
             for name, gauge in m.realised.items():

@@ -33,7 +33,7 @@ from streaming import registry, work
 from streaming.consumer import GroupMember
 from streaming.http import HttpThread, application
 from streaming.reading import READ_ERRORS, reader, unfinished
-from streaming.records import ConsumerRecord, TopicPartition
+from streaming.records import ConsumerRecord, TopicAuthorizationFailedError, TopicPartition
 
 # Deltas of 20 features and 4 partitions: a poll holds a few seconds of a stream, or of its backlog.
 MAX_DELTAS = 2000
@@ -222,18 +222,25 @@ class DriftWorker:
                 return False
             return isinstance(delta, Progress) and delta.first >= position and (delta.topic, delta.partition) == source
 
-        return await unfinished(self._settings, [TopicPartition(self._settings.topic_panes, 0)], ours)
+        async with reader(self._settings) as reading:
+            return await unfinished(self._settings, reading, [TopicPartition(self._settings.topic_panes, 0)], ours)
 
     async def _undecided(self, source: TopicPartition, position: int) -> list[TopicPartition]:  # noqa: ARG002
         """Where decisions stand in a transaction that nobody will end; only the evaluator writes there."""
         s = self._settings
         outputs = [TopicPartition(topic, 0) for topic in (s.topic_measurements, s.topic_alerts)]
-        torn = await unfinished(s, outputs, lambda _record: True)
         async with reader(s) as reading:
-            joined = await reading.written(s.topic_label_state)
-        # facts are written there, too, and facts that are repeated are the same facts
-        place = TopicPartition(s.topic_label_state, 0)
-        return torn + (await unfinished(s, [place], lambda record: is_decision(record.key)) if joined else [])
+            torn = await unfinished(s, reading, outputs, lambda _record: True)
+            try:
+                joined = await reading.written(s.topic_label_state)
+            except TopicAuthorizationFailedError as error:  # whoever joins no labels needs no access to it
+                self._report.labels_unread(s.topic_label_state, error)
+                return torn
+            # facts are written there, too, and facts that are repeated are the same facts
+            place = TopicPartition(s.topic_label_state, 0)
+            return torn + (
+                await unfinished(s, reading, [place], lambda record: is_decision(record.key)) if joined else []
+            )
 
     async def _read_back(self, topic: str, since_ms: int) -> AsyncGenerator[ConsumerRecord]:
         async with reader(self._settings) as reading:
@@ -256,9 +263,11 @@ class DriftWorker:
         """Join labels from the first one on: who has none pays for none of it."""
         waiting = asyncio.create_task(self._first_label())
         draining = asyncio.create_task(drain.wait())
-        await asyncio.wait((waiting, draining), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((waiting, draining), return_when=asyncio.FIRST_COMPLETED)
         for task in (waiting, draining):
             task.cancel()
+        if waiting in done:
+            waiting.result()
         if not drain.is_set():
             self._joins = True
             await self._joiner.run(drain)

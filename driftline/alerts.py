@@ -17,8 +17,7 @@ from rich.table import Table
 from driftline.errors import CommandError
 from driftline.settings import CommandSettings, read_settings
 from schemas.alert import Alert, Severity, decode_alert
-from streaming.reading import reader
-from streaming.records import KafkaError
+from streaming.reading import READ_ERRORS, reader
 from streaming.settings import duration
 
 if TYPE_CHECKING:
@@ -67,10 +66,7 @@ def list_alerts(
     Example: `driftline alerts list --json | jq -r .annotations.summary`
     """
     settings = read_settings()
-    try:
-        records = asyncio.run(_written(settings))
-    except (KafkaError, TimeoutError, OSError) as error:
-        raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
+    records = announced(settings)
     alerts = [alert for _, alert in records if alert is not None] if everything else open_alerts(records)
     if as_json:
         for alert in alerts:
@@ -109,7 +105,7 @@ def forward(
     settings = read_settings()
     try:
         asyncio.run(forwarding.forward(settings, url, every_s, generator_url))
-    except (KafkaError, TimeoutError, OSError) as error:
+    except READ_ERRORS as error:
         raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
 
 
@@ -144,6 +140,14 @@ def open_alerts(records: Iterable[tuple[str, Alert | None]]) -> list[Alert]:
     return sorted(firing, key=lambda alert: (alert.labels.get("severity") != Severity.CRITICAL, alert.starts_at))
 
 
+def announced(settings: CommandSettings) -> list[tuple[str, Alert | None]]:
+    """(key, alert) of every record that the topic of alerts holds, in order; CommandError."""
+    try:
+        return asyncio.run(_written(settings))
+    except READ_ERRORS as error:
+        raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
+
+
 async def _written(settings: CommandSettings) -> list[tuple[str, Alert | None]]:
     """Everything that the topic holds now; what is no alert is named on standard error and left out."""
     found: list[tuple[str, Alert | None]] = []
@@ -173,7 +177,7 @@ async def _tail(
                     shown, heard = shown + 1, loop.time()
                 if shown == count or (quiet_s is not None and loop.time() >= heard + quiet_s):
                     break
-    except (KafkaError, TimeoutError, OSError) as error:
+    except READ_ERRORS as error:
         raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
     return shown
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from driftline.errors import CommandError
+from drift_worker.performance import money_of
+from driftline.errors import NOT_ENOUGH, CommandError
 from driftline.settings import CommandSettings, read_settings
 from driftline.since import parse_since
+from schemas import rfc3339
 from schemas.rfc3339 import render
 from streaming.settings import duration
 from training.compare import Comparison, Metric, compare, deciding
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from driftline.paired import Coverage, Labelled, ModelName, Paired
     from schemas.bundle import Business
 
-EXIT_NOT_ENOUGH = 3
 # A challenger that is right in 2 points more of a hundred, where the two differ on ten, is found at 2,000 customers in
 # four of five cases.
 MIN_CUSTOMERS = 2000
@@ -51,7 +52,10 @@ class Findings:
 
 
 def command(
-    since: Annotated[str, typer.Option(help="Predictions written since then: 7d, or an RFC 3339 date-time.")] = "30d",
+    since: Annotated[
+        str | None,
+        typer.Option(help="Predictions written since then: an RFC 3339 date-time.", show_default="all that are kept"),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Labels from a JSON Lines file instead of the topic.", show_default=False)
     ] = None,
@@ -82,13 +86,13 @@ def command(
     the same ones: the error is spent once.
     In shadow both scored the same events. With a split, name the challenger: its customers stand against the others.
 
-    Example: `driftline compare --since 30d --metric f1 --margin 0.01 --min-customers 3000`
+    Example: `driftline compare --since 2026-11-01T00:00:00Z --metric f1 --margin 0.01 --min-customers 3000`
     """
     business = _business(model)
     if metric == "business_value" and business is None:
         raise CommandError("--metric business_value: --model BUNDLE must say what an outcome is worth ([business])")
     settings, now_ms = read_settings(), time.time_ns() // 1_000_000
-    found = asyncio.run(_read(settings, labels, parse_since(since), now_ms))
+    found = asyncio.run(_read(settings, labels, _begun(since), now_ms))
     pair = _models(found, _named("--champion", champion), _named("--challenger", challenger))
     if pair is None:
         findings = None
@@ -129,7 +133,7 @@ def decide(
         return Findings(mode, champion, challenger, coverage, min(counts), needed, None, None, None)
     until = max(known)
     kept = [_deciding(side, needed, until, exact=mode == "shadow").rows for side in sides]
-    money = _money(business)
+    money = money_of(business)
     answers = {
         name: compare(name, *kept, margin=margin if name == metric else 0.0, confidence=confidence, money=money)
         for name in ((metric, "business_value") if money is not None else (metric,))
@@ -143,12 +147,6 @@ def _deciding(side: Labelled, needed: int, until: int, *, exact: bool) -> Labell
     return side.take(deciding(side.time_ms, side.rows.customer, needed)[0] if exact else side.time_ms <= until)
 
 
-def _money(business: Business | None) -> Any:
-    from drift_worker.performance import Money
-
-    return Money(**business.model_dump(exclude={"currency"})) if business is not None else None
-
-
 def _business(model: Path | None) -> Business | None:
     from schemas.bundle import MANIFEST, BundleError, parse_manifest
 
@@ -158,6 +156,13 @@ def _business(model: Path | None) -> Business | None:
         return parse_manifest((model / MANIFEST).read_bytes()).business
     except (OSError, BundleError) as error:
         raise CommandError(f"--model {model}: {error}") from None
+
+
+def _begun(since: str | None) -> int:
+    """Epoch milliseconds. A time that is counted from now would ask other customers at every look."""
+    if since is not None and rfc3339.parse(since) is None:
+        raise CommandError("--since: expected an RFC 3339 date-time, the same at every look")
+    return parse_since(since)
 
 
 def _named(option: str, text: str | None) -> ModelName | None:
@@ -182,8 +187,7 @@ def horizon_ms(text: str) -> int:
 async def _read(settings: CommandSettings, labels: Path | None, since_ms: int, now_ms: int) -> Paired:
     """All three topics, in the order that lets predictions of customers without a label be forgotten at once."""
     from driftline.paired import Paired
-    from streaming.reading import reader
-    from streaming.records import KafkaError
+    from streaming.reading import READ_ERRORS, reader
 
     found = Paired(settings.topic_events, now_ms, SKEW_MS)
     try:
@@ -199,7 +203,7 @@ async def _read(settings: CommandSettings, labels: Path | None, since_ms: int, n
                 found.shadow(record.value, record.headers)
             async for record in reading.scan(settings.topic_predictions, since_ms):
                 found.prediction(record.value, record.headers)
-    except (KafkaError, TimeoutError, OSError) as error:
+    except READ_ERRORS as error:
         raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
     return found
 
@@ -226,12 +230,12 @@ def _models(
 
 def _exit_code(findings: Findings | None) -> int:
     if findings is None or findings.comparison is None or findings.comparison.better is None:
-        return EXIT_NOT_ENOUGH
+        return NOT_ENOUGH
     return 0 if findings.comparison.better else 1
 
 
 def _verdict(findings: Findings | None) -> str:
-    return {0: "better", 1: "not_better", EXIT_NOT_ENOUGH: "not_enough_data"}[_exit_code(findings)]
+    return {0: "better", 1: "not_better", NOT_ENOUGH: "not_enough_data"}[_exit_code(findings)]
 
 
 def _as_dict(findings: Findings | None, needed: int, found: Paired) -> dict[str, Any]:
@@ -271,7 +275,7 @@ def _show(findings: Findings | None, needed: int, margin: float, confidence: flo
     c = f.comparison
     print(f"decided by {c.customers:,} customers, {c.rows:,} predictions, made up to {render(f.until_ms)}")
     by = f" by more than {margin:g}" if margin else ""
-    words = {0: f"better{by}: yes", 1: f"better{by}: not shown", EXIT_NOT_ENOUGH: f"not enough data: {c.reason}"}
+    words = {0: f"better{by}: yes", 1: f"better{by}: not shown", NOT_ENOUGH: f"not enough data: {c.reason}"}
     print(words[_exit_code(f)])
 
 

@@ -329,7 +329,7 @@ def _now() -> str:
 
 def _emptied(out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
-    for old in ("predictions.jsonl", "life.svg"):
+    for old in ("predictions.jsonl", "predictions.jsonl.state.json", "life.svg"):
         (out / old).unlink(missing_ok=True)
     return out
 

@@ -1,5 +1,7 @@
 """How a command says that it cannot go on."""
 
+NOT_ENOUGH = 3  # exit code: there is not enough data to say
+
 
 class CommandError(Exception):
     """An expected end of a command: one line for the person, no traceback.

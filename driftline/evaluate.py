@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driftline.errors import CommandError
+from driftline.errors import NOT_ENOUGH, CommandError
 from driftline.labelled_data import CustomerOption, FileOption, SinceOption, TargetOption, TopicsOption, Where, labelled
 
 if TYPE_CHECKING:
     from training.labelled import Labelled
     from training.loaded import Loaded
-
-NOT_ENOUGH = 3
 
 
 def command(
@@ -38,7 +36,7 @@ def command(
 
     Example: driftline evaluate --model artifacts/model --data november.csv --target churn --id customer_id
 
-    Example: driftline evaluate --model artifacts/model --from-topics --since 30d
+    Example: driftline evaluate --model artifacts/model --from-topics
     """
     from schemas.bundle import BundleError
     from training.dataset import DatasetError
@@ -81,7 +79,7 @@ def label_of(loaded: Loaded) -> str | int | bool:
 def measured(loaded: Loaded, rows: Labelled) -> dict[str, Any]:
     """What `--json` prints: counts, and per metric the realised value and the estimate from the scores alone."""
     from drift_worker.estimate import estimate
-    from drift_worker.performance import Money, Rows, business_value, performance
+    from drift_worker.performance import Rows, business_value, money_of, performance
 
     manifest = loaded.manifest
     probability = loaded.score(rows.columns(manifest.features))
@@ -92,9 +90,8 @@ def measured(loaded: Loaded, rows: Labelled) -> dict[str, Any]:
         for name, one in estimate(probability, manifest.threshold, manifest.calibration, customers).items():
             expected = None if one is None else {"value": one.value, "low": one.low, "high": one.high}
             metrics[name]["expected"] = expected
-    worth = None
-    if manifest.business is not None:
-        money = Money(**{k: v for k, v in manifest.business.model_dump().items() if k != "currency"})
+    worth, money = None, money_of(manifest.business)
+    if manifest.business is not None and money is not None:
         worth = {"currency": manifest.business.currency, **asdict(business_value(table, money))}
     return {
         "model": {"name": manifest.name, "version": manifest.version, "sha256": loaded.bundle.manifest_sha256},

@@ -70,7 +70,7 @@ class Sink(Protocol):
     """Where rows go. What is not committed is nothing."""
 
     def begin(self, size: int) -> None:
-        """Cut off whatever there is beyond `size`, and go on after it."""
+        """Cut off whatever there is beyond `size`, and go on after it; OSError if there is less."""
 
     def add(self, rows: Sequence[Row]) -> None:
         """More rows."""
@@ -93,6 +93,11 @@ class JsonLines:
 
     def begin(self, size: int) -> None:
         """Open the file, `size` bytes of it."""
+        there = self._path.stat().st_size if self._path.exists() else 0
+        if there < size:
+            raise OSError(
+                f"{there} bytes, and {size} are said to be exported: remove the state beside it to begin anew"
+            )
         self._file = self._path.open("ab")
         self._file.truncate(size)
         self._file.seek(size)
@@ -137,8 +142,10 @@ class Export:
         point = self._checkpoint
         self._sink.begin(point.size)
         ends = await self._predictions.ends(topic)
-        starts = await self._predictions.starts(ends, since_ms)
+        starts = await self._predictions.starts(ends, 0 if point.next else since_ms)
         starts = {tp: max(start, point.next.get(tp.partition, 0)) for tp, start in starts.items()}
+        # `since_ms` decides once, for partitions as well that have nothing to export yet
+        point.next = {tp.partition: start for tp, start in starts.items()}
         total = sum(max(0, end - starts[tp]) for tp, end in ends.items())
         passed = 0
         for tp, end in ends.items():

@@ -100,7 +100,7 @@ def labelled_events(
     features: Sequence[Feature], mapping: EventMapping, since_ms: int, *, absent_negative: bool = False
 ) -> Labelled:
     """Events written since then that a label belongs to, from the topics; CommandError."""
-    from streaming.records import KafkaError
+    from streaming.reading import READ_ERRORS
 
     try:
         settings = LabelSettings.read(os.environ, KNOWN)
@@ -108,7 +108,7 @@ def labelled_events(
         raise CommandError(str(error), 2) from None
     try:
         return asyncio.run(_read(settings, features, mapping, since_ms, absent_negative=absent_negative))
-    except (KafkaError, TimeoutError, OSError) as error:
+    except READ_ERRORS as error:
         raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
 
 

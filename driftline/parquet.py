@@ -40,7 +40,12 @@ class ParquetFiles:
         for path in self._folder.glob("part-*.parquet*"):
             if int(path.name.removeprefix("part-").partition(".")[0]) >= size or path.suffix == ".tmp":
                 path.unlink()
+        if missing := [n for n in range(size) if not self._part(n).exists()]:
+            raise OSError(f"part {missing[0]} is gone, and is said to be exported: remove _state.json to begin anew")
         self._files = size
+
+    def _part(self, number: int) -> Path:
+        return self._folder / f"part-{number:05d}.parquet"
 
     def add(self, rows: Sequence[Row]) -> None:
         """Held until there are enough for a file."""
@@ -54,7 +59,7 @@ class ParquetFiles:
     def commit(self) -> int:
         """Write a file of what is held; how many there are."""
         if self._rows:
-            path = self._folder / f"part-{self._files:05d}.parquet"
+            path = self._part(self._files)
             part = path.with_suffix(".parquet.tmp")
             pq.write_table(pa.Table.from_pylist(self._rows, schema=self._schema), part)
             with part.open("rb") as file:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from driftline import tracking
-from driftline.errors import CommandError
-from driftline.evaluate import NOT_ENOUGH, label_of, left_out
+from driftline.errors import NOT_ENOUGH, CommandError
+from driftline.evaluate import label_of, left_out
 from driftline.labelled_data import (
     CustomerOption,
     FileOption,
@@ -64,7 +64,7 @@ def promote(
     Only rows that neither was fitted on count. The champion is kept for `driftline rollback`; running scorers swap
     between two batches. Exit code 1: not better, or broken data; 3: too few labels.
 
-    Example: driftline promote --candidate artifacts/candidate --to artifacts/model --from-topics --since 30d
+    Example: driftline promote --candidate artifacts/candidate --to artifacts/model --from-topics
     """
     from schemas.bundle import BundleError, copy_bundle
     from streaming.registry import RegistryError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import tempfile
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driftline.errors import CommandError
-from driftline.evaluate import NOT_ENOUGH, left_out, load
+from driftline.errors import NOT_ENOUGH, CommandError
+from driftline.evaluate import left_out, load
 from driftline.labelled_data import labelled_events, of_both
 from driftline.settings import read_settings
 from driftline.since import parse_since
@@ -106,6 +105,8 @@ def command(
         raise CommandError("labelled customers: --data FILE, --from-topics, or both")
     if since is not None and not from_topics:
         raise CommandError("--since goes with --from-topics")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise CommandError(f"{out} exists; name another folder with --out")
     try:
         wanted, champion = read_spec(spec), load(model, public_key)
         known = bool(from_topics or reason is Reason.AUTO)
@@ -133,28 +134,10 @@ def command(
 
 def open_alerts(model: str) -> list[Alert]:
     """What is firing about the model; CommandError."""
-    from schemas.alert import decode_alert
-    from streaming.reading import reader
-    from streaming.records import KafkaError
+    from driftline.alerts import announced
+    from driftline.alerts import open_alerts as firing
 
-    settings = read_settings()
-
-    async def read() -> dict[str, Alert]:
-        newest: dict[str, Alert] = {}
-        async with reader(settings) as reading:
-            async for record in reading.scan(settings.topic_alerts):
-                try:
-                    alert = decode_alert(record.value or b"")
-                except ValueError:
-                    continue
-                newest[alert.fingerprint] = alert
-        return newest
-
-    try:
-        found = asyncio.run(read())
-    except (KafkaError, TimeoutError, OSError) as error:
-        raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
-    return [a for a in found.values() if a.status == "firing" and a.labels.get("model") == model]
+    return [alert for alert in firing(announced(read_settings())) if alert.labels.get("model") == model]
 
 
 def _decision(
@@ -240,8 +223,6 @@ def _train(
             report["verdict"] = "the new data makes it no better; the candidate was not kept"
             report["exit_code"] = 1
             return None
-        if out.exists() and any(out.iterdir()):
-            raise CommandError(f"{out} exists; name another folder with --out")
         copy_bundle(there, out)
     report["candidate"] = {
         "bundle": str(out),

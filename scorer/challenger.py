@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from schemas.bundle import Manifest, parse_manifest
+from schemas.bundle import MANIFEST, BundleError, Manifest, parse_manifest
 from schemas.environment import KNOWN
 from scorer.handover import (
     LENGTH_BYTES,
@@ -59,6 +59,7 @@ class ChallengerProcess:
         self._rules = replace(settings.rules, reject_unknown_fields=False)
         self._champion: Manifest | None = None
         self._pipeline: Pipeline | None = None
+        self._measuring = threading.Lock()  # the reloader has a thread of its own
         self._producer: PlainProducer | None = None
         self._retry_at = 0.0
         self._reloader = Reloader(
@@ -75,7 +76,11 @@ class ChallengerProcess:
 
     def _serve(self, model: Model) -> None:
         s = self._settings
-        self._pipeline = Pipeline(model, self._rules, s.scorer_group, s.scorer_max_dead_letter_bytes)
+        with self._measuring:
+            # asked again under the lock: the champion may have changed since
+            if (why := self._unfit(model.manifest)) is not None:
+                raise BundleError(f"{MANIFEST}: {why}")
+            self._pipeline = Pipeline(model, self._rules, s.scorer_group, s.scorer_max_dead_letter_bytes)
 
     def _unfit(self, manifest: Manifest) -> str | None:
         assert self._champion is not None, "nothing is loaded before it is known"  # noqa: S101
@@ -127,10 +132,11 @@ class ChallengerProcess:
 
     def _measure_against(self, champion: Manifest) -> None:
         """Another champion: the challenger may fit no more, or now."""
-        first, self._champion = self._champion is None, champion
-        pipeline = self._pipeline
-        if pipeline is not None and unfit_challenger(champion, pipeline.model.manifest) is not None:
-            self._pipeline = None
+        with self._measuring:
+            first, self._champion = self._champion is None, champion
+            pipeline = self._pipeline
+            if pipeline is not None and unfit_challenger(champion, pipeline.model.manifest) is not None:
+                self._pipeline = None
         self._reloader.retry()
         if first:
             self._reloader.start()

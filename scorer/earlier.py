@@ -14,7 +14,7 @@ TAIL_OFFSETS = 2000
 
 
 class EarlierAnswers:
-    """Looks for answers in `predictions` and `dead-letters`. Every call is bounded: TimeoutError or KafkaError."""
+    """Looks for answers in `predictions` and `dead-letters`. Every request is bounded: TimeoutError or KafkaError."""
 
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
@@ -43,7 +43,7 @@ class EarlierAnswers:
 
         async with reader(self._settings) as outputs:
             targets = [target async for target in self._targets(outputs, source)]
-        return await unfinished(self._settings, targets, ours)
+            return await unfinished(self._settings, outputs, targets, ours)
 
     async def _targets(self, outputs: Reader, source: TopicPartition) -> AsyncIterator[TopicPartition]:
         for topic in (self._settings.topic_predictions, self._settings.topic_dead_letters):

@@ -109,6 +109,7 @@ class Reloader:
         self._refusal: Refusal | None = None
         self._loading = False
         self._torn = 0
+        self._retries = 0
         self._ended = threading.Event()
         self._looked = threading.Event()
         # a daemon: a bundle whose unpickling never returns must not keep the process from ending
@@ -136,13 +137,14 @@ class Reloader:
 
     def retry(self) -> None:
         """What was refused is tried again, though none of its files has changed."""
+        self._retries += 1
         self._refusal = None
 
     def look(self) -> None:
         """One poll: load and serve a changed bundle, or remember why not."""
         try:
             self._refresh()
-        except (BundleError, RegistryError) as error:
+        except (BundleError, RegistryError, OSError) as error:
             if self._refusal is None or self._refusal.reason != str(error):
                 self._refuse(str(error), NO_FILES)
             return
@@ -157,7 +159,7 @@ class Reloader:
         files = self._fingerprint()
         if self._refusal is not None and self._refusal.files == files:
             return
-        self._loading = True
+        self._loading, retries = True, self._retries
         try:
             reason = self._load_and_serve()
         finally:
@@ -169,6 +171,8 @@ class Reloader:
             # it was being replaced while it was read: neither bundle is to blame
             self._torn += 1
             return
+        if self._retries != retries:
+            return  # what it was measured against has changed meanwhile: the next look asks again
         self._refuse(reason, files)
 
     def _refuse(self, reason: str, files: Fingerprint) -> None:
@@ -200,8 +204,10 @@ class Reloader:
         return frozenset((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)
 
     def _run(self) -> None:
-        if self._served() is None:
-            self.look()
-        self._looked.set()
+        try:
+            if self._served() is None:
+                self.look()
+        finally:
+            self._looked.set()
         while not self._ended.wait(self._poll_s):
             self.look()

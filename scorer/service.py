@@ -260,7 +260,7 @@ class Scorer:
         if shadow is not None:
             shadow.start()
         if challenger is not None:
-            challenger.start(CHALLENGER_WAIT_S)
+            await asyncio.to_thread(challenger.start, CHALLENGER_WAIT_S)
         try:
             await self._member.run(drain)
         finally:

@@ -105,8 +105,8 @@ class Shadow:
                 if self._stopping:
                     return
                 log.warning("challenger_ended", again_in_s=backoff_s)
-            except OSError as error:
-                log.warning("challenger_not_started", exception=repr(error), again_in_s=backoff_s)
+            except Exception as error:  # whatever it is, the champion goes on, and another process may do better
+                log.exception("challenger_failed", exception=repr(error), again_in_s=backoff_s)
             await asyncio.sleep(backoff_s)
             long = asyncio.get_running_loop().time() - started > MAX_BACKOFF_S + backoff_s
             backoff_s = 1.0 if long else min(MAX_BACKOFF_S, 2 * backoff_s)

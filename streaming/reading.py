@@ -134,7 +134,7 @@ class Reader:
         return records
 
     async def follow(self, topic: str, from_start: bool) -> AsyncGenerator[ConsumerRecord | None]:
-        """Committed records as they come, for ever; None whenever a moment passed without any."""
+        """Committed records as they come, for ever; None after each look, also one that brought nothing."""
         ends = await self.ends(topic)
         if from_start:
             await self._seek(ends, 0)
@@ -147,11 +147,10 @@ class Reader:
             for batch in batches.values():
                 for record in batch:
                     yield record
-            if not batches:
-                yield None
+            yield None
 
     async def reached(self, ends: dict[TopicPartition, int]) -> bool:
-        """Whether `follow` has come to these offsets; asked when it gave None, so that nothing is still on its way."""
+        """Whether `follow` has come to these offsets; asked when it gave None: nothing is in hand then."""
         return all([await self._position(partition) >= end for partition, end in ends.items()])
 
     async def _seek(self, ends: dict[TopicPartition, int], since_ms: int) -> None:
@@ -191,11 +190,14 @@ async def reader(settings: KafkaSettings, isolation_level: str = "read_committed
 
 
 async def unfinished(
-    settings: KafkaSettings, targets: Iterable[TopicPartition], ours: Callable[[ConsumerRecord], bool]
+    settings: KafkaSettings, stable: Reader, targets: Iterable[TopicPartition], ours: Callable[[ConsumerRecord], bool]
 ) -> list[TopicPartition]:
-    """The partitions that hold a record of `ours` above their last stable offset: in a transaction still open there."""
+    """The partitions that hold a record of `ours` above their last stable offset: in a transaction still open there.
+
+    stable: a Reader of committed records.
+    """
     found = []
-    async with reader(settings) as stable, reader(settings, "read_uncommitted") as everything:
+    async with reader(settings, "read_uncommitted") as everything:
         for target in targets:
             async for record in everything.scan_from(target, await stable.end(target)):
                 if ours(record):

@@ -189,8 +189,8 @@ class Followed:
     def refresh(self) -> None:
         """Ask which version is meant, and fetch another one.
 
-        After a RegistryError or what `copy` raises, nothing has changed. A version that could not be copied never will
-        be, so it is fetched once.
+        After a RegistryError nothing has changed. A version that is no bundle never will be one, so it is fetched once.
+        OSError: it is fetched again.
         """
         if self._registry is None:
             self._registry = Registry()
@@ -198,11 +198,13 @@ class Followed:
         if version == self.version:
             return
         if self._spoilt is not None and self._spoilt[0] == version:
-            raise self._spoilt[1]
+            raise self._spoilt[1].with_traceback(None)  # it would grow with every raise
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             there = self._registry.download(self.place, version, Path(folder))
             try:
                 self._copy(there, self.directory)
+            except OSError:  # no room, for instance: the version is not to blame
+                raise
             except Exception as error:
                 self._spoilt = version, error
                 raise

@@ -172,10 +172,10 @@ class AtLeastOnceSink:
         async with asyncio.timeout(self._limit_s):
             started = time.monotonic()
             await deliver(self._producer, self._source.partition, result)
-        if self._committing is not None and self._committing.done():
-            self._committing.result()
-        if not await still_ours():
-            raise IllegalStateError(f"{self._source} was lost before the commit")
+            if self._committing is not None and self._committing.done():
+                self._committing.result()
+            if not await still_ours():
+                raise IllegalStateError(f"{self._source} was lost before the commit")
         self._acknowledged = OffsetAndMetadata(offset, result.metadata)
         self._settled.clear()
         self._wake.set()

@@ -162,7 +162,7 @@ class EventJoin:
         """Some records of the events' topic, after all labels."""
         batch = self._decoder.decode(records, now_ms)
         self._left_out.update(f"event {defect.reason.value}" for defect in batch.defects if defect is not None)
-        self.newest_ms = max(self.newest_ms, *batch.event_time_ms.tolist())
+        self.newest_ms = max(self.newest_ms, int(batch.event_time_ms.max(initial=0)))
         if not self._absent_negative:
             kept = [row for row, customer in enumerate(batch.customer_ids) if customer in self._heard_of]
             self._left_out["event without a label"] += len(batch.customer_ids) - len(kept)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.performance import Money
+from drift_worker.performance import money_of
 from schemas.bundle import REFERENCE, TRAINED_ROWS, Manifest, write_bundle
 from schemas.reference import Reference
 from training.compare import Comparison, Metric, compare, rows_of
@@ -71,8 +71,6 @@ def make_candidate(
         raise RetrainError(f"[model] name: {spec.model.name}, and the champion is {champion.name}")
     if version == champion.version:
         raise RetrainError(f"--version: {version} is the champion's own")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise RetrainError(f"{out} exists; name another folder with --out")
     model = spec.model.model_copy(update={"version": version})
     spec = spec.model_copy(update={"model": model})
     old, recent = held_out(rows.customers, share)
@@ -123,13 +121,9 @@ def judge(champion: Loaded, candidate: Loaded, rows: Labelled, metric: Metric, c
         rows_of(rows.positive[which], one.score(columns[id(one)].take(which)), one.manifest.threshold, codes)
         for one in (champion, candidate)
     ]
-    return Judged(compare(metric, *sides, confidence=confidence, money=_money(champion.manifest)), fresh, sure)
-
-
-def _money(manifest: Manifest) -> Money | None:
-    if manifest.business is None:
-        return None
-    return Money(**{name: value for name, value in manifest.business.model_dump().items() if name != "currency"})
+    return Judged(
+        compare(metric, *sides, confidence=confidence, money=money_of(champion.manifest.business)), fresh, sure
+    )
 
 
 def load_pair(champion: Path, candidate: Path, public_key_pem: bytes | None) -> tuple[Loaded, Loaded]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drift_worker.metrics import SCORE, STATISTICS, DriftMetrics
-from schemas.bundle import Manifest
 from schemas.alert import Alert, AlertName
+from schemas.bundle import Manifest
 from schemas.rfc3339 import parse
 from streaming import logs
 from streaming.records import TopicPartition

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 from events import GOOD
 from oracle import Names, create_topics, send
 
@@ -147,6 +148,28 @@ def test_an_export_has_predictions_inputs_and_outcomes_and_goes_on_wherever_it_w
     other = log.run("export", "--out", str(out))
     assert (other.returncode, other.stdout) == (2, "")
     assert "the export was begun with inputs True, labels True" in other.stderr
+
+
+def test_since_decides_once_and_an_export_that_lost_its_file_says_so(
+    log: Log, broker: LocalBroker, tmp_path: Path
+) -> None:
+    """What comes after a first run is exported by the next one, however old `--since` makes it; no file is padded."""
+    out = tmp_path / "later.jsonl"
+    topic = "prediction-log-later"
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    encoder = PredictionEncoder(ModelRef("churn", "1.0.0"), 0.5)
+    (value,) = encoder.encode(["e-0-0"], ["e0"], ["c0"], [GOOD["event_time"]], "2026-11-22T06:00:00.000Z", [0.9])
+    (headers,) = Stamp("e", 0, "1.0.0", "g").batch([Position(0)], CONTENT_TYPE)
+    options = ("export", "--out", str(out), "--json", "--topic", topic, "--since", "2099-01-01T00:00:00Z")
+    for records in (0, 1):
+        send(broker.bootstrap_servers, topic, [(b"c0", value, headers)])
+        assert json.loads(log.run(*options).stdout)["records"] == records
+    out.unlink()
+    lost = log.run(*options)
+    assert (lost.returncode, lost.stdout) == (1, "")
+    assert "said to be exported" in lost.stderr
+    assert not out.exists()
 
 
 def test_an_export_of_the_shadow_by_name_and_into_parquet(log: Log, tmp_path: Path) -> None:

@@ -152,6 +152,23 @@ def test_the_documents_acls_are_enough_for_everybody(site: Site) -> None:
     assert len(seen) == 8000
 
 
+def test_a_drift_worker_that_may_not_see_the_label_state_closes_its_windows(site: Site) -> None:
+    """Who joins no labels may have ACLs from before there were any: drift is measured all the same."""
+    stage = site.stage
+    names = stage.names.environment
+    user = site.user("drift")
+    acls = documented_acls("Drift worker", stage.names, user)
+    site.secured.grant([acl for acl in acls if acl.name not in {names["TOPIC_LABELS"], names["TOPIC_LABEL_STATE"]}])
+    start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
+    source = stage.source()
+    records = [r for second in range(40) for r in source.take(RATE, float(second), start_ms + second * 1000)]
+    send(stage.bootstrap, stage.names.events, records)
+    with site.worker(**site.login(user)) as worker:
+        worker.wait_ready()
+        wait_until(lambda: worker.metric("driftline_drift_windows_total") > 0, "a window is closed")
+        assert worker.stop() == 0
+
+
 def test_the_documents_acls_are_enough_for_the_commands(site: Site) -> None:
     """Each command as a user of its own who has only what stands under its heading."""
     stage = site.stage

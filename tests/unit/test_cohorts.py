@@ -160,6 +160,19 @@ def test_a_tombstone_forgets_a_customer():
     assert len(store.labels()) == 0
     store.take([records[0], _gone(records[0])])
     assert len(store.predictions()) == 1
+    store.take([_gone(records[1])])
+    store.take([records[0], records[1]])  # what comes again after it went is there again
+    assert len(store.predictions()) == 2
+
+
+def test_more_versions_than_there_is_room_for_break_nothing(monkeypatch):
+    """Versions come out of a topic, where anybody may write: the last one stands for all that follow."""
+    monkeypatch.setattr("drift_worker.label_store.MAX_VERSIONS", 3)
+    store = LabelStore(MODEL, HORIZON)
+    assert store.take([_made("ann", f"p{n}", DAY_MS + n, version=f"{n}.0.0") for n in range(5)]) == []
+    assert store.versions == ["0.0.0", "1.0.0", "2.0.0"]
+    held = store.predictions()
+    assert sorted(held["version"].tolist()) == [0, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -185,3 +198,4 @@ def test_facts_in_any_order_and_any_batches_give_the_same(order, size):
     for at in range(0, len(shuffled), size):
         store.take(shuffled[at : at + size])
     assert _cohorts(store) == _cohorts(_store(*records))
+    assert (len(store.predictions()), len(store.labels())) == (6, 6)

@@ -76,6 +76,15 @@ def test_a_customer_who_comes_four_times_is_one_draw():
     assert estimate(np.repeat(p, 4), 0.5, TRUE)["accuracy"].sampling == pytest.approx(once["accuracy"].sampling / 2)
 
 
+def test_a_customer_above_and_below_the_threshold_makes_no_band_narrower():
+    """One of the two rows is right whatever becomes of the customer: that is no reason to be surer."""
+    p = np.array([0.9, 0.1] * 50)
+    apart, together = estimate(p, 0.5, TRUE), estimate(p, 0.5, TRUE, np.repeat(np.arange(50), 2))
+
+    for name in ("accuracy", "precision", "recall", "f1", "roc_auc"):
+        assert together[name].sampling >= apart[name].sampling
+
+
 def test_what_is_not_defined_is_none():
     """Nobody labelled positive: no precision. A metric without a stated band is not estimated. One row: no pairs."""
     low = estimate(np.array([0.1, 0.2]), 0.5, TRUE)

@@ -80,6 +80,14 @@ def test_events_are_joined_with_the_labels_that_came_later():
     }
 
 
+def test_a_batch_without_a_valid_event_is_counted_and_nothing_else():
+    """The last records of a topic may all be refused."""
+    found = EventJoin(FEATURES, EventMapping(), Rules())
+    found.events([record(b"{", offset=0)], NOW_MS)
+    assert found.newest_ms == 0
+    assert found.joined(90 * DAY_MS, NOW_MS).left_out == {"event not_json": 1}
+
+
 def test_no_label_by_the_horizon_is_a_negative_one_if_the_spec_says_so():
     """Only once the horizon has passed."""
     found = EventJoin(FEATURES, EventMapping(), Rules(), absent_negative=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
-from oracle import send
+from oracle import ends, members, send
 from services import Service
 from sklearn import metrics as sk
 from stage import Stage
@@ -257,6 +257,9 @@ def test_without_labels_the_worker_is_what_it_was(stage: Stage, topic: str) -> N
         _wait(lambda: worker.metric("driftline_drift_read_records_total") == 50, "predictions are counted", [worker])
         answer = worker.get("/performance").json()
         assert (answer["horizon"], answer["cohorts"]) == ("2d", [])
-        assert worker.metric("driftline_drift_assigned_partitions", stage="labels") == 0
-        assert "driftline_model_accuracy{" not in worker.get("/metrics").text
+        text = worker.get("/metrics").text
+        assert 'driftline_drift_assigned_partitions{stage="labels"} 0.0' in text
+        assert "driftline_model_accuracy{" not in text
+        assert members(stage.bootstrap, f"{stage.names.environment['DRIFT_GROUP']}-labels") == 0
+        assert topic == "missing" or ends(stage.bootstrap, stage.names.environment["TOPIC_LABEL_STATE"]) == [0] * 4
         assert worker.stop() == 0

@@ -249,6 +249,14 @@ def members(bootstrap: str, group: str) -> int:
     return len(future.result(timeout=WAIT_S).members)
 
 
+def ends(bootstrap: str, topic: str, partitions: int = 4) -> list[int]:
+    """Where each partition of a topic ends."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "ends"})
+    found = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=WAIT_S)[1] for p in range(partitions)]
+    consumer.close()
+    return found
+
+
 def open_transactions(bootstrap: str, names: Names, partitions: int = 4) -> list[int]:
     """Output partitions in which records are written but not committed yet: high watermark above last stable offset."""
     found = set()

@@ -128,10 +128,18 @@ def reader(settings: KafkaSettings, isolation_level: str = "read_committed") -> 
     )
 
 
-async def stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, also in the moment in which a failed fetch waits to be tried again.
+def check_fetching(consumer: AIOKafkaConsumer) -> None:
+    """Raise KafkaError if aiokafka's fetch routine has ended: it only logs why, and nothing would ever come again."""
+    routine = consumer._fetcher.error_future  # noqa: SLF001 - nothing public says it
+    if routine.done() and not routine.cancelled():
+        raise KafkaError("aiokafka does not fetch any more") from routine.exception()
 
-    aiokafka 0.14 then cancels that fetch and raises its CancelledError at whoever stops it, with the connections open.
+
+async def stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, also one whose fetch routine has ended, or whose failed fetch waits to be tried again.
+
+    aiokafka 0.14 then raises what ended the one, or cancels the other and raises its CancelledError at whoever stops
+    it, with the connections open.
     """
     try:
         await consumer.stop()
@@ -139,7 +147,14 @@ async def stop(consumer: AIOKafkaConsumer) -> None:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise  # it was us who were cancelled
-        await consumer._client.close()  # noqa: SLF001 - what stop() would have done next
+        await _disconnect(consumer)
+    except KafkaError:  # logged by aiokafka when it happened, and told by check_fetching
+        await _disconnect(consumer)
+
+
+async def _disconnect(consumer: AIOKafkaConsumer) -> None:
+    """What stop() would have done next."""
+    await consumer._client.close()  # noqa: SLF001 - nothing public does it
 
 
 def transactional_producer(settings: KafkaSettings, transactional_id: str) -> AIOKafkaProducer:

@@ -281,8 +281,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             self.loop_lag_s = max(0.0, self.turned_at - before - TURN_S)
 
     async def _watch(self) -> None:
-        """Asks the cluster how things stand, every few seconds."""
+        """Asks the cluster how things stand, every few seconds. Raises if nothing can come any more."""
         while True:
+            if self._consumer is not None:
+                clients.check_fetching(self._consumer)
             await self._probe()
             await self._ask_ends()
             await asyncio.sleep(PROBE_S)

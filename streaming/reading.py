@@ -143,6 +143,7 @@ class Reader:
             for partition, end in ends.items():
                 self._consumer.seek(partition, end)
         while True:
+            clients.check_fetching(self._consumer)
             batches = await self._consumer.getmany(timeout_ms=_POLL_MS)
             for batch in batches.values():
                 for record in batch:

@@ -209,6 +209,7 @@ class Consumer:
         self._cluster, self._group = self.process.cluster, self.process.group
         self._paused: set[TopicPartition] = set()
         self._client = SimpleNamespace(cluster=SimpleNamespace(leader_for_partition=lambda _: 1))
+        self._fetcher = SimpleNamespace(error_future=self._cluster.loop.create_future())  # never ends
 
     def subscribe(self, topics: object, listener: Any) -> None:  # noqa: ARG002
         self.listener = listener

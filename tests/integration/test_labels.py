@@ -261,5 +261,7 @@ def test_without_labels_the_worker_is_what_it_was(stage: Stage, topic: str) -> N
         assert 'driftline_drift_assigned_partitions{stage="labels"} 0.0' in text
         assert "driftline_model_accuracy{" not in text
         assert members(stage.bootstrap, f"{stage.names.environment['DRIFT_GROUP']}-labels") == 0
-        assert topic == "missing" or ends(stage.bootstrap, stage.names.environment["TOPIC_LABEL_STATE"]) == [0] * 4
+        assert topic == "missing" or not any(
+            ends(stage.bootstrap, stage.names.environment["TOPIC_LABEL_STATE"]).values()
+        )
         assert worker.stop() == 0

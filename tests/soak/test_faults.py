@@ -12,11 +12,10 @@ from pathlib import Path
 
 import history
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from guests import Guests
 from network import Network, network
-from oracle import WAIT_S, Names, committed, create_topics
-from places import PARTITIONS, Places
+from oracle import WAIT_S, Names, committed, create_topics, ends
+from places import Places
 from services import Service
 from waiting import wait_until
 
@@ -166,14 +165,6 @@ class Stream(threading.Thread):
         self.join(WAIT_S)
         assert not self.is_alive()
         return self.sent
-
-
-def ends(bootstrap: str, topic: str) -> dict[int, int]:
-    """The end of each partition's log."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "ends"})
-    found = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=WAIT_S)[1] for p in range(PARTITIONS)}
-    consumer.close()
-    return found
 
 
 def all_is_equal(sent: int, bootstrap: str, names: Names, places: Places, pair: Pair, worker: Service) -> str:

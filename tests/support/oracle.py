@@ -249,10 +249,10 @@ def members(bootstrap: str, group: str) -> int:
     return len(future.result(timeout=WAIT_S).members)
 
 
-def ends(bootstrap: str, topic: str, partitions: int = 4) -> list[int]:
+def ends(bootstrap: str, topic: str, partitions: int = 4) -> dict[int, int]:
     """Where each partition of a topic ends."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "ends"})
-    found = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=WAIT_S)[1] for p in range(partitions)]
+    found = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=WAIT_S)[1] for p in range(partitions)}
     consumer.close()
     return found
 

@@ -78,7 +78,10 @@ def promote(
     kept = previous or beside(to)
     try:
         key = public_key.read_bytes() if public_key is not None else None
-        before, after = load_pair(folder(to), folder(candidate), key)
+        # an alias may move while a version is judged, as a folder may be written to: what was judged will be served
+        versions = [tracking.pinned(place) for place in registered or ()]
+        judged_at, served_at = [Path(str(version)) for version in versions] or [candidate, to]
+        before, after = load_pair(folder(served_at), folder(judged_at), key)
         check_money(metric, before)
         features = of_both(after.manifest.features, before.manifest.features)
         rows = labelled(where, features, before.manifest.event, label_of(before))
@@ -90,10 +93,13 @@ def promote(
         _refuse(judged, confidence)
         try_bundle(after.manifest, dict(after.bundle.files))
         if registered is not None:
-            tracking.promote(*registered)
+            tracking.promote(registered[1], *versions)
         else:
+            aside = kept.with_name(kept.name + ".part")
+            copy_bundle(candidate, aside, after.bundle.manifest_sha256)
             copy_bundle(to, kept)
-            copy_bundle(candidate, to)
+            copy_bundle(aside, to)
+            shutil.rmtree(aside)
     except (BundleError, DatasetError, ExistingError) as error:
         raise CommandError(str(error)) from None
     except RetrainError as error:

@@ -59,15 +59,28 @@ def track(uri: str, bundle: Path, spec: Spec, trained: Trained, alias: str | Non
         raise CommandError(f"{bundle} is written, and not tracked: {error}", 1) from None
 
 
-def promote(candidate: Address, champion: Address) -> None:
-    """The alias `champion` names the candidate's version from now on, and `previous` the one before; CommandError."""
+def pinned(place: Address) -> Address:
+    """The version that the address names now: an alias may move while a version is judged. RegistryError."""
+    from streaming.registry import Address, Registry
+
+    return Address(place.name, version=Registry().resolve(place))
+
+
+def promote(champion: Address, candidate: Address, compared: Address) -> None:
+    """The alias `champion` names the candidate's version from now on, and `previous` the one before.
+
+    candidate, compared: the versions that were judged. CommandError, too, if the alias names another than `compared`.
+    """
     from streaming.registry import CHALLENGER, PREVIOUS
 
     registry, aliases, alias = _registry(champion)
-    version = registry.resolve(candidate)
+    if aliases[alias] != compared.version:
+        raise CommandError(
+            f"not promoted: {champion} names version {aliases[alias]} now, compared was {compared.version}", 1
+        )
     registry.alias(champion.name, PREVIOUS, aliases[alias])
-    registry.alias(champion.name, alias, version)
-    if aliases.get(CHALLENGER) == version:
+    registry.alias(champion.name, alias, candidate.version)
+    if aliases.get(CHALLENGER) == candidate.version:
         registry.alias(champion.name, CHALLENGER, None)
 
 

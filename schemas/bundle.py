@@ -375,15 +375,17 @@ def write_bundle(directory: Path, manifest: Manifest, files: Mapping[str, bytes]
     return sealed
 
 
-def copy_bundle(source: Path, directory: Path) -> Manifest:
+def copy_bundle(source: Path, directory: Path, manifest_sha256: str | None = None) -> Manifest:
     """The bundle in `source`, byte for byte and with its signature, into `directory`, whose manifest is replaced last.
 
     Files that only the former one had stay, unlisted and unread. BundleError, before anything is written, if `source`
-    is not whole.
+    is not whole, or its manifest, which names all its files' hashes, is not `manifest_sha256`.
     """
     manifest_raw = _read(source / MANIFEST, MAX_MANIFEST_BYTES)
     bundle = read_bundle(source)
-    if hashlib.sha256(manifest_raw).hexdigest() != bundle.manifest_sha256:
+    if hashlib.sha256(manifest_raw).hexdigest() != bundle.manifest_sha256 or (
+        manifest_sha256 not in {None, bundle.manifest_sha256}
+    ):
         raise BundleError(f"{source / MANIFEST}: was replaced while the bundle was read")
     signature = _read(source / SIGNATURE, 4096) if (source / SIGNATURE).exists() else None
     directory.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from schemas.bundle import MANIFEST, read_bundle, write_bundle
 from scorer.model import load
 from training.dataset import read_dataset
 from training.generate import generate_customers
+from training.retrain import judge
 from training.spec import read_spec
 from training.train import train
 
@@ -238,3 +239,34 @@ def test_falling_performance_does_not_wait_for_labels(folder, tmp_path):
                 standalone_mode=False,
             )
         assert refused.value.exit_code == code
+
+
+def test_what_was_judged_is_what_is_served(folder, served, tmp_path, monkeypatch):
+    """The candidate's folder gets another bundle while it is compared: nothing is promoted that nobody judged."""
+    candidate = served.with_name("candidate")
+    _put(folder / "poor", served)
+    _put(folder / "good", candidate)
+    before = (served / MANIFEST).read_bytes()
+
+    def judged(*arguments):
+        found = judge(*arguments)
+        _put(_equal(folder, tmp_path), candidate)
+        return found
+
+    monkeypatch.setattr("training.retrain.judge", judged)
+    with pytest.raises(CommandError, match="was replaced while"):
+        app(
+            [
+                "promote",
+                "--candidate",
+                str(candidate),
+                "--to",
+                str(served),
+                "--data",
+                str(folder / "recent.csv"),
+                *TRUTH,
+            ],
+            standalone_mode=False,
+        )
+    assert (served / MANIFEST).read_bytes() == before
+    assert not served.with_name("model.previous").exists()

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from driftline.cli import app
 from driftline.errors import CommandError
+from driftline.tracking import promote
 from schemas.bundle import copy_bundle, read_bundle, write_bundle
 from scorer.metrics import ScorerMetrics
 from scorer.model import load
@@ -176,6 +177,9 @@ def test_the_life_of_a_model_in_the_registry(store, tmp_path, long):
     assert aliases() == {"champion": 2, "previous": 1}
     _run("rollback", "--model", f"{address_of}champion", "--json")
     assert aliases() == {"champion": 1, "previous": 2}
+    one, two = (address(Path(f"mlflow:models:/{name}/{version}")) for version in (1, 2))
+    with pytest.raises(CommandError, match="names version 1 now, compared was 2"):
+        promote(address(Path(f"{address_of}champion")), one, two)
     with pytest.raises(CommandError, match="two folders, or two"):
         app(["promote", "--candidate", str(tmp_path / "c"), "--to", f"{address_of}champion", *map(str, arguments)],
             standalone_mode=False)  # fmt: skip

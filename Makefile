@@ -42,9 +42,10 @@ demo: .venv ## the whole pipeline on this machine, in under three minutes
 demo-life: .venv ## a model from its training to its successor: drift that hurts, an alert, a better model; five minutes
 	@$(BIN)/driftline demo-life
 
-test: .venv ## the whole test suite, on a real Kafka that it starts itself
+# A process for each core, four at most: each has a Kafka of its own. Half of the suite is waiting, and half computing.
+test: .venv ## the whole test suite, on a real Kafka that it starts itself; PYTEST='--cov' or whatever pytest understands
 	@$(BIN)/python tests/support/prometheus_tools.py
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(PYTEST)
 
 check: .venv ## format, lint, types and the quick tests
 	@$(BIN)/ruff format --check .

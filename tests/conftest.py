@@ -1,5 +1,6 @@
 """What every test can ask for: a real broker, shared by the whole run, and names that no other test uses."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,6 +10,8 @@ import pytest
 from brokers import Broker
 from stage import Stage
 
+from driftline import broker as local_broker
+
 pytest_plugins = ["matrix"]
 
 
@@ -16,6 +19,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Suites that have a short form for every run and a long one for `make chaos`, `make soak` and their like."""
     parser.addoption("--long", action="store_true", help="run the long forms")
     parser.addoption("--minutes", type=float, default=3, help="how long the soak lasts")
+
+
+def pytest_configure() -> None:
+    """Processes that share a run (pytest -n) share no port: a broker that is restarted needs its own again."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        local_broker._FREE_PORTS = local_broker._FREE_PORTS[number::count]
 
 
 @pytest.fixture

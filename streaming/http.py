@@ -10,10 +10,12 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 START_TIMEOUT_S = 10.0
+_PROBE: dict[int | str, dict[str, Any]] = {503: {"description": "No, and why", "model": dict[str, Any]}}
 
 
 def application(
@@ -33,11 +35,11 @@ def application(
         response.status_code = 503 if reasons else 200
         return {"ready": not waiting, "state": "standby" if standby() else "running", "reasons": reasons}
 
-    @app.get("/livez", summary="Would a restart help? 200 if not, 503 with reasons if so")
+    @app.get("/livez", summary="Would a restart help? 200 if not, 503 with reasons if so", responses=_PROBE)
     def livez(response: Response) -> dict[str, Any]:
         return probe(response, live(), not_ready())
 
-    @app.get("/readyz", summary="Is it doing its work? 200, or 503 with reasons from a closed set")
+    @app.get("/readyz", summary="Is it doing its work? 200, or 503 with reasons from a closed set", responses=_PROBE)
     def readyz(response: Response) -> dict[str, Any]:
         waiting = not_ready()
         return probe(response, waiting, waiting)
@@ -46,7 +48,7 @@ def application(
     def describe() -> dict[str, Any]:
         return health()
 
-    @app.get("/metrics", summary="Prometheus metrics")
+    @app.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     def metrics() -> Response:
         encode, content_type = choose_encoder("text/plain")
         return Response(encode(registry), headers={"content-type": content_type})

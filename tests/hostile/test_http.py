@@ -11,10 +11,14 @@ import bundles
 import httpx
 import jsonschema
 import pytest
+import schemathesis
 import targets
 from corpus import CORPUS
+from hypothesis import given, settings
 from mutate import mutate
 from prometheus_client import CollectorRegistry
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
 from services import free_port
 
 from schemas.verdict import Rules
@@ -57,6 +61,37 @@ def client(address) -> Iterator[httpx.Client]:
     """Somebody who asks."""
     with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=60) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def api(address) -> schemathesis.BaseSchema:
+    """The API as its own document describes it."""
+    return schemathesis.openapi.from_url(f"http://{address[0]}:{address[1]}/openapi.json")
+
+
+load_all_checks()
+EXCLUDED = {
+    "/readyz": CHECKS.get_by_names(["not_a_server_error"]),  # it is not ready
+    "/predict": CHECKS.get_by_names(["positive_data_acceptance"]),  # no schema can say what is the future
+}
+
+
+def test_the_api_keeps_to_its_own_document(api):
+    """Schemathesis' requests to every path, and to /predict invalid ones: status, type and body are as described."""
+    for found in api.get_all_operations():
+        operation = found.ok()
+        _asked(operation, GenerationMode.POSITIVE)
+        if operation.path == "/predict":
+            _asked(operation, GenerationMode.NEGATIVE)
+
+
+def _asked(operation, mode):
+    @settings(max_examples=50, deadline=None, database=None)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def is_answered_as_described(case):
+        case.call_and_validate(excluded_checks=EXCLUDED.get(operation.path))
+
+    is_answered_as_described()
 
 
 def _bodies() -> Iterator[bytes]:

@@ -52,6 +52,7 @@ def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, lo
         rebalances = [scorer.metric("driftline_scorer_rebalances_total") for scorer in scorers]
         for jump in jumps:
             turn(wrong_s, jump)
+            time.sleep(1.0)  # every loop has come round, and whoever waits for a moment of the wrong clock waits now
             stage.send_from(source, 400, sent)
             stage.reader.wait_for(len(sent.records))
             for scorer in scorers:

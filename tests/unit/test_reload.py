@@ -351,5 +351,6 @@ def test_the_thread_polls_and_ends(watched):
     write(watched.directory, 1)
     assert swapped.wait(20)
     watched.reloader.stop()
+    watched.reloader._thread.join(20)  # stop() waits 2 s; collecting the garbage of a whole test run takes longer
     assert not watched.reloader._thread.is_alive()
     assert json.loads((watched.directory / "manifest.json").read_text())["version"] == "1.0.1"

@@ -39,7 +39,7 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 demo: .venv ## the whole pipeline on this machine, in under three minutes
 	@$(BIN)/driftline demo
 
-demo-life: .venv ## a model from its training to its successor: drift that hurts, an alert, a better model; five minutes
+demo-life: .venv ## a model from its training to its successor: drift that hurts, an alert, a better model; three minutes
 	@$(BIN)/driftline demo-life
 
 # A process for each core, four at most: each has a Kafka of its own. Half of the suite is waiting, and half computing.

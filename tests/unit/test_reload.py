@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from events import FEATURES
 from prometheus_client import CollectorRegistry
+from waiting import wait_until
 
 from schemas.bundle import EventMapping, Feature, Golden
 from schemas.verdict import Rules
@@ -350,7 +351,8 @@ def test_the_thread_polls_and_ends(watched):
     watched.reloader.start()
     write(watched.directory, 1)
     assert swapped.wait(20)
+    # the load ends with collecting garbage, which after a whole run of tests takes longer than stop() waits
+    wait_until(lambda: watched.reloader.state()["state"] == "watching", "the load is over")
     watched.reloader.stop()
-    watched.reloader._thread.join(20)  # stop() waits 2 s; collecting the garbage of a whole test run takes longer
     assert not watched.reloader._thread.is_alive()
     assert json.loads((watched.directory / "manifest.json").read_text())["version"] == "1.0.1"

@@ -1,8 +1,8 @@
-"""How a batch's outputs and its input's offset are written: all or nothing, or at least once.
+"""Write a batch's outputs and its input's offset: all or none of them, or at least once.
 
-Exactly once, the transactional id is bound to the input partition, so the broker itself fences whoever owned the
-partition before. (aiokafka 0.14 speaks the first version of the protocol, in which offsets carry no member or
-generation: one producer per process would let a process that was paused commit old offsets.)
+With exactly once, the transactional id is bound to the input partition, so the broker itself fences the previous owner.
+(aiokafka 0.14 implements the first version of the protocol, in which offsets carry no member or generation. With one
+producer per process, a paused process could commit old offsets.)
 """
 
 from __future__ import annotations
@@ -11,50 +11,56 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from streaming import clients, logs
-from streaming.settings import KafkaSettings
+from kafka_runtime import clients
+from kafka_runtime.service import logs
+from kafka_runtime.service.settings import KafkaSettings
 
 log = logs.get(__name__)
 
+C = TypeVar("C", covariant=True)  # noqa: PLC0105 - as short as the other type variables
+
 # key, value, headers (aiokafka takes a list of pairs, and no tuple of them)
 Output = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
-# Asked right before the commit; it may also raise.
+# Called right before the commit; it may also raise.
 StillOurs = Callable[[], Awaitable[bool]]
-# Every await on the producer is bounded: several of its calls never return (docs/delivery.md, traps).
+# Every await on the producer has a limit: several of its calls may never return (docs/delivery.md, traps).
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 ABORT_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What became of a batch: records to write (key, value, headers), and what to commit with them.
+class Result(Generic[C]):
+    """The result of a batch: records to write (key, value, headers), and the offset to commit with them."""
 
-    outputs: per topic, written to partition input partition mod count; or per topic and partition.
-    offset: the position to commit, None for the position after the batch. metadata: committed beside it. context:
-    the work's own, handed back after the commit.
-    """
-
+    #: Per topic, written to partition input partition mod count; or per topic and partition.
     outputs: Mapping[str | TopicPartition, Sequence[Output]]
+    #: Whatever the processor needs after the commit.
+    context: C = field(repr=False)
+    #: The position to commit, None for the position after the batch.
     offset: int | None = None
+    #: Committed with the offset.
     metadata: str = ""
-    context: object = field(default=None, repr=False)
+    #: There is more to write, even if no record arrives.
+    more: bool = False
 
 
 class Sink(Protocol):
-    """Where one input partition's results go. Used by one task; thrown away after any failure."""
+    """The destination of one input partition's results. Used by one task; replaced after any failure."""
 
     async def start(self) -> None:
-        """Connect; whatever a predecessor left open is settled when this returns."""
+        """Connect. A predecessor's open transaction is complete when this returns."""
 
-    async def write(self, result: Result, offset: int, still_ours: StillOurs) -> tuple[float, float]:
-        """Write one batch and commit `offset`. After any exception the sink must be stopped and the offset read again.
+    async def write(self, result: Result[object], offset: int, still_ours: StillOurs) -> tuple[float, float]:
+        """Write one batch and commit `offset`.
+
+        After any exception the sink must be stopped and the offset read again.
 
         Returns the seconds until every record was acknowledged, and the seconds from there to the end of the commit.
         Raises KafkaError, TimeoutError, or AssertionError (aiokafka's state machine); IllegalStateError if the
@@ -62,7 +68,7 @@ class Sink(Protocol):
         """
 
     async def abandon(self, outputs: Sequence[TopicPartition], offset: int) -> None:
-        """End, as aborted, what a broker left open of an earlier transaction of ours in `outputs`; commit nothing.
+        """Abort an earlier transaction of this id that a broker left open in `outputs`; commit no offset.
 
         Raises as `write` does.
         """
@@ -72,7 +78,7 @@ class Sink(Protocol):
 
 
 def transactional_id(group: str, source: TopicPartition) -> str:
-    """The one id under which anybody of `group` may answer `source`."""
+    """Return the only id under which any member of `group` may answer `source`."""
     return f"{group}.{source.topic}.{source.partition}"
 
 
@@ -93,7 +99,7 @@ class TransactionalSink:
         async with asyncio.timeout(START_TIMEOUT_S):
             await self._producer.start()
 
-    async def write(self, result: Result, offset: int, still_ours: StillOurs) -> tuple[float, float]:
+    async def write(self, result: Result[object], offset: int, still_ours: StillOurs) -> tuple[float, float]:
         """Begin, write outputs and offset side by side, wait for every acknowledgement, commit."""
         producer = self._producer
         async with asyncio.timeout(self._limit_s):
@@ -116,10 +122,10 @@ class TransactionalSink:
     async def abandon(self, outputs: Sequence[TopicPartition], offset: int) -> None:
         """Abort a transaction with one empty record in each of `outputs`, and an offset.
 
-        Its markers end whatever stands open there under our transactional id, older records and offsets included.
+        Its markers end every open transaction of this transactional id there, older records and offsets included.
         """
-        # with a key: a compacted topic takes no record without one
-        remains = Result({output: [(b"aborted", None, [])] for output in outputs})
+        # with a key: a compacted topic rejects a record without one
+        remains = Result({output: [(b"aborted", None, [])] for output in outputs}, None)
         async with asyncio.timeout(self._limit_s):
             await self._producer.begin_transaction()
             self._abortable = True
@@ -133,13 +139,13 @@ class TransactionalSink:
         log.warning("torn_transaction_aborted", outputs=[str(output) for output in outputs], offset=offset, **where)
 
     async def stop(self) -> None:
-        """End an open transaction if its outcome is still ours to decide, and close, within bounds."""
+        """End an open transaction if its outcome is still undecided, and close, within bounds."""
         if self._abortable:
             try:
                 async with asyncio.timeout(ABORT_TIMEOUT_S):
                     await self._producer.abort_transaction()
             except (KafkaError, AssertionError, TimeoutError) as error:
-                # after a fence this is the rule; the next owner's start ends the transaction
+                # usual after a fence; the next owner's start ends the transaction
                 log.debug("abort_failed", transactional_id=self.transactional_id, exception=repr(error))
         await _stop(self._producer, self._source)
 
@@ -147,8 +153,8 @@ class TransactionalSink:
 class AtLeastOnceSink:
     """An idempotent producer, and the offset committed after every record of the batch is acknowledged.
 
-    The commit runs beside the next batch, so that nobody waits for it; a crash before it repeats what it would have
-    covered, and `prediction_id` lets consumers drop what they have seen.
+    The commit runs beside the next batch, so that no batch waits for it. A crash before the commit repeats the batches
+    that it would have covered; consumers drop duplicates by `prediction_id`.
     """
 
     def __init__(self, settings: KafkaSettings, consumer: AIOKafkaConsumer, source: TopicPartition) -> None:
@@ -156,7 +162,7 @@ class AtLeastOnceSink:
         self._source = source
         self._limit_s = settings.kafka_transaction_timeout.total_seconds()
         self._producer: AIOKafkaProducer = clients.idempotent_producer(settings)
-        self._acknowledged: OffsetAndMetadata | None = None  # to commit; None when all is
+        self._acknowledged: OffsetAndMetadata | None = None  # offset to commit; None if all are committed
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._committing: asyncio.Task[None] | None = None
@@ -167,8 +173,11 @@ class AtLeastOnceSink:
             await self._producer.start()
         self._committing = asyncio.create_task(self._commit(), name=f"commits of {self._source}")
 
-    async def write(self, result: Result, offset: int, still_ours: StillOurs) -> tuple[float, float]:
-        """Write, wait for every acknowledgement, leave the offset to be committed. Raises what a commit met, too."""
+    async def write(self, result: Result[object], offset: int, still_ours: StillOurs) -> tuple[float, float]:
+        """Write, wait for every acknowledgement, leave the offset to be committed.
+
+        Raises an earlier commit's error, too.
+        """
         async with asyncio.timeout(self._limit_s):
             started = time.monotonic()
             await deliver(self._producer, self._source.partition, result)
@@ -182,10 +191,10 @@ class AtLeastOnceSink:
         return time.monotonic() - started, 0.0
 
     async def abandon(self, outputs: Sequence[TopicPartition], offset: int) -> None:
-        """Nothing to do: there are no transactions."""
+        """Do nothing: there are no transactions."""
 
     async def _commit(self) -> None:
-        """Commit the latest acknowledged offset, as a member of the group, again and again."""
+        """Commit the latest acknowledged offset, as a member of the group, repeatedly."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -197,7 +206,7 @@ class AtLeastOnceSink:
                     self._settled.set()
 
     async def stop(self) -> None:
-        """Commit what is acknowledged, if that can still be done, and close, within bounds."""
+        """Commit the acknowledged offset, if that is still possible, and close, within bounds."""
         if self._committing is not None:
             if self._acknowledged is not None:
                 settled = asyncio.ensure_future(self._settled.wait())
@@ -213,14 +222,14 @@ class AtLeastOnceSink:
 
 
 async def _all(*calls: Awaitable[object]) -> None:
-    """Every one to its end; then raise what the first failed one met."""
+    """Await all to their end; then raise the error of the first failed one."""
     for outcome in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-async def deliver(producer: AIOKafkaProducer, input_partition: int, result: Result) -> None:
-    """Every output of `result`, acknowledged; raises what the first failed one met, after all have ended."""
+async def deliver(producer: AIOKafkaProducer, input_partition: int, result: Result[object]) -> None:
+    """Write every output of `result` and wait until all have ended; raise the error of the first failed one."""
     deliveries: list[asyncio.Future[object]] = []
     for to, outputs in result.outputs.items():
         if isinstance(to, str):

@@ -1,36 +1,50 @@
-"""Reading whole topics outside any group: what a restart must know, and what people want to see."""
+"""Whole topics, read outside any group: the state for a restart, and records for people."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
-from streaming import clients
-from streaming.settings import KafkaSettings
+from kafka_runtime import clients
+from kafka_runtime.errors import BlockedError
+from kafka_runtime.service.settings import KafkaSettings
 
 CALL_TIMEOUT_S = 30.0
-# A poll that brings nothing for this long although the log goes on is a broker that does not answer.
+# A poll without records for this long, while the log continues, means a broker that does not answer.
 STALLED_S = 30.0
+# A transaction that goes on ends within moments. One that lasts for longer holds back what is behind it.
+SETTLE_S = 3.0
+_SETTLE_POLL_S = 0.1
 _POLL_MS = 200
-# What every call here may raise.
+_COUNTED_AT_A_TIME = 2000
+# The errors that every call here may raise.
 READ_ERRORS = (KafkaError, TimeoutError, OSError)
 
 
-class Reader:
-    """Committed records of any topic, from any time on. Every call is bounded: TimeoutError or KafkaError."""
+# Gets a partition, the offset from which on nothing is visible, and how many offsets there are.
+Blocked = Callable[[TopicPartition, int, int], None]
 
-    def __init__(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> None:
+
+class Reader:
+    """Committed records of any topic, from any time on. Every call is bounded: TimeoutError or KafkaError.
+
+    Records behind a transaction that stays open are not visible. A reader of a topic to its end then gets BlockedError.
+    With `blocked` it continues without them; `blocked` is called for each partition.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, blocked: Blocked | None = None) -> None:
         self._consumer = consumer
         self._admin = admin
+        self._blocked = blocked
 
     async def partitions(self, topic: str) -> list[TopicPartition]:
-        """The topic's partitions; UnknownTopicOrPartitionError if there is no such topic."""
-        # a consumer knows only the topics it reads, so the admin client is asked
+        """Return the topic's partitions; UnknownTopicOrPartitionError if there is no such topic."""
+        # a consumer has the metadata only of topics that it reads, so the admin client is used
         async with asyncio.timeout(CALL_TIMEOUT_S):
             (found,) = await self._admin.describe_topics([topic])
         if found["error_code"]:
@@ -38,30 +52,50 @@ class Reader:
         return [TopicPartition(topic, number) for number in sorted(p["partition"] for p in found["partitions"])]
 
     async def ends(self, topic: str) -> dict[TopicPartition, int]:
-        """The last stable offset of every partition."""
+        """Return the end of every partition: its last stable offset, once that has passed all that is written now."""
+        return await self._settled(await self.partitions(topic))
+
+    async def high_watermarks(self, topic: str) -> dict[TopicPartition, int]:
+        """Return the end of every partition with what is behind an open transaction."""
         partitions = await self.partitions(topic)
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            offsets: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
-        return offsets
+            return await clients.high_watermarks(self._consumer, partitions)
+
+    async def _settled(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Last stable offsets at or above the high watermarks of before; BlockedError after SETTLE_S, or `blocked`."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_S
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            high = await clients.high_watermarks(self._consumer, partitions)
+            while True:
+                ends: dict[TopicPartition, int] = await self._consumer.end_offsets(list(partitions))
+                behind = {partition: high[partition] - end for partition, end in ends.items() if end < high[partition]}
+                if not behind or asyncio.get_running_loop().time() > deadline:
+                    break
+                await asyncio.sleep(_SETTLE_POLL_S)
+        for partition, offsets in behind.items():
+            if self._blocked is None:
+                raise BlockedError(f"{partition.topic}-{partition.partition}: {_behind(ends[partition], offsets)}")
+            self._blocked(partition, ends[partition], offsets)
+        return ends
 
     async def written(self, topic: str) -> bool:
-        """Whether there is such a topic and a record was ever written to it; it may have been deleted since."""
+        """Return whether the topic exists and a record was ever written to it; it may have been deleted since."""
         try:
-            return any((await self.ends(topic)).values())
+            return any((await self._stable(topic)).values())
         except UnknownTopicOrPartitionError:
             return False
 
     async def wait_written(self, topic: str, every_s: float) -> None:
-        """Return when `written` is true, asking every so many seconds."""
+        """Return when `written` is true; check at this interval."""
         while not await self.written(topic):  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(every_s)
 
     async def read(self, topic: str, since_ms: int = 0) -> list[ConsumerRecord]:
-        """Every committed record written at or after `since_ms` (wall clock) up to now, in each partition's order."""
+        """Return every committed record written since `since_ms` (wall clock) up to now, in each partition's order."""
         return [record async for record in self.scan(topic, since_ms)]
 
     async def scan(self, topic: str, since_ms: int = 0) -> AsyncGenerator[ConsumerRecord]:
-        """`read`, record by record."""
+        """Yield the records of `read` one by one."""
         ends = await self.ends(topic)
         await self._seek(ends, since_ms)
         for partition, end in ends.items():
@@ -69,8 +103,8 @@ class Reader:
                 yield record
 
     async def scan_from(self, partition: TopicPartition, start: int) -> AsyncGenerator[ConsumerRecord]:
-        """The records of one partition from offset `start` up to now."""
-        end = await self.end(partition)
+        """Yield the records of one partition from offset `start` up to now."""
+        end = (await self._settled([partition]))[partition]
         if start < end:
             self._consumer.assign([partition])
             self._consumer.seek(partition, start)
@@ -88,29 +122,35 @@ class Reader:
             if batch or await self._position(partition) > position:
                 heard = loop.time()
             elif loop.time() > heard + STALLED_S:
-                raise TimeoutError(f"{partition.topic}: nothing below offset {end} came for {STALLED_S:.0f} s")
+                raise TimeoutError(f"{partition.topic}: no record below offset {end} arrived for {STALLED_S:.0f} s")
+
+    async def _stable(self, topic: str) -> dict[TopicPartition, int]:
+        partitions = await self.partitions(topic)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            offsets: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
+        return offsets
 
     async def end(self, partition: TopicPartition) -> int:
-        """Where the log ends: the last stable offset, or with `read_uncommitted` what every replica has."""
+        """Return the last stable offset, or with `read_uncommitted` the offset on all replicas."""
         async with asyncio.timeout(CALL_TIMEOUT_S):
             offset: int = (await self._consumer.end_offsets([partition]))[partition]
         return offset
 
     async def first(self, partition: TopicPartition) -> int:
-        """The first offset that the log still holds."""
+        """Return the first offset that the log still holds."""
         self._consumer.assign([partition])
         async with asyncio.timeout(CALL_TIMEOUT_S):
             offset: int = (await self._consumer.beginning_offsets([partition]))[partition]
         return offset
 
     async def committed(self, group: str, partition: TopicPartition) -> int | None:
-        """The group's committed offset; None if there is none."""
+        """Return the group's committed offset; None if there is none."""
         async with asyncio.timeout(CALL_TIMEOUT_S):
             found = (await self._admin.list_consumer_group_offsets(group, partitions=[partition])).get(partition)
         return int(found.offset) if found is not None and found.offset >= 0 else None
 
     async def between(self, partition: TopicPartition, start: int, end: int, most: int) -> list[ConsumerRecord]:
-        """At most `most` committed records of a partition from offset `start` on, below `end`."""
+        """Return at most `most` committed records of a partition from offset `start` on, below `end`."""
         self._consumer.assign([partition])
         async with asyncio.timeout(CALL_TIMEOUT_S):
             first: int = (await self._consumer.beginning_offsets([partition]))[partition]
@@ -121,21 +161,35 @@ class Reader:
                     return records
         return []
 
-    async def tail(self, partition: TopicPartition, offsets: int) -> list[ConsumerRecord]:
-        """The committed records among the last so many offsets of a partition."""
+    async def count(
+        self, partition: TopicPartition, start: int, end: int, most: int, without: Container[int] = ()
+    ) -> int:
+        """Return how many committed records [start, end) have an offset that is not in `without`; `most` at most."""
+        found = 0
+        while start < end and found < most:
+            records = await self.between(partition, start, end, _COUNTED_AT_A_TIME)
+            if not records:
+                break
+            found += sum(record.offset not in without for record in records)
+            start = records[-1].offset + 1
+        return min(found, most)
+
+    async def tail(self, partition: TopicPartition, offsets: int, end: int | None = None) -> list[ConsumerRecord]:
+        """Return the committed records among the last `offsets` offsets of a partition, up to now or below `end`."""
         async with asyncio.timeout(CALL_TIMEOUT_S):
             self._consumer.assign([partition])
             first: int = (await self._consumer.beginning_offsets([partition]))[partition]
-            end: int = (await self._consumer.end_offsets([partition]))[partition]
+            if end is None:
+                end = (await self._settled([partition]))[partition]
             self._consumer.seek(partition, max(first, end - offsets))
             records: list[ConsumerRecord] = []
             while await self._consumer.position(partition) < end:
                 records += (await self._consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, [])
-        return records
+        return [record for record in records if record.offset < end]
 
     async def follow(self, topic: str, from_start: bool) -> AsyncGenerator[ConsumerRecord | None]:
-        """Committed records as they come, for ever; None after each look, also one that brought nothing."""
-        ends = await self.ends(topic)
+        """Yield committed records as they arrive, without end; None after each look, also one without records."""
+        ends = await self._stable(topic)
         if from_start:
             await self._seek(ends, 0)
         else:
@@ -151,7 +205,10 @@ class Reader:
             yield None
 
     async def reached(self, ends: dict[TopicPartition, int]) -> bool:
-        """Whether `follow` has come to these offsets; asked when it gave None: nothing is in hand then."""
+        """Return whether `follow` has reached these offsets.
+
+        Call it when `follow` yielded None: then no record is held back.
+        """
         return all([await self._position(partition) >= end for partition, end in ends.items()])
 
     async def _seek(self, ends: dict[TopicPartition, int], since_ms: int) -> None:
@@ -160,12 +217,12 @@ class Reader:
             self._consumer.seek(partition, start)
 
     async def starts(self, ends: dict[TopicPartition, int], since_ms: int) -> dict[TopicPartition, int]:
-        """By partition, where what was written at or after `since_ms` begins: its end, as in `ends`, if nothing was."""
+        """Return, by partition, the first offset written at or after `since_ms`; the end, as in `ends`, without one."""
         async with asyncio.timeout(CALL_TIMEOUT_S):
             starts: dict[TopicPartition, int] = await self._consumer.beginning_offsets(list(ends))
             if since_ms > 0:
                 found = await self._consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
-                # None: nothing was written since
+                # None: no record was written since
                 starts = {p: ends[p] if found[p] is None else max(found[p].offset, starts[p]) for p in ends}
         return starts
 
@@ -176,24 +233,33 @@ class Reader:
 
 
 @asynccontextmanager
-async def reader(settings: KafkaSettings, isolation_level: str = "read_committed") -> AsyncIterator[Reader]:
-    """A Reader for as long as the block lasts; `read_uncommitted` sees records of open and aborted ones, too."""
+async def reader(
+    settings: KafkaSettings, isolation_level: str = "read_committed", *, blocked: Blocked | None = None
+) -> AsyncIterator[Reader]:
+    """Open a Reader for the block; `read_uncommitted` also returns records of open and aborted transactions.
+
+    blocked: what to do about records behind an open transaction, instead of BlockedError.
+    """
     consumer, admin = clients.reader(settings, isolation_level), clients.admin(settings)
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            await admin.start()
-            await consumer.start()
-        yield Reader(consumer, admin)
+            await clients.start(settings, admin, consumer)
+        yield Reader(consumer, admin, blocked)
     finally:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             await clients.stop(consumer)
             await admin.close()
 
 
+def _behind(offset: int, offsets: int) -> str:
+    """Return the message about records that cannot be seen."""
+    return f"{offsets} offsets from {offset} on are behind an open transaction"
+
+
 async def unfinished(
     settings: KafkaSettings, stable: Reader, targets: Iterable[TopicPartition], ours: Callable[[ConsumerRecord], bool]
 ) -> list[TopicPartition]:
-    """The partitions that hold a record of `ours` above their last stable offset: in a transaction still open there.
+    """Return the partitions that hold a record of `ours` above their last stable offset, in a transaction still open.
 
     stable: a Reader of committed records.
     """

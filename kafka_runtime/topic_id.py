@@ -1,8 +1,8 @@
-"""Which topic a name stands for: Kafka gives every topic an id, so one that was deleted and made again is another one.
+"""The topic that a name refers to. Kafka gives every topic an id, so a deleted and recreated topic is another one.
 
-aiokafka 0.14 asks for topics by name alone. A process that did not look while its input was replaced would go on at the
-offset it had in the old one, and silently leave out as many records of the new one. So the id is asked for here, in the
-twelfth version of the metadata request (Kafka 2.8 and later), of whose answer only the beginning is read.
+aiokafka 0.14 requests topics by name only. If the input was replaced unnoticed, a process would continue at the old
+topic's offset, and silently skip as many records of the new one. So the id is requested here with version 12 of the
+metadata request (Kafka 2.8 and later). Only the beginning of the answer is parsed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Uuid(AbstractType):  # type: ignore[misc]
 
 
 class _Answer(Response):  # type: ignore[misc]
-    """Up to the first topic's id; what follows is left alone."""
+    """The answer up to the first topic's id; the rest is not parsed."""
 
     API_KEY = 3
     API_VERSION = 12
@@ -92,7 +92,7 @@ class _Ask(Request[_Question]):  # type: ignore[misc]
 
 
 async def topic_id(admin: AIOKafkaAdminClient, topic: str, node: int | None) -> uuid.UUID:
-    """The id of `topic`, asked from broker `node`, None: any. KafkaError if it is not there or not for us."""
+    """Return the id of `topic`, from broker `node` (None: any). KafkaError if it is missing or not authorised."""
     try:
         answer = await admin._send_request(_Ask(topic), node)  # noqa: SLF001 - what all its public calls go through
     except (KafkaConnectionError, NodeNotReadyError):

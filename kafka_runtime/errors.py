@@ -1,4 +1,4 @@
-"""Errors sorted by what to do next. One function classifies; nothing else catches broadly."""
+"""Errors sorted by the next action. One function classifies; no other code catches broadly."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from aiokafka import errors as kafka
 
 
 class Action(StrEnum):
-    """What an error on a partition calls for."""
+    """The action that an error on a partition requires."""
 
-    FENCED = "fenced"  # somebody else owns it: never retry with this producer; start over if it is still assigned
-    REBUILD = "rebuild"  # the outcome is unknown or the producer is used up: throw it away and start over
-    LOST = "lost"  # not assigned to us any more: end
+    FENCED = "fenced"  # another process owns it: never retry with this producer; start over if it is still assigned
+    REBUILD = "rebuild"  # the outcome is unknown or the producer is unusable: close it and start over
+    LOST = "lost"  # no longer assigned to this process: end
     NO_OFFSET = "no_offset"  # no committed offset, or one outside the log: a setting decides
     STOP_NOT_AUTHORISED = "not_authorised"  # a person must act; probe until they have
     STOP_TOPIC_MISSING = "topic_missing"  # the same
-    QUARANTINE = "quarantined"  # what stands at this offset cannot be read
-    CRASH = "crash"  # a defect of ours: stop loudly
+    STOP_BLOCKED = "input_blocked"  # a person must end a transaction; probe until then
+    QUARANTINE = "quarantined"  # the data at this offset cannot be read
+    CRASH = "crash"  # an internal error: stop loudly
+
+
+class BlockedError(kafka.KafkaError):  # type: ignore[misc] # the base class has no types
+    """A record to be read is behind an open transaction of another program."""
 
 
 _FENCED = (kafka.ProducerFenced, kafka.InvalidProducerEpoch)
@@ -34,11 +39,16 @@ _NO_OFFSET = (kafka.NoOffsetForPartitionError, kafka.OffsetOutOfRangeError)
 
 
 def classify(error: BaseException, *, reading: bool) -> Action:
-    """`reading`: raised while fetching records; otherwise anywhere in a transaction or in the producer's life."""
+    """Return the action for an error.
+
+    `reading`: raised while fetching records; otherwise in a transaction or in the producer.
+    """
     if isinstance(error, _FENCED):
         return Action.FENCED
     if isinstance(error, kafka.IllegalStateError):
         return Action.LOST
+    if isinstance(error, BlockedError):
+        return Action.STOP_BLOCKED
     if isinstance(error, _NO_OFFSET):
         return Action.NO_OFFSET
     if isinstance(error, _NOT_AUTHORISED):
@@ -46,12 +56,14 @@ def classify(error: BaseException, *, reading: bool) -> Action:
     if isinstance(error, _TOPIC_MISSING):
         return Action.STOP_TOPIC_MISSING
     if reading:
-        # RecordTooLarge has already stepped over the record. What is not a KafkaError is the decoder's (bad CRC,
-        # unknown codec, a header key that is not UTF-8) and would return for ever, hiding the good records before it.
+        # RecordTooLarge has already stepped over the record. Other errors than KafkaError come from the decoder (bad
+        # CRC, unknown codec, a header key that is not UTF-8). They would recur forever and hide the good records before
+        # this one.
         if isinstance(error, kafka.RecordTooLargeError | kafka.CorruptRecordException | kafka.UnsupportedCodecError):
             return Action.QUARANTINE
         return Action.REBUILD if isinstance(error, kafka.KafkaError | TimeoutError) else Action.QUARANTINE
     if isinstance(error, kafka.KafkaError | kafka.IllegalOperation | TimeoutError | AssertionError | OSError):
-        # AssertionError, IllegalOperation: the producer's state machine, fenced by somebody in the middle of a batch
+        # AssertionError, IllegalOperation: the producer's state machine, fenced by another process in the middle of a
+        # batch
         return Action.REBUILD
     return Action.CRASH

@@ -1,4 +1,4 @@
-"""The group member: which partitions are ours, one task for each, and what the process knows about itself."""
+"""The group member: its assigned partitions, one task for each, and the health of the process."""
 
 from __future__ import annotations
 
@@ -9,55 +9,40 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, KafkaError, for_code
+from aiokafka.errors import (
+    BrokerResponseError,
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    for_code,
+)
 from aiokafka.structs import OffsetAndMetadata
 
-from streaming import clients, logs
-from streaming.errors import Action, classify
-from streaming.partitions import CALL_TIMEOUT_S, Committed, OwnedPartition
-from streaming.settings import KafkaSettings
-from streaming.topic_id import topic_id
-from streaming.work import Policy, State, Telemetry, Work
+from kafka_runtime import clients
+from kafka_runtime.errors import Action, classify
+from kafka_runtime.owned_partition import CALL_TIMEOUT_S, Committed, OwnedPartition
+from kafka_runtime.processor import PartitionProcessor, Policy, State, Telemetry
+from kafka_runtime.readiness import REASON_OF_STATE, NotReady
+from kafka_runtime.service import logs
+from kafka_runtime.service.process import few_descriptors_left
+from kafka_runtime.service.settings import KafkaSettings
+from kafka_runtime.topic_id import topic_id
 
 log = logs.get(__name__)
 
 PROBE_S = 5.0
 TURN_S = 0.5
-# A revoked partition must be let go well before the group gives up on us (max.poll.interval, 5 minutes).
+# A revoked partition must be released well before the group removes this member (max.poll.interval, 5 minutes).
 REVOKE_DEADLINE_S = 15.0
 LOOP_STUCK_S = 30.0
+# Each partition opens separate connections while it starts.
+STARTS_AT_ONCE = 8
 BATCH_STUCK_S = 60.0
-
-
-class NotReady(StrEnum):
-    """Why `/readyz` says 503: a closed set."""
-
-    STARTING = "starting"
-    NO_MODEL = "no_model"
-    BROKER_UNREACHABLE = "broker_unreachable"
-    NOT_IN_GROUP = "not_in_group"
-    FENCING = "fencing"
-    TOPIC_MISSING = "topic_missing"
-    NOT_AUTHORISED = "not_authorised"
-    DEAD_LETTER_LIMIT = "dead_letter_limit"
-    QUARANTINED = "quarantined"
-    OFFSET_LOST = "offset_lost"
-    DRAINING = "draining"
-
-
-_REASON_OF_STATE = {
-    State.FENCING: NotReady.FENCING,
-    State.BACKING_OFF: NotReady.FENCING,
-    State.NOT_AUTHORISED: NotReady.NOT_AUTHORISED,
-    State.TOPIC_MISSING: NotReady.TOPIC_MISSING,
-    State.OFFSET_LOST: NotReady.OFFSET_LOST,
-    State.QUARANTINED: NotReady.QUARANTINED,
-}
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -66,7 +51,7 @@ def _is_refusal(error: Exception) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
-    """One assigned partition, as people see it."""
+    """One assigned partition, as /health shows it."""
 
     topic: str
     partition: int
@@ -75,10 +60,15 @@ class PartitionView:
 
 
 class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base class has no types
-    """Serves whatever partitions the group gives us, until told to drain."""
+    """Serves the partitions that the group assigns, until it is drained."""
 
     def __init__(
-        self, settings: KafkaSettings, topics: Sequence[str], policy: Policy, work: Work, telemetry: Telemetry
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        policy: Policy,
+        work: PartitionProcessor[Any],
+        telemetry: Telemetry,
     ) -> None:
         self._settings = settings
         self._topics = tuple(topics)
@@ -88,31 +78,38 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._owned: dict[TopicPartition, tuple[OwnedPartition, asyncio.Task[None]]] = {}
         self._joined = False
         self._draining = False
         self._reachable = False
         self._tried = False
         self._missing_topics: list[str] = []
-        self._barred: Exception | None = None  # the cluster does not let us in, or not at our topics
-        self._denied: Exception | None = None  # the group does not take us
+        self._barred: Exception | None = None  # the cluster rejects this client, or its topics
+        self._denied: Exception | None = None  # the group rejects this member
+        self._credentials = b""  # credentials with which the clients were made
+        self._outdated = False  # the clients fail, and their credentials have been replaced
         self._fatal: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.turned_at = time.monotonic()  # when the event loop last came round
+        self.turned_at = time.monotonic()  # when the event loop last ran
         self.loop_lag_s = 0.0
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     async def run(self, drain: asyncio.Event) -> None:
-        """Serve until `drain` is set. Raises only for a defect of ours; the broker being away is waited out."""
+        """Serve until `drain` is set. Raises only for an internal error; an unreachable broker is waited for."""
         self._loop = asyncio.get_running_loop()
         turning = asyncio.create_task(self._turn(), name="turn")
         try:
             while not drain.is_set() and self._fatal is None:
                 await self._start(drain)
                 await self._belong(drain)
-                if self._shut_out():
-                    # aiokafka's consumer repeats the group's refusal for ever, granted or not: a new one asks anew
+                if self._outdated:
+                    log.info("credentials_changed", detail="the Kafka clients are made again")
+                    await self._leave()
+                elif self._shut_out():
+                    # aiokafka's consumer repeats the group's rejection forever, even once access is granted; a new one
+                    # sends a new request
                     self._denied = GroupAuthorizationFailedError(self._policy.group)
                     self._telemetry.revoked(sorted(self._owned))
                     await self._leave()
@@ -125,12 +122,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             turning.cancel()
 
     async def _belong(self, drain: asyncio.Event) -> None:
-        """Be a member until told to drain, until a defect shows, or until the group shuts us out."""
-        # beside the rest: a broker that does not answer must not keep us from draining
+        """Be a member until it is drained, until an internal error, or until the group rejects this member."""
+        # in a separate task: a broker that does not answer must not delay draining
         watching = asyncio.create_task(self._watch(), name="watch")
         watching.add_done_callback(self._ended)
         try:
-            while not drain.is_set() and self._fatal is None and not self._shut_out():
+            while not (drain.is_set() or self._fatal is not None or self._shut_out() or self._outdated):
                 await self._poll_if_idle()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TURN_S):
@@ -141,6 +138,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
     async def _start(self, drain: asyncio.Event) -> None:
         failures = 0
         while not drain.is_set():
+            self._credentials, self._outdated = clients.credentials(self._settings), False
             self._admin = clients.admin(self._settings)
             consumer = clients.group_consumer(
                 self._settings, self._topics, self._policy.group, self._policy.fetch_bytes, self
@@ -153,7 +151,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             except (KafkaError, TimeoutError, OSError) as error:
                 failures += 1
                 why = await self._why(error)
-                self._tried, self._reachable = True, self._bar(why)
+                self._tried, self._reachable = True, self._bar(why) or self._deny(why)
                 if not self._reachable:
                     log.warning("broker_unreachable", exception=repr(error), failures=failures)
                 self._consumer = None
@@ -191,37 +189,41 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
     # -- rebalances -----------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Called by aiokafka: the group is about to give our partitions to somebody else, perhaps to us again."""
+        """Release the partitions that the group is about to reassign, perhaps to this member again.
+
+        Called by aiokafka.
+        """
         self._joined = False
         self._telemetry.revoked(sorted(revoked))
         await self._release(REVOKE_DEADLINE_S)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Called by aiokafka: starts the tasks and returns, for records may be fetched while it runs."""
+        """Start the tasks and return, because records may be fetched while this runs. Called by aiokafka."""
         if self._consumer is None or self._draining:
             return
         await self._release(REVOKE_DEADLINE_S)  # a generation may have passed without a revocation
         sources = sorted(assigned)
-        # asked once, before any of these partitions has committed: which of them are new to a group that is not
+        # look this up once, before any of these partitions has committed: which are new to a group that is not new
         before = asyncio.ensure_future(self._all_committed())
-        before.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # looked at where it is needed
+        before.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # looked up where it is needed
         for source in sources:
             owned = OwnedPartition(
                 source,
-                self._consumer,
-                functools.partial(self._read_committed, before),
-                self._topic_id,
-                self._settings,
-                self._policy,
-                self._work,
-                self._telemetry,
-                self._executor,
+                consumer=self._consumer,
+                read_committed=functools.partial(self._read_committed, before),
+                topic_id=self._topic_id,
+                settings=self._settings,
+                policy=self._policy,
+                work=self._work,
+                telemetry=self._telemetry,
+                executor=self._executor,
+                starting=self._starting,
             )
             owned.siblings = len(sources)
             task = asyncio.create_task(owned.run(), name=f"partition {source.topic}-{source.partition}")
             task.add_done_callback(self._ended)
             self._owned[source] = (owned, task)
-        self._joined = True
+        self._joined, self._denied = True, None
         self._telemetry.assigned(sources)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -230,7 +232,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             self._fatal = error
 
     async def _release(self, deadline_s: float) -> None:
-        """Let open batches finish, within the deadline; after it nothing more is committed."""
+        """Let open batches finish within the deadline; after it, commit no more."""
         owned, self._owned = self._owned, {}
         if not owned:
             return
@@ -256,7 +258,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
     async def _topic_id(self, source: TopicPartition) -> UUID:
         if self._admin is None or self._consumer is None:
             raise KafkaConnectionError("not connected")
-        # the broker that we read from: it knows what it gave us, and without it there is nothing to answer anyway
+        # the broker that is read from: it has the current assignment, and without it no record can be answered
         leader = self._consumer._client.cluster.leader_for_partition(source)  # noqa: SLF001 - nothing public says it
         return await topic_id(self._admin, source.topic, None if leader in {None, -1} else leader)
 
@@ -273,7 +275,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
     # -- what the process knows about itself ------------------------------------------------------------------------
 
     async def _turn(self) -> None:
-        """Notes that the loop turns, and how late it is."""
+        """Note that the loop runs, and how late it is."""
         while True:
             before = time.monotonic()
             await asyncio.sleep(TURN_S)
@@ -281,31 +283,43 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             self.loop_lag_s = max(0.0, self.turned_at - before - TURN_S)
 
     async def _watch(self) -> None:
-        """Asks the cluster how things stand, every few seconds. Raises if nothing can come any more."""
+        """Check the cluster every few seconds. Raises if no record can arrive any more."""
         while True:
             if self._consumer is not None:
                 clients.check_fetching(self._consumer)
             await self._probe()
-            await self._ask_ends()
+            known = await self._ask_ends()
+            # only after failures: a new password may be in its file before it is valid on the broker
+            if not known or self.not_ready():
+                self._outdated = clients.credentials(self._settings) != self._credentials
             await asyncio.sleep(PROBE_S)
 
-    async def _ask_ends(self) -> None:
-        """How much waits in a partition that is not being read, paused or busy, only the broker knows."""
+    async def _ask_ends(self) -> bool:
+        """Report the waiting records of each partition, also of one that is not read; return False if unknown."""
         owned = {source: partition for source, (partition, _) in self._owned.items()}
-        if self._consumer is None or not owned or not self._reachable:
-            return
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                ends = await self._consumer.end_offsets(list(owned))
-        except (KafkaError, TimeoutError, OSError) as error:
-            log.debug("ends_unknown", exception=repr(error))
-            return
-        for source, end in ends.items():
-            if self._owned.get(source, (None,))[0] is owned[source]:
-                owned[source].report_lag(end)
+        if self._consumer is None or not owned:
+            return True
+        high: dict[TopicPartition, int] = {}
+        stable: dict[TopicPartition, int] = {}
+        asked = self._reachable
+        if asked:
+            try:
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    high = await clients.high_watermarks(self._consumer, list(owned))
+                    stable = await self._consumer.end_offsets(list(owned))
+            except (KafkaError, TimeoutError, OSError) as error:
+                log.debug("ends_unknown", exception=repr(error))
+        for source, partition in owned.items():
+            if self._owned.get(source, (None,))[0] is not partition:
+                continue  # it was revoked meanwhile
+            if source in stable:
+                partition.observe(high[source], stable[source])
+            else:
+                partition.ends_unknown()
+        return bool(stable) or not asked
 
     async def _probe(self) -> None:
-        """One small request to the cluster: is it there, does it let us in, and are our topics there?"""
+        """Send one small request: is the cluster reachable, does it accept this client, and do the topics exist?"""
         if self._consumer is None:
             return
         try:
@@ -326,20 +340,20 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
             self._missing_topics = missing if hidden is None else []
 
     async def _hidden(self, topics: list[str]) -> Exception | None:
-        """That topics which are not listed are there, but not for us: a broker says so only if they are named."""
+        """Return whether unlisted topics exist but are not authorised. A broker reports that only if they are named."""
         if not topics or self._admin is None:
             return None
         errors = [for_code(found["error_code"])(found["topic"]) for found in await self._admin.describe_topics(topics)]
         return next((error for error in errors if _is_refusal(error)), None)
 
     async def _why(self, error: Exception) -> Exception:
-        """What stands behind `error`: aiokafka calls a broker that refuses our password one that is not there."""
+        """Return the cause of `error`: aiokafka reports a broker that rejects the password as an unreachable one."""
         if _is_refusal(error):
             return error
         return await clients.refusal(self._settings) or error
 
     def _bar(self, error: Exception | None) -> bool:
-        """Note whether `error` is a refusal, for `/readyz`; whoever refuses can be reached."""
+        """Note whether `error` is a rejection, for `/readyz`. A broker that rejects is reachable."""
         refused = error if error is not None and _is_refusal(error) else None
         if refused is not None and repr(refused) != repr(self._barred):
             log.warning("not_authorised", exception=repr(refused))
@@ -347,46 +361,64 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         return refused is not None
 
     async def _poll_if_idle(self) -> None:
-        """A member without partitions must poll, too: to stay in the group, and to hear why it is not let in."""
-        if self._consumer is None or self._owned or self._consumer.assignment():
+        """Poll without partitions, too: to stay in the group, and to receive the reason of a rejection."""
+        if self._consumer is None or self._owned:
             return
+        if self._consumer.assignment():
+            # Revoked, perhaps because the start of its partitions took longer than max.poll.interval. aiokafka joins
+            # again only for a consumer that polls; a real poll could take a record of the next assignment.
+            with self._consumer._subscription.fetch_context():  # noqa: SLF001 - nothing public resets the idle time
+                return
         try:
             async with asyncio.timeout(TURN_S):
                 await self._consumer.getmany(timeout_ms=0, max_records=1)
-            self._denied = None
+            if self._joined:  # until then, each attempt to join may be rejected again
+                self._denied = None
         except TimeoutError:
-            pass  # a rebalance is under way
+            pass  # a rebalance is in progress
         except KafkaError as error:
-            if repr(error) != repr(self._denied):
-                log.warning("not_in_group", exception=repr(error))
-            self._denied = error
+            self._note_denied(error)
+
+    def _deny(self, error: Exception) -> bool:
+        """Return whether a broker answered, and its answer is final: the group does not admit this member."""
+        if not isinstance(error, BrokerResponseError) or error.retriable:
+            return False
+        self._note_denied(error)
+        return True
+
+    def _note_denied(self, error: Exception) -> None:
+        if repr(error) != repr(self._denied):
+            log.warning("not_in_group", exception=repr(error))
+        self._denied = error
 
     def _shut_out(self) -> bool:
-        """Whether the group itself refuses us."""
+        """Return whether the group itself rejects this member."""
         return isinstance(self._denied, GroupAuthorizationFailedError) or any(
             owned.shut_out for owned, _ in self._owned.values()
         )
 
     @property
     def partitions(self) -> list[PartitionView]:
-        """The assigned partitions and what each is doing."""
+        """Return the assigned partitions and the state of each."""
         return [
-            PartitionView(source.topic, source.partition, owned.current.value, owned.detail)
+            PartitionView(
+                source.topic, source.partition, owned.current.value, owned.detail or owned.open_transaction.text
+            )
             for source, (owned, _) in sorted(self._owned.items())
         ]
 
     @property
     def in_flight(self) -> int:
-        """Records read and not committed yet."""
+        """Return the number of records that are read and not committed yet."""
         return sum(owned.held for owned, _ in list(self._owned.values()))
 
     @property
     def tasks(self) -> int:
-        """How many tasks the event loop has, aiokafka's included: a number that must not grow."""
+        """Return the number of tasks of the event loop, aiokafka's included: it must not grow."""
         return len(asyncio.all_tasks(self._loop)) if self._loop is not None else 0
 
     def not_ready(self) -> list[str]:
-        """Reasons of the closed set, [] when ready. Safe to call from another thread."""
+        """Return reasons of the closed set, [] when ready. Safe to call from another thread."""
         if self._draining:
             return [NotReady.DRAINING]
         reasons: list[str] = []
@@ -399,24 +431,37 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         elif self._denied is not None or not self._joined:
             reasons.append(NotReady.NOT_IN_GROUP)
         for owned, _ in list(self._owned.values()):
-            reason = owned.detail if owned.current is State.PAUSED else _REASON_OF_STATE.get(owned.current)
+            reason = owned.detail if owned.current is State.PAUSED else REASON_OF_STATE.get(owned.current)
             if reason is not None and reason not in reasons:
                 reasons.append(reason)
+        if reasons and few_descriptors_left():
+            reasons.append(NotReady.TOO_MANY_OPEN_FILES)
         return [str(reason) for reason in reasons]
 
+    @property
+    def refusal(self) -> str | None:
+        """Return the error with which the cluster, group or token issuer rejects this process; None if it does not."""
+        refused = next((error for error in (self._barred, self._denied) if error is not None), None)
+        return None if refused is None else f"{type(refused).__name__}: {refused}"
+
+    def degraded(self) -> list[str]:
+        """Return words for what limits a member that is ready; [] if nothing does. Safe to call from another thread."""
+        blocked = any(owned.open_transaction.lasts for owned, _ in list(self._owned.values()))
+        return [NotReady.INPUT_BLOCKED.value] if blocked else []
+
     def standby(self) -> bool:
-        """A member of the group that was given no partition."""
+        """Return whether this is a member of the group without any partition."""
         return self._joined and not self._owned
 
     def live(self) -> list[str]:
-        """What only a restart can help, [] when alive. Safe to call from another thread."""
+        """Return the problems that only a restart can solve, [] when alive. Safe to call from another thread."""
         now = time.monotonic()
         if now - self.turned_at > LOOP_STUCK_S:
-            return [f"the event loop has not turned for {now - self.turned_at:.0f} s"]
+            return [f"the event loop has not run for {now - self.turned_at:.0f} s"]
         if self.not_ready():
-            return []  # what waits for a person or for the broker is not dead
+            return []  # a partition that waits for a person or for the broker is alive
         return [
-            f"{owned.source.topic}-{owned.source.partition} has finished nothing for {now - owned.held_since:.0f} s"
+            f"{owned.source.topic}-{owned.source.partition} has finished no batch for {now - owned.held_since:.0f} s"
             for owned, _ in list(self._owned.values())
             if owned.held and now - owned.held_since > BATCH_STUCK_S
         ]

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr; console lines where a person looks at a terminal."""
+"""Logs: one JSON object per line on stderr; console lines on a terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 import sys
+import threading
 import time
 from typing import Any
 
@@ -14,22 +15,32 @@ import orjson
 import structlog
 from aiokafka.errors import KafkaError
 
-from streaming.settings import LogSettings
+from kafka_runtime.service.settings import LogSettings
 
-# Of one kind of a library's lines: enough to see what is going on, and a bound on the log while nothing helps.
+# Lines of one kind, by a library and by this code: enough to see what happens, and a bound during a long failure.
 LINES_PER_PERIOD = 3
+OWN_LINES_PER_PERIOD = 200
 REPEAT_PERIOD_S = 10.0
+# Each of these lines is about a different request: none repeats another.
+UNBOUNDED = "http_request"
 MAX_KINDS = 1000
 
+_Callsite = structlog.processors.CallsiteParameter
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+# A command writes no log: its warnings go to stderr, and its output stays what it prints.
+structlog.configure(
+    wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+)
 
 
 class _KnownNoise(logging.Filter):
     """Drops lines of libraries that are normal here and would only alarm a reader.
 
-    NotEnoughReplicas: brokers from 4.0 on verify a transaction on its first produce and answer so until that is done.
-    A Kafka error that nobody retrieved: aiokafka's producer keeps a future per transaction to itself, and fails it when
-    it is fenced; whoever wrote has been told by then.
+    NotEnoughReplicas: brokers from 4.0 on verify a transaction at its first produce, and return this meanwhile.
+    A Kafka error that was never retrieved: aiokafka's producer keeps a future per transaction, and fails it when the
+    producer is fenced. The caller of the write has received the error by then.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -39,26 +50,40 @@ class _KnownNoise(logging.Filter):
 
 
 class _Repeated(logging.Filter):
-    """Of aiokafka's lines, a few of each kind per period: while a broker is away it writes hundreds a second."""
+    """Passes a limited number of lines of each kind per period.
+
+    While a broker is unreachable, aiokafka writes hundreds a second. When descriptors run out, asyncio writes
+    thousands.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._periods: dict[tuple[str, str], list[float]] = {}  # kind → start of its period (monotonic s), lines in it
+        self._lock = threading.Lock()  # a filter is called outside the handler's lock
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("aiokafka"):
+        event: Any = record.msg
+        own = isinstance(event, dict)  # an event of structlog's
+        kind = str(event.get("event")) if own else str(event).partition("\n")[0]
+        if kind == UNBOUNDED:
             return True
+        limit = OWN_LINES_PER_PERIOD if own else LINES_PER_PERIOD
         now = time.monotonic()
-        if len(self._periods) > MAX_KINDS:
-            self._periods.clear()
-        period = self._periods.setdefault((record.name, str(record.msg)), [now, 0])
-        if now - period[0] >= REPEAT_PERIOD_S:
-            if period[1] > LINES_PER_PERIOD:
-                record.msg = f"{record.getMessage()} ({period[1] - LINES_PER_PERIOD:.0f} lines like it were left out)"
+        with self._lock:
+            if len(self._periods) > MAX_KINDS:
+                self._periods.clear()
+            period = self._periods.setdefault((record.name, kind), [now, 0])
+            left_out = 0
+            if now - period[0] >= REPEAT_PERIOD_S:
+                left_out = max(0, int(period[1]) - limit)
+                period[:] = [now, 0]
+            period[1] += 1
+            if left_out and own:
+                record.msg = {**event, "left_out": left_out}
+            elif left_out:
+                record.msg = f"{record.getMessage()} ({left_out} lines like it were left out)"
                 record.args = None
-            period[:] = [now, 0]
-        period[1] += 1
-        return period[1] <= LINES_PER_PERIOD
+            return period[1] <= limit
 
 
 def configure(settings: LogSettings, service: str) -> None:
@@ -76,11 +101,12 @@ def configure(settings: LogSettings, service: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.CallsiteParameterAdder({structlog.processors.CallsiteParameter.FUNC_NAME}),
+        structlog.processors.CallsiteParameterAdder({_Callsite.FUNC_NAME, _Callsite.MODULE}),
         name_service,
     ]
     renderers: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if json_lines:
+        renderers.append(_with_message)
         renderers.append(structlog.processors.format_exc_info)
         renderers.append(structlog.processors.JSONRenderer(_json))
     else:
@@ -99,33 +125,40 @@ def configure(settings: LogSettings, service: str) -> None:
     root.handlers[:] = [handler]
     logging.captureWarnings(True)
     root.setLevel(_LEVELS[settings.log_level])
-    # a line per request and per heartbeat says nothing that the metrics do not
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    # a line per heartbeat duplicates the metrics, and requests have separate lines
+    for quiet in ("uvicorn.access", "httpx"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
     logging.getLogger("aiokafka").setLevel(max(logging.WARNING, _LEVELS[settings.log_level]))
+
+
+def _with_message(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Repeat the event as `message`, the name that other tools look for."""
+    event.setdefault("message", event.get("event"))
+    return event
 
 
 def _json(line: Any, **_: Any) -> str:
     try:
         return orjson.dumps(line, default=str).decode()
     except TypeError:
-        # half a surrogate pair, an integer beyond 64 bits, a key that is no string: slower, and never refused
+        # half a surrogate pair, an integer beyond 64 bits, a key that is no string: slower, and never rejected
         return json.dumps(line, default=str)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger for one module: `log.info("partition_assigned", topic=…)`."""
+    """Return a logger for one module: `log.info("partition_assigned", topic=…)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 
 
 class CustomerHash:
-    """Hashes customer ids for log lines, with a key of their own so that a line alone identifies nobody."""
+    """Hashes customer ids for log lines, with a key, so that a line alone identifies no customer."""
 
     def __init__(self, settings: LogSettings) -> None:
         given = settings.log_hash_key
-        # an empty key would be none: anybody could hash a list of customers and compare
+        # an empty key would be none: a list of customers could be hashed and compared
         self._key = (given.get_secret_value().encode()[:64] if given is not None else b"") or secrets.token_bytes(32)
 
     def __call__(self, customer_id: str) -> str:
-        """16 hexadecimal digits."""
+        """Return 16 hexadecimal digits."""
         return hashlib.blake2b(customer_id.encode(), key=self._key, digest_size=8).hexdigest()

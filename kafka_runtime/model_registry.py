@@ -1,10 +1,10 @@
 """Models in an MLflow registry: `mlflow:models:/NAME@ALIAS` instead of a folder. The only importer of mlflow, an extra.
 
-A registry's version holds a bundle as its artifacts, file for file. What an alias names is resolved to a version, which
-never changes, and copied into a folder of this process, where it is read and verified as any bundle is; the registry is
-believed in nothing but which version is meant. Stages are not used: MLflow has deprecated them.
+A registry's version holds a bundle as its artifacts, file for file. An alias is resolved to a version, which never
+changes. The version is copied into a folder of this process, then read and verified as any bundle is. Only the choice
+of the version is trusted to the registry. Stages are not used: MLflow has deprecated them.
 
-Which registry is MLflow's own to know: MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI and its credentials.
+MLflow chooses the registry from MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI and its credentials.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-_ADDRESS = re.compile(r"mlflow:models:/([a-z0-9-]{1,64})(?:@([A-Za-z][\w-]{0,254})|/([1-9][0-9]*))")
+# MLflow allows nearly any name (`Churn_Model`, `main.ml.churn`); the bundle has a name of its own.
+_NAME = r"[^/@:\s](?:[^/@:]{0,254}[^/@:\s])?"
+_ADDRESS = re.compile(rf"mlflow:models:/({_NAME})(?:@([A-Za-z][\w-]{{0,254}})|/([1-9][0-9]*))")
+_MODEL = re.compile(rf"(?:mlflow:)?(models:/{_NAME}(?:@[\w-]+|/[\w-]+)|runs:/[\w-]+/.+)")
 _FOLDER = "bundle"
-# A service asks every few seconds, and must not wait for minutes in between; MLflow's own defaults are 7 times 120 s.
-# Nobody has agreed to MLflow counting its users, and we need no git.
+# A service polls every few seconds and must not wait for minutes in between; MLflow's defaults are 7 times 120 s.
+# MLflow's telemetry is switched off, and git is not needed.
 _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -32,12 +35,12 @@ _DEFAULTS = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
-# Copies a whole bundle into a folder: schemas.bundle.copy_bundle, which this package does not know.
+# Copies a whole bundle into a folder: schemas.bundle.copy_bundle, which this package does not import.
 Copy = Callable[[Path, Path], object]
 
 
 class RegistryError(Exception):
-    """What a registry could not do, or was not asked properly. The text is one line."""
+    """A failure of the registry, or an invalid request to it. The text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Address:
 
 
 def address(place: Path) -> Address | None:
-    """The address if `place` is one, None if it is a folder; RegistryError if it is neither.
+    """Return the address if `place` is one, None if it is a folder; RegistryError if it is neither.
 
     >>> address(Path("mlflow:models:/churn-telco@champion"))
     Address(name='churn-telco', alias='champion', version=None)
@@ -68,10 +71,27 @@ def address(place: Path) -> Address | None:
     return Address(*found.groups())
 
 
-class Registry:
-    """What we ask of MLflow. Every failure of it is a RegistryError in one line.
+def model_uri(place: Path) -> str | None:
+    """Return MLflow's URI of a model that need not be a bundle; None if `place` is a path. RegistryError if neither.
 
-    uri: of the store; None: what the environment says.
+    >>> model_uri(Path("mlflow:models:/Churn_Model@champion")), model_uri(Path("runs:/0a1b/model"))
+    ('models:/Churn_Model@champion', 'runs:/0a1b/model')
+    """
+    text = str(place)
+    if not text.startswith(("mlflow:", "models:/", "runs:/")):
+        return None
+    found = _MODEL.fullmatch(text)
+    if found is None:
+        raise RegistryError(
+            f"{text}: expected mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION or runs:/RUN/PATH"
+        )
+    return found[1]
+
+
+class Registry:
+    """The calls to MLflow. Every failure is a RegistryError in one line.
+
+    uri: of the store; None: taken from the environment.
     """
 
     def __init__(self, uri: str | None = None) -> None:
@@ -85,14 +105,14 @@ class Registry:
         self._client: Any = self._ask(lambda: MlflowClient(uri, uri))
 
     def resolve(self, place: Address) -> str:
-        """The version that the address names now."""
+        """Return the version that the address names now."""
         if place.version is not None:
             return place.version
         found = self._ask(lambda: self._client.get_model_version_by_alias(place.name, place.alias), place)
         return str(found.version)
 
     def download(self, place: Address, version: str, folder: Path) -> Path:
-        """The version's files below `folder`; where exactly is returned."""
+        """Copy the version's files below `folder`; return their folder."""
         from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - as above
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +122,16 @@ class Registry:
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=self._uri))
 
         there: Path = self._ask(fetch, place)
+        return there
+
+    def fetch(self, uri: str, folder: Path) -> Path:
+        """Copy the files of a model below `folder`, and return where they are; uri: of `model_uri`."""
+        from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - as above
+
+        folder.mkdir(parents=True, exist_ok=True)
+        there: Path = self._ask(
+            lambda: Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri)), uri
+        )
         return there
 
     def register(
@@ -115,9 +145,9 @@ class Registry:
         tags: Mapping[str, str],
         alias: str | None,
     ) -> str:
-        """A run of that name with the bundle as its artifacts, and a version made of it, which is returned.
+        """Register the bundle as the artifacts of a run with that name; return the version made of it.
 
-        alias: to name it by; a model's first version is its champion, too.
+        alias: a name for the version; a model's first version is its champion, too.
         """
 
         def log() -> str:
@@ -140,12 +170,12 @@ class Registry:
         return version
 
     def aliases(self, name: str) -> dict[str, str]:
-        """The version that each alias names."""
+        """Return the version that each alias names."""
         found = self._ask(lambda: self._client.get_registered_model(name)).aliases
         return {alias: str(version) for alias, version in found.items()}
 
     def alias(self, name: str, alias: str, version: str | None) -> None:
-        """Let the alias name this version; None: no version."""
+        """Set the alias to this version; None removes it."""
         if version is None:
             self._ask(lambda: self._client.delete_registered_model_alias(name, alias))
         else:
@@ -155,14 +185,14 @@ class Registry:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        # beside the file of a SQLite store: MLflow's default is a folder of wherever the command happens to run
+        # beside the file of a SQLite store: MLflow's default is the current folder of the command
         store = str(self._client.tracking_uri)
         where = None
         if store.startswith("sqlite:///"):
             where = (Path(store.removeprefix("sqlite:///")).resolve().parent / "mlflow-artifacts").as_uri()
         return str(self._client.create_experiment(name, artifact_location=where))
 
-    def _ask(self, question: Callable[[], Any], place: Address | None = None) -> Any:
+    def _ask(self, question: Callable[[], Any], place: Address | str | None = None) -> Any:
         try:
             return question()
         except RegistryError:
@@ -176,7 +206,7 @@ class Followed:
     """A folder that holds what an address names, as of the last `refresh`."""
 
     def __init__(self, place: Address, copy: Copy) -> None:
-        """Nothing is there before the first refresh. The folder is gone when the process ends."""
+        """Start with an empty folder, before the first refresh. The folder is deleted when the process ends."""
         self.place = place
         self._copy = copy
         self._registry: Registry | None = None
@@ -187,10 +217,10 @@ class Followed:
         atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
 
     def refresh(self) -> None:
-        """Ask which version is meant, and fetch another one.
+        """Resolve the address, and fetch the version if it is another one.
 
-        After a RegistryError nothing has changed. A version that is no bundle never will be one, so it is fetched once.
-        OSError: it is fetched again.
+        A RegistryError changes no state. A version that is no bundle never becomes one, so it is fetched once. After an
+        OSError it is fetched again.
         """
         if self._registry is None:
             self._registry = Registry()
@@ -198,12 +228,12 @@ class Followed:
         if version == self.version:
             return
         if self._spoilt is not None and self._spoilt[0] == version:
-            raise self._spoilt[1].with_traceback(None)  # it would grow with every raise
+            raise self._spoilt[1].with_traceback(None)  # the traceback would grow with every raise
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             there = self._registry.download(self.place, version, Path(folder))
             try:
                 self._copy(there, self.directory)
-            except OSError:  # no room, for instance: the version is not to blame
+            except OSError:  # a full disk, for instance: the version is not the cause
                 raise
             except Exception as error:
                 self._spoilt = version, error
@@ -212,7 +242,7 @@ class Followed:
 
 
 def local(place: Path, copy: Copy) -> tuple[Path, Callable[[], None]]:
-    """A folder with the bundle, and how to bring it up to date: nothing to do for what is a folder. RegistryError."""
+    """Return a folder with the bundle, and the function that refreshes it (none needed for a folder). RegistryError."""
     found = address(place)
     if found is None:
         return place, lambda: None

@@ -1,4 +1,4 @@
-"""Topics as they are on the cluster: look, create. Nothing is ever changed or deleted."""
+"""Topics on the cluster: list and create. No topic is ever changed or deleted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from streaming import clients
-from streaming.settings import KafkaSettings
+from kafka_runtime import clients
+from kafka_runtime.service.settings import KafkaSettings
 
 TIMEOUT_S = 30.0
 
 
 class TopicsError(Exception):
-    """The cluster could not be asked, or refused; one line."""
+    """The cluster could not be reached, or rejected the request; one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ async def _client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]
     where = settings.kafka_bootstrap_servers
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            await client.start()
+            await clients.start(settings, client)
             try:
                 yield client
             finally:
@@ -47,7 +47,7 @@ async def _client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]
 
 
 async def describe(settings: KafkaSettings, names: Sequence[str]) -> dict[str, Topic]:
-    """Those of `names` that exist and that we may Describe; TopicsError if their settings are not for us."""
+    """Return those of `names` that exist and that may be described; TopicsError if their settings may not."""
     async with _client(settings) as client:
         existing = [name for name in names if name in await client.list_topics()]
         if not existing:
@@ -68,14 +68,14 @@ async def describe(settings: KafkaSettings, names: Sequence[str]) -> dict[str, T
 
 
 async def create(settings: KafkaSettings, topics: Sequence[Topic]) -> None:
-    """Create `topics`; one that appeared meanwhile is left as it is. TopicsError if the cluster refuses."""
+    """Create `topics`; one that appeared meanwhile is left unchanged. TopicsError if the cluster rejects it."""
     if not topics:
         return
     async with _client(settings) as client:
         new = []
         for topic in topics:
             request = NewTopic(topic.name, topic.partitions, 1, topic_configs=dict(topic.config))
-            request.replication_factor = topic.replication_factor  # the constructor of aiokafka 0.14 refuses -1
+            request.replication_factor = topic.replication_factor  # the constructor of aiokafka 0.14 rejects -1
             new.append(request)
         response = await client.create_topics(new)
         refused = []

@@ -1,8 +1,9 @@
 """Reads one partition ahead of the task that answers its records.
 
-aiokafka keeps one fetch per broker in flight and sends no other while any partition on that broker has records that
-nobody took. A partition that waits for its transaction would make all others wait, too (measured: p50 of the event age
-60 ms instead of 20 at 400 events a second). So a reader of its own takes what has arrived at once, up to a bound.
+aiokafka keeps one fetch per broker in flight. It sends no other one while any partition on that broker has records that
+were not taken. So a partition that waits for its transaction would make all others wait, too (measured: p50 of the
+event age 60 ms instead of 20 at 400 events a second). A separate reader therefore takes arrived records at once, up to
+a bound.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from collections import deque
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import RecordTooLargeError
 
-from streaming.errors import Action, classify
+from kafka_runtime.errors import Action, classify
 
 POLL_MS = 500
-# How long a full inbox may wait before the reader polls again, paused: a member that never polls is thrown out of the
-# group after max.poll.interval (5 minutes), and thrown out again after it has come back.
+# How long a full prefetcher may wait before the reader polls again, paused. A member that never polls is removed from
+# the group after max.poll.interval (5 minutes), and removed again after its return.
 ROOM_S = 10.0
-# After an unreadable batch, so many records are read one by one: what stands before the bad one is then not lost.
+# After an unreadable batch, this number of records is read one by one, so that the records before the bad one are not
+# lost.
 ONE_BY_ONE = 5000
 
 
-class Inbox:
+class Prefetcher:
     """At most `capacity` records of one partition, in order, read but not taken yet."""
 
     def __init__(
@@ -36,9 +38,9 @@ class Inbox:
         capacity: int,
         closing: asyncio.Future[None],
     ) -> None:
-        """Start to read at `position`, where the consumer stands. `closing` ends every wait."""
-        self.position = position  # after what was taken; what to commit
-        self.read_to = position  # after what was read
+        """Start to read at `position`, the consumer's position. `closing` ends every wait."""
+        self.position = position  # after the taken records: the position to commit
+        self.read_to = position  # after the read records
         self._consumer = consumer
         self._source = source
         self._capacity = capacity
@@ -48,18 +50,18 @@ class Inbox:
         self._one_by_one = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
-        self._reader = asyncio.create_task(self._read(), name=f"inbox {source.topic}-{source.partition}")
+        self._reader = asyncio.create_task(self._read(), name=f"prefetcher {source.topic}-{source.partition}")
         self._reader.add_done_callback(lambda _: self._changed.set())
 
     @property
     def full(self) -> bool:
-        """A whole batch is waiting."""
+        """Return whether a whole batch is waiting."""
         return self._size >= self._capacity
 
     async def wait(self, seconds: float) -> None:
-        """Until there are records, or the time has passed, or we are closing.
+        """Wait until there are records, the time has passed, or the partition is closing.
 
-        Raises what the reader met, once everything before it has been taken.
+        Raises the reader's error once every record before it has been taken.
         """
         deadline = time.monotonic() + seconds
         while not self._size and not self._closing.done():
@@ -76,7 +78,7 @@ class Inbox:
             changed.cancel()
 
     def take(self, limit: int) -> list[ConsumerRecord]:
-        """What has been read, at most `limit` records; `position` then is after them."""
+        """Return at most `limit` of the records that were read; `position` is then after them."""
         records = self._chunks.popleft() if self._chunks else []
         while self._chunks and len(records) < limit:
             records += self._chunks.popleft()
@@ -89,11 +91,11 @@ class Inbox:
         return records
 
     async def close(self) -> None:
-        """Stop reading. What was not taken is read again by whoever comes next."""
+        """Stop reading. The next owner reads the records that were not taken."""
         self._reader.cancel()
         await asyncio.wait((self._reader,))
         if not self._reader.cancelled():
-            self._reader.exception()  # has been raised by `wait`, or does not matter any more
+            self._reader.exception()  # has been raised by `wait`, or is irrelevant now
 
     async def _read(self) -> None:
         while True:
@@ -108,7 +110,7 @@ class Inbox:
                 self._one_by_one = ONE_BY_ONE
                 self._consumer.seek(self._source, self.read_to)
                 continue
-            # past the last record there may be markers: the position steps over them even if no record came
+            # past the last record there may be markers: the position steps over them even if no record arrived
             self.read_to = await self._consumer.position(self._source)
             records = got.get(self._source)
             if records:
@@ -118,14 +120,14 @@ class Inbox:
                 self._changed.set()
 
     def _unreadable(self, error: Exception) -> bool:
-        """Whether reading one by one may still get something: good records that stand before the bad one."""
+        """Return whether reading one by one may still return good records, located before the bad one."""
         if self._one_by_one or isinstance(error, RecordTooLargeError):
             return False
         return classify(error, reading=True) is Action.QUARANTINE
 
     async def _wait_for_room(self) -> None:
         self._room.clear()
-        # not asyncio.wait_for: Python 3.11's forgets a cancellation that comes just after the event was set
+        # not asyncio.wait_for: Python 3.11's drops a cancellation that arrives just after the event was set
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ROOM_S):
                 await self._room.wait()

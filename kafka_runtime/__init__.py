@@ -1,0 +1,23 @@
+"""Serve partitions of Kafka topics exactly once. Both services share this package; it contains no domain code.
+
+errors.py           an exception → the action that follows
+clients.py          aiokafka clients from settings
+oauth.py            tokens for OAUTHBEARER: obtained, renewed, shared by the clients
+kafka_types.py      record types of the Kafka library
+sinks.py            outputs and offset of one batch, all or nothing
+decompression.py    bounded decoders of compressed batches
+topic_id.py         the id that distinguishes a recreated topic from the one that was read
+topics.py           topics of the cluster: list, create
+topic_reader.py     whole topics, read outside any group
+producer.py         records sent without a transaction
+open_transaction.py records that are held back by an open transaction
+prefetch.py         records of a partition, read ahead and bounded
+processor.py        the contract between a service and its partitions
+partition_telemetry.py  log lines and metrics of partitions, the same in each service
+owned_partition.py  one assigned partition: fence, seek, serve, drain
+readiness.py        the reasons of /readyz
+group_member.py     the group member: tasks for assigned partitions, readiness, liveness
+model_registry.py   a model in MLflow's registry → a folder of this process
+schema_registry/    schemas of a registry: requests, and what a process knows
+service/            what every service process has: settings, logs, HTTP, metrics, life cycle
+"""

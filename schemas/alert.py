@@ -1,4 +1,4 @@
-"""What is said on the alerts topic: one episode is `firing`, once more when its severity rises, and `resolved`."""
+"""Records of the alerts topic: one episode is `firing`, firing again if it becomes severer, and `resolved`."""
 
 from __future__ import annotations
 
@@ -52,16 +52,35 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any]
 
     def encode(self) -> bytes:
-        """The record's value, JSON."""
+        """Return the record's value, JSON."""
         return _ENCODER.encode(self)
 
     def key(self) -> bytes:
-        """The record's key: the fingerprint."""
+        """Return the record's key: the fingerprint."""
         return self.fingerprint.encode()
+
+    def title(self) -> str:
+        """Return name, feature and severity, as far as the labels have them."""
+        return " ".join(self.labels[name] for name in ("alertname", "feature", "severity") if name in self.labels)
+
+    # A record of an unknown producer may hold anything in its evidence, so the values that readers need are checked
+    # here.
+
+    def window_end(self) -> str | None:
+        """Return the end of the window that this message is about; None if the evidence does not name one."""
+        window = self.evidence.get("window")
+        end = window.get("end") if isinstance(window, dict) else None
+        return end if isinstance(end, str) else None
+
+    def members(self) -> list[dict[str, Any]]:
+        """Return the evidence about each feature of a group; empty for any other alert."""
+        listed = self.evidence.get("features")
+        members = listed if isinstance(listed, list) and self.labels.get("feature") == GROUP else []
+        return [member for member in members if isinstance(member, dict) and isinstance(member.get("feature"), str)]
 
 
 def decode_alert(raw: bytes) -> Alert:
-    """The alert back; ValueError if `raw` is not one of this version."""
+    """Return the alert in `raw`; ValueError if it is not one of this version."""
     try:
         alert = _DECODER.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -72,7 +91,7 @@ def decode_alert(raw: bytes) -> Alert:
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
-    """16 hex digits that name the episode's subject, the same over restarts, window lengths and model versions.
+    """Return 16 hex digits for the episode's subject, the same over restarts, window lengths and model versions.
 
     >>> fingerprint({"alertname": "FeatureDrift", "model": "churn-telco", "feature": "tenure", "severity": "warning"})
     'f57a660ed19dbbf7'

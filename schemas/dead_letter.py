@@ -1,4 +1,4 @@
-"""A refused record as it stands in the dead-letter topic: its own bytes, its own headers, then why."""
+"""A rejected record as it is in the dead-letter topic: its own bytes, its own headers, then why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas import headers as h
-from schemas.verdict import Defect, Record
+from schemas.rejection import Rejection
+from schemas.validation import Record
 
 STUB_BYTES = 1024
 # Kafka's own share of one record in a batch (lengths, varints, attributes) is below this.
@@ -25,24 +26,24 @@ class DeadLetter:
 
 
 def encoded_size(key: bytes | None, value: bytes | None, headers: Sequence[h.Header]) -> int:
-    """An upper bound of the record's size in a Kafka batch, in bytes."""
+    """Return an upper bound of the record's size in a Kafka batch, in bytes."""
     size = RECORD_OVERHEAD + len(key or b"") + len(value or b"")
     for name, content in headers:
         size += len(name.encode()) + len(content or b"") + 10
     return size
 
 
-def dead_letter(record: Record, defect: Defect, stamp: h.Stamp, max_bytes: int) -> DeadLetter:
-    """The record's key, value and headers byte for byte, followed by ours.
+def dead_letter(record: Record, rejection: Rejection, stamp: h.Stamp, max_bytes: int) -> DeadLetter:
+    """Return the record's key, value and headers byte for byte, followed by ours.
 
-    If that would exceed `max_bytes`, a stub: what is too large is cut to its first KiB (headers are dropped), and three
-    headers say what was cut, the original value's size and its sha256.
+    If that would exceed `max_bytes`, return a stub. What is too large is cut to its first KiB (headers are dropped).
+    Three headers have the parts that were cut, the original value's size and its sha256.
     """
     original, spoofed = h.without_ours(record.headers)
     ours = [
         *stamp.headers(record),
-        (h.REASON, defect.reason.encode()),
-        (h.DETAIL, defect.detail.encode()),
+        (h.REASON, rejection.reason.encode()),
+        (h.DETAIL, rejection.detail.encode()),
         (h.ATTEMPT, b"%d" % h.attempt(record.headers)),
     ]
     key, value = record.key, record.value

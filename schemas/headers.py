@@ -1,4 +1,4 @@
-"""The headers of every record we write, and what becomes of the headers of the record it answers."""
+"""The headers of every written record, and the treatment of the input record's headers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from schemas.verdict import Record
+from schemas.validation import Record
 
 Header = tuple[str, bytes]
 
@@ -43,11 +43,11 @@ class Stamp:
         self._group = (GROUP, group.encode())
 
     def headers(self, record: Record) -> list[Header]:
-        """Seven headers that say which record was answered, by which model version and consumer group."""
+        """Return seven headers: which record was scored or rejected, by which model version and consumer group."""
         return self.batch([record])[0]
 
     def batch(self, records: Sequence[Record], *more: Header) -> list[list[Header]]:
-        """`headers` of every record, each followed by `more`."""
+        """Return `headers` of every record, each followed by `more`."""
         topic, partition, model, group = self._topic, self._partition, self._model, self._group
         kinds = {kind: (SOURCE_TIMESTAMP_TYPE, text) for kind, text in _TIMESTAMP_TYPES.items()}
         created = kinds[0]
@@ -66,7 +66,7 @@ class Stamp:
         ]
 
     def stub(self, offset: int, timestamp_ms: int, reason: str, detail: bytes) -> list[Header]:
-        """Headers of a stub for an offset whose record could not be read: nothing of it is known."""
+        """Return the headers of a stub for an offset whose record could not be read, so that its fields are unknown."""
         return [
             self._topic,
             self._partition,
@@ -85,7 +85,7 @@ class Stamp:
 
 
 def traceparent(headers: Sequence[Header]) -> Header | None:
-    """The record's W3C trace context, if it has one in the right form (the last one, should it be repeated)."""
+    """Return the record's W3C trace context, if it has a valid one; of several the last."""
     for name, value in reversed(headers):
         if name == TRACEPARENT:
             return (name, value) if _TRACEPARENT_FORM.fullmatch(value or b"") else None
@@ -93,7 +93,7 @@ def traceparent(headers: Sequence[Header]) -> Header | None:
 
 
 def without_ours(headers: Sequence[Header]) -> tuple[list[Header], int]:
-    """The headers that are not in our name space, in order, and how many were dropped.
+    """Return the headers outside Driftline's name space, in order, and the number of dropped ones.
 
     `driftline-attempt` is not counted as dropped: redriving writes it.
     """
@@ -102,8 +102,17 @@ def without_ours(headers: Sequence[Header]) -> tuple[list[Header], int]:
     return kept, spoofed
 
 
+def whole(value: bytes | None) -> int | None:
+    """Return a partition, an offset or a timestamp of a header; None if it is no whole number of 18 digits at most.
+
+    >>> whole(b"42"), whole(b"-1"), whole(b"9" * 5000), whole(None)
+    (42, None, None, None)
+    """
+    return int(value) if value and value.isdigit() and len(value) <= 18 else None
+
+
 def attempt(headers: Sequence[Header]) -> int:
-    """How often the record has been redriven: the last `driftline-attempt`, 0 if absent or not a number."""
+    """Return how often the record has been redriven: the last `driftline-attempt`, 0 if absent or not a number."""
     for name, value in reversed(headers):
         if name == ATTEMPT:
             text = (value or b"").decode("ascii", "replace")

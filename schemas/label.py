@@ -1,4 +1,4 @@
-"""Labels: what became of a customer, written upstream on `labels`. Every record gets a verdict, and none raises."""
+"""Labels: outcomes of customers, written upstream on `labels`. Every record is decoded or rejected, and none raises."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from schemas import rfc3339
-from schemas.verdict import read_json, valid_identifier
+from schemas import timestamps
+from schemas.validation import read_json, valid_identifier
 
 # A topic's name has at most 249 characters; `-{partition}-{offset}` follows.
 MAX_PREDICTION_ID_LENGTH = 300
@@ -26,8 +26,8 @@ class LabelReason(StrEnum):
 class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One label, as docs/contracts.md gives it. label: whether the customer belongs to the positive class.
 
-    label_time: when that was known, RFC 3339. prediction_id: the prediction it is about; without it, the customer's
-    latest one before label_time.
+    label_time: when the outcome was known, RFC 3339. prediction_id: the prediction that it belongs to; without it, the
+    customer's latest one before label_time.
     """
 
     customer_id: str
@@ -36,12 +36,12 @@ class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     prediction_id: str | None = None
 
     def encode(self) -> bytes:
-        """The record's value, JSON."""
+        """Return the record's value, JSON."""
         return msgspec.json.encode(self)
 
 
 @dataclass(frozen=True, slots=True)
-class LabelVerdict:
+class DecodedLabel:
     """`label` and its time in epoch ms, or the reason against it."""
 
     label: Label | None
@@ -49,8 +49,10 @@ class LabelVerdict:
     reason: LabelReason | None = None
 
 
-def decode_label(raw: bytes | None, now_ms: int, max_future_skew_ms: int) -> LabelVerdict:
-    """The verdict on one record's value. now_ms: the wall clock; a label may be ahead of it by the skew at most.
+def decode_label(raw: bytes | None, now_ms: int, max_future_skew_ms: int) -> DecodedLabel:
+    """Return the label in one record's value, or the reason why it is rejected.
+
+    now_ms: the wall clock, which a label may be ahead of by the skew.
 
     >>> raw = b'{"customer_id": "7590-VHVEG", "label": true, "label_time": "1970-01-01T00:00:01Z"}'
     >>> decode_label(raw, now_ms=0, max_future_skew_ms=1000).time_ms
@@ -59,19 +61,19 @@ def decode_label(raw: bytes | None, now_ms: int, max_future_skew_ms: int) -> Lab
     <LabelReason.LABEL_TIME_IN_FUTURE: 'label_time_in_future'>
     """
     if not raw:
-        return LabelVerdict(None, reason=LabelReason.EMPTY)
-    value, defect = read_json(raw)
-    if defect is not None:
-        return LabelVerdict(None, reason=LabelReason.NOT_JSON)
+        return DecodedLabel(None, reason=LabelReason.EMPTY)
+    value, rejection = read_json(raw)
+    if rejection is not None:
+        return DecodedLabel(None, reason=LabelReason.NOT_JSON)
     try:
         label = msgspec.convert(value, Label)
     except msgspec.ValidationError:
-        return LabelVerdict(None, reason=LabelReason.ENVELOPE)
-    time_ms = rfc3339.parse(label.label_time)
+        return DecodedLabel(None, reason=LabelReason.ENVELOPE)
+    time_ms = timestamps.parse(label.label_time)
     about = label.prediction_id
     named = about is None or 1 <= len(about) <= MAX_PREDICTION_ID_LENGTH
     if time_ms is None or not named or not valid_identifier(label.customer_id):
-        return LabelVerdict(None, reason=LabelReason.ENVELOPE)
+        return DecodedLabel(None, reason=LabelReason.ENVELOPE)
     if time_ms > now_ms + max_future_skew_ms:
-        return LabelVerdict(None, reason=LabelReason.LABEL_TIME_IN_FUTURE)
-    return LabelVerdict(label, time_ms)
+        return DecodedLabel(None, reason=LabelReason.LABEL_TIME_IN_FUTURE)
+    return DecodedLabel(label, time_ms)

@@ -1,4 +1,4 @@
-"""What was measured in one closed window: everything a policy needs, so that a backtest reads nothing else.
+"""The measurements of one closed window: all input of a policy, so that a backtest reads no other topic.
 
 Unknown numbers are null, with a `reason` beside them; never 0.
 """
@@ -48,77 +48,112 @@ class Bins(msgspec.Struct, frozen=True):
 
 
 class FeatureMeasurement(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature, or the score, in one window.
+    """One feature, or the score, in one window."""
 
-    events: values present. effective: as how many independent ones they count. log10_p: of the strongest test of the
-    distribution; `tests` has log10 p of every test made (psi, ks, chi2, missing, unseen). effect: the number that is
-    compared with the limits: the larger of PSI* and D, or of PSI* and L∞. null_999: the PSI that one window in a
-    thousand exceeds without drift. score_shift: how much the mean score moves with this feature's shares.
-    quality: constant, all_missing or unit_jump. against: what the distribution was compared with, `training` or, with
-    DRIFT_BASELINE=week, `week`, the same hours of past weeks; reference: of that, as how many independent values it
-    counts (rows, of training). significant, state and the limits are the decision's, filled in last.
-    effect_warning, effect_critical: what the effect is compared with; under policy classic, psi_textbook (else psi).
-    """
-
+    #: `numeric`, `categorical`, `boolean` or `score`.
     kind: str
+    #: Values present.
     events: int
+    #: The number of independent values that they count as.
     effective: float | None = None
+    #: PSI on cells that do not collapse.
     psi: float | None = None
+    #: PSI of the textbook, on ten quantile bins.
     psi_textbook: float | None = None
+    #: PSI*: PSI less its expectation without drift, at least 0.
     psi_corrected: float | None = None
+    #: Kolmogorov-Smirnov distance.
     ks: float | None = None
+    #: The largest share that moved.
     linf: float | None = None
+    #: log10 p of the strongest test of the distribution.
     log10_p: float | None = None
+    #: The value that is compared with the limits: the larger of PSI* and D, or of PSI* and L∞.
     effect: float | None = None
+    #: Share of events without a value.
     missing_ratio: float | None = None
+    #: Share of values in categories that the reference does not have.
     unseen_ratio: float | None = None
+    #: Filled in by the decision.
     significant: bool | None = None
+    #: Filled in by the decision.
     state: str = "inactive"
+    #: Why numbers are unknown.
     reason: str | None = None
+    #: The limit of the effect for a warning; with policy classic, of psi_textbook (else psi).
     effect_warning: float | None = None
+    #: The same for critical.
     effect_critical: float | None = None
+    #: The number of independent values of the distribution that the window was compared with (rows, of training).
     reference: int = 0
+    #: Share of reference rows without a value.
     reference_missing_ratio: float | None = None
+    #: Share of unseen categories to be expected from the reference.
     reference_unseen_ratio: float | None = None
+    #: Share of values outside the reference's range.
     out_of_range_ratio: float | None = None
+    #: Increase in the share of one value that at most 1 % of the reference has.
+    spike_ratio: float | None = None
+    #: log10 p of every test made: psi, ks, chi2, out_of_range, spike, missing, unseen, constant.
     tests: dict[str, float] = {}
+    #: The PSI that one window in a thousand exceeds without drift.
     null_999: float | None = None
+    #: How much the mean score moves with this feature's shares.
     score_shift: float | None = None
+    #: `constant`, `all_missing` or `unit_jump`.
     quality: str | None = None
+    #: The factor of a unit, as `×100`.
     quality_detail: str | None = None
+    #: Shares for a picture.
     bins: Bins | None = None
+    #: What the distribution was compared with: `training`, or with DRIFT_BASELINE=week `week`, the same hours of past
+    #: weeks.
     against: str = TRAINING
+    #: Of the score.
     mean: float | None = None
+    #: Of the score in the reference.
     reference_mean: float | None = None
+    #: Share of positive labels.
     positive_ratio: float | None = None
+    #: log10 p of each comparison with the calm past of the same stream: distribution, missing, unseen, out_of_range,
+    #: spike. One that has no past yet is left out; None: windows of this length are not compared with a past.
+    past: dict[str, float] | None = None
+    #: φ, how much more the distribution varies from window to window than its customers explain; at least 1.
+    natural_variation: float | None = None
+    #: Wasserstein distance from the reference in its standard deviations; it never alerts.
+    wasserstein: float | None = None
 
 
 class Episode(msgspec.Struct, frozen=True):
-    """An alert that is open, or was closed in this window. `since`: startsAt of the alert."""
+    """An alert that is open, or was closed in this window."""
 
+    #: `firing` or `resolved`.
     status: str
+    #: `warning` or `critical`.
     severity: str
+    #: startsAt of the alert.
     since: str
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided on beside the numbers: with it, a window can be decided again, under the same policy or another.
+    """The input of the decision beside the numbers: with it a window can be decided again, under any policy."""
 
-    tests, overlap: see drift_worker.decide.judge. together: the lengths of the windows that ended and were decided with
-    this one, itself included, shortest first. first: counting began within this window, so that having few events says
-    nothing. announced: False if it had ended too long ago to raise an alert. policy: drift_worker.decide.Policy.
-    """
-
+    #: Tests of the window, made or not.
     tests: int
+    #: The overlap of its customers with those of the window before it: Σkᵢ·lᵢ/(m·m').
     overlap: float
+    #: The lengths of the windows that ended and were decided with this one, itself included, shortest first.
     together: list[str]
+    #: Whether counting began within this window, so that few events are no evidence.
     first: bool
+    #: False if it had ended too long ago to raise an alert.
     announced: bool
+    #: The policy in force.
     policy: dict[str, Any]
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """One closed window. `reason` says why it is not complete, where that is not a missing partition."""
+    """One closed window."""
 
     version: int = VERSION
     model: str
@@ -134,19 +169,20 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     score: FeatureMeasurement | None = None
     episodes: dict[str, Episode] = {}
     offsets: dict[str, dict[str, tuple[int, int]]] = {}
+    #: Why it is not complete, where that is not a missing partition.
     reason: str | None = None
 
     def encode(self) -> bytes:
-        """The record's value, JSON."""
+        """Return the record's value, JSON."""
         return _ENCODER.encode(self)
 
     def key(self) -> bytes:
-        """The record's key: `{model}/{window}`."""
+        """Return the record's key: `{model}/{window}`."""
         return f"{self.model}/{self.window.length}".encode()
 
 
 def decode_measurement(raw: bytes) -> Measurement:
-    """The measurement back; ValueError if `raw` is not one of this version."""
+    """Return the measurement; ValueError if `raw` is not one of this version."""
     try:
         measurement = _DECODER.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -157,15 +193,15 @@ def decode_measurement(raw: bytes) -> Measurement:
 
 
 def is_window(key: bytes | None) -> bool:
-    """Whether a record of drift-measurements with this key is a Measurement.
+    """Return whether a record of drift-measurements with this key is a Measurement.
 
-    Counts for a restart and the performance of cohorts stand on the same topic.
+    Counts for a restart and the performance of cohorts are on the same topic.
     """
     return key is None or not key.endswith((b"/counts", b"/performance"))
 
 
 def as_json(value: Any) -> Any:
-    """Builtin types for a page that shows it."""
+    """Return builtin types for a page that shows it."""
     return msgspec.to_builtins(value)
 
 

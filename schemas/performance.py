@@ -1,4 +1,4 @@
-"""How good a model was in one cohort: the predictions of one UTC day, by model version, and what became of them."""
+"""How good a model was in one cohort: the predictions of one UTC day, by model version, and their outcomes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class LabelCount(msgspec.Struct, frozen=True):
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """Which share of the outcomes is known: of all predictions, and of those labelled positive and negative by it.
+    """The share of outcomes that are known: of all predictions, and of those labelled positive and negative by it.
 
-    positive, negative: known outcomes of each kind over as many as the scores promise; None where they promise none.
-    predicted_positive, predicted_negative: the share by what was predicted; None where nothing was.
+    positive, negative: known outcomes of each kind over the number estimated from the scores; None where that is 0.
+    predicted_positive, predicted_negative: the share by predicted label; None without predictions of that label.
     """
 
     all: float
@@ -52,7 +52,7 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 class Band(msgspec.Struct, frozen=True):
-    """What is to be expected from the scores alone, with the two parts of its band (see docs/model-life.md)."""
+    """The value expected from the scores alone, with the two parts of its band (see docs/model-life.md)."""
 
     value: float
     low: float
@@ -69,11 +69,11 @@ class Value(msgspec.Struct, frozen=True):
 
 
 class Performance(msgspec.Struct, frozen=True, kw_only=True):
-    """One cohort of one model version. final: every prediction is older than the horizon; it is said once.
+    """One cohort of one model version. final: every prediction is older than the horizon; it is written once.
 
-    expected: of the held-out customers, from the bundle, where it is this version's. estimated: from the scores of all
-    predictions; estimated_labelled: of those whose outcome is known. state: PerformanceDrop's, after this cohort;
-    judged: whether this cohort had a say in it, `reason`: if not, why.
+    expected: of the held-out customers, from the bundle, where it is of this version. estimated: from the scores of all
+    predictions. estimated_labelled: of those with a known outcome. state: PerformanceDrop's, after this cohort. judged:
+    whether this cohort counts for it; reason: if not, why.
     """
 
     version: int = VERSION
@@ -96,16 +96,16 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
     def encode(self) -> bytes:
-        """The record's value, JSON."""
+        """Return the record's value, JSON."""
         return _ENCODER.encode(self)
 
     def key(self) -> bytes:
-        """The record's key on drift-measurements."""
+        """Return the record's key on drift-measurements."""
         return f"{self.model}/{KEY_PART}".encode()
 
 
 def decode_performance(raw: bytes) -> Performance:
-    """The cohort back; ValueError if `raw` is not one of this version."""
+    """Return the cohort in `raw`; ValueError if it is not one of this version."""
     try:
         found = _DECODER.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

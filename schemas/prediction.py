@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import msgspec
 
+from schemas.task import Binary, Regression, Task
+
 
 class ModelRef(msgspec.Struct, frozen=True, gc=False):
-    """Which model answered."""
+    """Which model made a prediction."""
 
     name: str
     version: str
@@ -31,9 +35,80 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     threshold: float
     model: ModelRef
 
+    @property
+    def score(self) -> float:
+        """Return the number whose drift is measured."""
+        return self.probability
+
+    @property
+    def positive(self) -> bool:
+        """Return whether the label is true."""
+        return self.label
+
+    @property
+    def valid(self) -> bool:
+        """Return whether the probability is one."""
+        return 0.0 <= self.probability <= 1.0
+
+
+class ValueInterval(msgspec.Struct, frozen=True, gc=False):
+    """Where the outcome is, in a share `level` of customers like those of the training."""
+
+    low: float
+    high: float
+    level: float
+
+
+class ValuePrediction(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """One prediction of a regression. interval: absent if the model has no calibration."""
+
+    schema_version: int
+    prediction_id: str
+    event_id: str
+    customer_id: str
+    event_time: str
+    scored_at: str
+    value: float
+    interval: ValueInterval | None = None
+    model: ModelRef
+
+    @property
+    def score(self) -> float:
+        """Return the number whose drift is measured."""
+        return self.value
+
+    @property
+    def positive(self) -> bool:
+        """Return false: a number has no label."""
+        return False
+
+    @property
+    def valid(self) -> bool:
+        """Return whether the value is finite."""
+        return math.isfinite(self.value)
+
+
+AnyPrediction: TypeAlias = Prediction | ValuePrediction
+
+
+class Encoder(Protocol):
+    """Encodes the predictions of one model version."""
+
+    def encode(
+        self,
+        prediction_ids: Sequence[str],
+        event_ids: Sequence[str],
+        customer_ids: Sequence[str],
+        event_times: Sequence[str],
+        scored_at: str,
+        scores: Sequence[float],
+        /,
+    ) -> list[bytes]:
+        """Return one JSON document per row. The sequences are of equal length; scores are Python floats."""
+
 
 class PredictionEncoder:
-    """Encodes the predictions of one model version."""
+    """Encodes the predictions of one binary model version."""
 
     def __init__(self, model: ModelRef, threshold: float) -> None:
         self._model = model
@@ -49,7 +124,7 @@ class PredictionEncoder:
         scored_at: str,
         probabilities: Sequence[float],
     ) -> list[bytes]:
-        """One JSON document per row. The sequences are of equal length; probabilities are Python floats."""
+        """Return one JSON document per row. The sequences are of equal length; probabilities are Python floats."""
         encode, model, threshold = self._encode, self._model, self._threshold
         return [
             encode(
@@ -63,12 +138,88 @@ class PredictionEncoder:
         ]
 
 
+class ValueEncoder:
+    """Encodes the predictions of one regression's version."""
+
+    def __init__(self, model: ModelRef, task: Regression) -> None:
+        self._model = model
+        self._interval = task.interval
+        self._encode = msgspec.json.Encoder().encode
+
+    def encode(
+        self,
+        prediction_ids: Sequence[str],
+        event_ids: Sequence[str],
+        customer_ids: Sequence[str],
+        event_times: Sequence[str],
+        scored_at: str,
+        values: Sequence[float],
+    ) -> list[bytes]:
+        """Return one JSON document per row. The sequences are of equal length; values are Python floats."""
+        around = self._interval
+        return [
+            self._encode(
+                ValuePrediction(
+                    schema_version=1,
+                    prediction_id=prediction_id,
+                    event_id=event_id,
+                    customer_id=customer_id,
+                    event_time=time,
+                    scored_at=scored_at,
+                    value=value,
+                    interval=None
+                    if around is None
+                    else ValueInterval(value + around.low, value + around.high, around.level),
+                    model=self._model,
+                )
+            )
+            for prediction_id, event_id, customer_id, time, value in zip(
+                prediction_ids, event_ids, customer_ids, event_times, values, strict=True
+            )
+        ]
+
+
+def encoder_of(model: ModelRef, task: Task) -> Encoder:
+    """Return the encoder of a model's predictions."""
+    if isinstance(task, Regression):
+        return ValueEncoder(model, task)
+    assert isinstance(task, Binary), "there are no other tasks"  # noqa: S101
+    return PredictionEncoder(model, task.threshold)
+
+
+class OtherTaskError(ValueError):
+    """A prediction of a model with another task. `model`: which one."""
+
+    def __init__(self, prediction: ValuePrediction) -> None:
+        super().__init__(f"task of {prediction.model.name} {prediction.model.version} is regression")
+        self.model = prediction.model
+
+
 _decode = msgspec.json.Decoder(Prediction).decode
+_decode_value = msgspec.json.Decoder(ValuePrediction).decode
 
 
 def decode_prediction(raw: bytes) -> Prediction:
-    """The prediction in `raw`; ValueError if it is not one."""
+    """Return the prediction of a binary model in `raw`; OtherTaskError if it is a regression's, else ValueError."""
     try:
         return _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not a prediction: {error}") from None
+        why = error
+    try:
+        other = decode_value(raw)
+    except ValueError:
+        raise ValueError(f"not a prediction: {why}") from None
+    raise OtherTaskError(other)
+
+
+def decode_value(raw: bytes) -> ValuePrediction:
+    """Return the prediction of a regression in `raw`; ValueError if it is not one."""
+    try:
+        return _decode_value(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not a prediction of a number: {error}") from None
+
+
+def decoder_of(task: Task) -> Callable[[bytes], AnyPrediction]:
+    """Return the function that decodes a model's predictions."""
+    return decode_value if isinstance(task, Regression) else decode_prediction

@@ -16,17 +16,16 @@ MAX_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """At most 10,000 rows; row i of every array is the same customer.
+    """At most 10,000 rows; row i of every array is the same customer."""
 
-    numeric: float64 (n, numeric features), NaN = missing. codes: int32 (n, categorical and boolean features in manifest
-    order), an index into the feature's categories, or MISSING. score: float64 (n,), probability of the positive class,
-    out of sample. singletons: int64 (categorical and boolean features,), how many of these rows hold a category that
-    occurs exactly once in the whole data set (0 where the spec lists the categories).
-    """
-
+    #: float64 (n, numeric features), NaN = missing.
     numeric: NDArray[np.float64]
+    #: int32 (n, categorical and boolean features in manifest order), an index into the categories, or MISSING.
     codes: NDArray[np.int32]
+    #: float64 (n,), probability of the positive class, out of sample.
     score: NDArray[np.float64]
+    #: int64 (categorical and boolean features,): these rows with a category that occurs once in the whole data set;
+    #: 0 where the spec lists the categories.
     singletons: NDArray[np.int64]
 
     def __post_init__(self) -> None:
@@ -42,18 +41,18 @@ class Reference:
 
     @property
     def rows(self) -> int:
-        """Number of stored rows: the n of every statistic, never the size of the data set it was drawn from."""
+        """Return the number of stored rows: the n of every statistic, never the size of the whole data set."""
         return len(self.score)
 
     def to_bytes(self) -> bytes:
-        """An npz archive, the same bytes for the same arrays (numpy writes a fixed time stamp)."""
+        """Return an npz archive, the same bytes for the same arrays (numpy writes a fixed time stamp)."""
         out = io.BytesIO()
         np.savez(out, numeric=self.numeric, codes=self.codes, score=self.score, singletons=self.singletons)
         return out.getvalue()
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Reference:
-        """The arrays back; ValueError if `raw` is not such an archive. Never unpickles."""
+        """Return the arrays in `raw`; ValueError if it is not such an archive. Never unpickles."""
         try:
             with zipfile.ZipFile(io.BytesIO(raw)) as archive:
                 # not np.load, which guesses what the bytes are and, for a pickle, advises to load it unsafely
@@ -75,5 +74,5 @@ class Reference:
 
     @staticmethod
     def digest(raw: bytes) -> str:
-        """sha256 of the archive's bytes, lower-case hex: the reference's identity everywhere."""
+        """Return the sha256 of the archive's bytes, lower-case hex: the reference's identity everywhere."""
         return hashlib.sha256(raw).hexdigest()

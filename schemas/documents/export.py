@@ -1,6 +1,6 @@
-"""`python -m schemas.export`: the records as JSON Schemas (schemas/json) and as AsyncAPI 3 (docs/asyncapi.yaml).
+"""`python -m schemas.documents.export`: the records as JSON Schemas (schemas/json) and AsyncAPI 3 (docs/asyncapi.yaml).
 
-Generated from the types that the services encode and decode with; a test fails when a file is another one.
+Generated from the types that the services encode and decode with; a test fails when a file differs.
 """
 
 from __future__ import annotations
@@ -13,36 +13,43 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml  # a development dependency: no program imports this module
 
 from schemas import headers as h
 from schemas.alert import Alert, AlertName, Severity
 from schemas.bundle import Manifest
-from schemas.environment import Topics
-from schemas.json_schema import EVENT_TIME, IDENTIFIER, Schema, event_schema
+from schemas.documents.json_schema import EVENT_TIME, IDENTIFIER, Schema, event_schema
 from schemas.label import MAX_PREDICTION_ID_LENGTH, Label
 from schemas.measurement import Measurement
 from schemas.performance import Performance
-from schemas.prediction import Prediction
-from schemas.verdict import MAX_DETAIL_BYTES, Reason
+from schemas.prediction import Prediction, ValuePrediction
+from schemas.rejection import MAX_DETAIL_BYTES, Reason
+from schemas.setting_names import Topics
 
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 OUR_TIME: Schema = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z$"}
 PROBABILITY: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 NUMBER_TEXT: Schema = {"type": "string", "pattern": "^-?[0-9]+$"}
 
-# What the types do not say: definition → member → constraints.
+# What the predictions of every task have.
+ANSWER: Mapping[str, Schema] = {
+    "schema_version": {"const": 1},
+    "prediction_id": {"description": "{input topic}-{partition}-{offset}: the same for every attempt"},
+    "event_id": {"minLength": 1, "description": "the event's, or the prediction_id where it has none"},
+    "customer_id": IDENTIFIER,
+    "event_time": EVENT_TIME,
+    "scored_at": OUR_TIME,
+}
+# What the types do not have: definition → member → constraints.
 REFINED: Mapping[str, Mapping[str, Schema]] = {
     "Prediction": {
-        "schema_version": {"const": 1},
-        "prediction_id": {"description": "{input topic}-{partition}-{offset}: the same for every attempt"},
-        "event_id": {"minLength": 1, "description": "the event's, or the prediction_id where it has none"},
-        "customer_id": IDENTIFIER,
-        "event_time": EVENT_TIME,
-        "scored_at": OUR_TIME,
+        **ANSWER,
         "probability": PROBABILITY,
         "label": {"description": "probability >= threshold"},
         "threshold": PROBABILITY,
     },
+    "ValuePrediction": ANSWER,
+    "ValueInterval": {"level": {"exclusiveMinimum": 0, "exclusiveMaximum": 1}},
     "Alert": {
         "version": {"const": 1},
         "fingerprint": {"pattern": "^[0-9a-f]{16}$"},
@@ -69,10 +76,11 @@ REFINED: Mapping[str, Mapping[str, Schema]] = {
 
 
 def json_schemas() -> dict[str, Schema]:
-    """File name → JSON Schema of every record, and of the bundle's manifest."""
+    """Return file name → JSON Schema of every record, and of the bundle's manifest."""
     return {
         "event.json": _titled("Event", "Value of customer-events, in Driftline's own envelope.", event_schema(None)),
         "prediction.json": _of_struct(Prediction),
+        "value-prediction.json": _of_struct(ValuePrediction),
         "prediction-headers.json": _titled(
             "Prediction headers", "Headers of a prediction; values are UTF-8 text.", _headers(_PREDICTION_HEADERS)
         ),
@@ -146,7 +154,7 @@ def _of_manifest() -> Schema:
 
 
 def _tidy(schema: Any) -> Any:
-    """Docstrings as single lines; no titles that only repeat a member's name."""
+    """Return the schema with docstrings as single lines, and without titles that only repeat a member's name."""
     if isinstance(schema, list):
         return [_tidy(inner) for inner in schema]
     if not isinstance(schema, dict):
@@ -163,14 +171,14 @@ def _tidy(schema: Any) -> Any:
 
 
 def asyncapi() -> Schema:
-    """The AsyncAPI 3.0 document: which program reads and writes what, with the default topic names."""
+    """Return the AsyncAPI 3.0 document: which program reads and writes what, with the default topic names."""
     topics = {name: field.default for name, field in Topics.model_fields.items()}
 
-    def channel(setting: str, message: str, text: str, cleanup: str) -> Schema:
+    def channel(setting: str, message: str, text: str, cleanup: str, *others: str) -> Schema:
         return {
             "address": topics[setting],
             "description": f"{text} The topic is named by {setting.upper()}.",
-            "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+            "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in (message, *others)},
             "bindings": {"kafka": {"topic": topics[setting], "topicConfiguration": {"cleanup.policy": [cleanup]}}},
         }
 
@@ -188,15 +196,19 @@ def asyncapi() -> Schema:
             "title": "Driftline",
             "version": "1",
             "description": "Records that Driftline reads and writes; `version` is theirs. Read every topic with "
-            "isolation.level=read_committed. docs/contracts.md says it in words.",
+            "isolation.level=read_committed. docs/contracts.md describes them.",
         },
         "defaultContentType": "application/json",
         "channels": {
             "customerEvents": channel("topic_events", "event", "Customer events, written upstream.", "delete"),
-            "predictions": channel("topic_predictions", "prediction", "One prediction per accepted event.", "delete"),
-            "deadLetters": channel("topic_dead_letters", "deadLetter", "Refused records and why.", "delete"),
-            "labels": channel("topic_labels", "label", "What became of customers, written upstream.", "delete"),
-            "measurements": channel("topic_measurements", "measurement", "What a closed window measured.", "delete"),
+            "predictions": channel(
+                "topic_predictions", "prediction", "One prediction per accepted event.", "delete", "valuePrediction"
+            ),
+            "deadLetters": channel(
+                "topic_dead_letters", "deadLetter", "Rejected records, each with its reason.", "delete"
+            ),
+            "labels": channel("topic_labels", "label", "Outcomes of customers, written upstream.", "delete"),
+            "measurements": channel("topic_measurements", "measurement", "The numbers of a closed window.", "delete"),
             "alerts": channel("topic_alerts", "alert", "Episodes of drift.", "compact"),
         },
         "operations": {
@@ -214,6 +226,12 @@ def asyncapi() -> Schema:
                 "event": message("Customer event", customer, payload=_reference("event")),
                 "prediction": message(
                     "Prediction", same_key, headers=_reference("prediction-headers"), payload=_reference("prediction")
+                ),
+                "valuePrediction": message(
+                    "Prediction of a regression",
+                    same_key,
+                    headers=_reference("prediction-headers"),
+                    payload=_reference("value-prediction"),
                 ),
                 "deadLetter": message(
                     "Dead letter",
@@ -245,37 +263,19 @@ def _reference(name: str) -> Schema:
     return {"schemaFormat": multi, "schema": {"$ref": f"../schemas/json/{name}.json"}}
 
 
-def yaml(value: Any, indent: int = 0) -> str:
-    """Plain YAML of JSON values. Scalars are written as JSON writes them, which YAML reads the same."""
-    pad = "  " * indent
-    if isinstance(value, dict) and value:
-        return "".join(f"{pad}{_key(key)}:{_member(inner, indent)}" for key, inner in value.items())
-    if isinstance(value, list) and value:
-        return "".join(f"{pad}- {json.dumps(inner, ensure_ascii=False)}\n" for inner in value)
-    return f"{pad}{json.dumps(value, ensure_ascii=False)}\n"
-
-
-def _key(key: str) -> str:
-    return key if key.replace("-", "").replace("_", "").isalnum() else json.dumps(key)
-
-
-def _member(value: Any, indent: int) -> str:
-    if isinstance(value, dict | list) and value:
-        return "\n" + yaml(value, indent + 1)
-    return " " + yaml(value)
-
-
 def files() -> dict[str, str]:
-    """Every generated file: path from the repository's root → text."""
+    """Return every generated file: path from the repository's root → text."""
     texts = {f"schemas/json/{name}": json.dumps(schema, indent=2) + "\n" for name, schema in json_schemas().items()}
-    head = "# Generated by python -m schemas.export; do not edit.\n"
-    return {**texts, "docs/asyncapi.yaml": head + yaml(asyncapi())}
+    # through JSON, so that no object occurs twice, which would become a YAML anchor
+    document = yaml.safe_dump(json.loads(json.dumps(asyncapi())), sort_keys=False, allow_unicode=True, width=120)
+    head = "# Generated by python -m schemas.documents.export; do not edit.\n"
+    return {**texts, "docs/asyncapi.yaml": head + document}
 
 
 def main() -> int:
     """Write every file that differs; with --check only name them, and return 1 if there are any."""
-    parser = argparse.ArgumentParser(prog="python -m schemas.export", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is stale")
+    parser = argparse.ArgumentParser(prog="python -m schemas.documents.export", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write no file; exit 1 if a file is stale")
     check = parser.parse_args().check
     stale = [name for name, text in files().items() if not Path(name).is_file() or Path(name).read_text() != text]
     for name in stale:

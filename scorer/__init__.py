@@ -1,19 +1,21 @@
-"""The scorer service, in the order a record meets its files.
+"""Score events, in the order a record meets these files.
 
-settings.py  what it can be told
-model.py     a verified bundle → a model
-direct.py    a fitted pipeline compiled to arrays, and the proof that it gives the same probabilities
-pipeline.py  a batch of records → exactly one outcome each (decoding itself is schemas.event)
-score.py     columns → probabilities, with poison found by halving
-predict.py   an event that somebody asks about → an answer, through the same code
-http.py      POST /predict and its description
-reload.py    a changed bundle → the next model, or why not
-split.py     whose customers are the challenger's, and what it says to their events
-shadow.py    committed events → the challenger's process, or dropped and counted
-handover.py  what the two say to each other
-challenger.py  that process: events → shadow predictions
-report.py    what happened: log line and counters together
-earlier.py   what the output topics say about earlier answers
-metrics.py   every series it exports
-service.py   the process: work, health, life
+settings.py          its settings
+model.py             a verified bundle → a model
+direct.py            a fitted pipeline compiled to arrays, proven equal when the bundle is loaded
+pipeline.py          a batch of records → exactly one outcome each (schemas.event decodes)
+score.py             columns → probabilities; a batch that fails is halved
+predict.py           one event over HTTP → its prediction, through the same code
+processor.py         the service's part of the exactly-once loop: batches → outputs
+dead_letter_limit.py the share of rejected records that pauses a partition
+endpoints.py         GET /health
+http.py              POST /predict and its description
+reload.py            a changed bundle → the next model, or the reason against it
+challenger/          a second model beside the champion
+previous_outputs.py  outputs that an earlier process left in the output topics
+telemetry.py         log line and counters of everything that happens
+tracing.py           a batch and its sampled events → spans
+metrics.py           every series that the scorer exports
+offline.py           one bundle, loaded as the service loads it, without Kafka
+service.py           the process: processor, health, life cycle
 """

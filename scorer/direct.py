@@ -1,12 +1,13 @@
-"""A fitted pipeline compiled to arrays: the same probabilities without pandas and ColumnTransformer's fixed cost.
+"""A fitted pipeline compiled to arrays: the same scores without pandas and ColumnTransformer's fixed cost.
 
-A frame costs milliseconds per call before the first row is looked at. The fitted preprocessing of a usual pipeline does
-not need one: a category is an index into a table of output columns, a number is imputed and scaled. Tables are made by
-asking the fitted transformer itself about each category, so nothing of scikit-learn is written again here; only the
-numeric transformers below are, operation by operation, so that even a tree's exact threshold falls on the same side.
+This is the compiled predictor, called the direct form in `/health`. A frame costs milliseconds per call before the
+first row is read. The fitted preprocessing of a usual pipeline needs no frame: a category is an index into a table of
+output columns, and a number is imputed and scaled. The fitted transformer itself transforms each category once, and the
+tables hold the results. Only the numeric transformers are written again below, operation by operation. So even a value
+at the exact threshold of a tree falls on the same side.
 
-Whoever uses a direct form proves it first (`differs`): it must reproduce `predict_proba` on the bundle's reference rows
-and on crafted ones.
+A direct form is proven before it is used (`differs`). It must reproduce the estimator on the bundle's reference rows
+and on crafted rows.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from schemas.features import BOOLEAN_CATEGORIES, MISSING, UNSEEN, Columns, Layout, Value
+from schemas.fitted_columns import columns_of, recorded_names
 from schemas.reference import Reference
+from schemas.task import Binary, Regression, Task
 
 TOLERANCE = 1e-12
-# No category of anybody's; a transformer that refuses unseen categories refuses it.
+# A category that no customer has; a transformer that rejects unseen categories rejects it.
 _UNSEEN_NAME = "\x00driftline-unseen"
 _BY_CATEGORY = (OneHotEncoder, OrdinalEncoder, SimpleImputer)
 
@@ -37,7 +40,7 @@ Steps = list[Callable[[NDArray[np.float64]], NDArray[np.float64]]]
 
 
 class NotCompilable(Exception):  # noqa: N818 - an answer, not an error
-    """This estimator has no direct form; the text says why."""
+    """This estimator has no direct form; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,12 @@ class _Category:
 
 
 class DirectForm:
-    """float64 (n,) probabilities of the positive class from arrays alone."""
+    """float64 (n,) scores from arrays alone."""
 
     name = "direct"
 
-    def __init__(self, estimator: Any, layout: Layout, positive_column: int) -> None:
-        """Compile `estimator`; NotCompilable says why it cannot be done."""
+    def __init__(self, estimator: Any, layout: Layout, task: Task) -> None:
+        """Compile `estimator`; raise NotCompilable with the reason if that is not possible."""
         if not isinstance(estimator, Pipeline) or len(estimator.steps) < 2:
             raise NotCompilable(f"the estimator is a {type(estimator).__name__}, not a pipeline")
         first, *middle, (_, final) = estimator.steps
@@ -76,31 +79,32 @@ class DirectForm:
         self._width = 0
         self._numeric: list[_Numeric] = []
         self._categories: list[_Category] = []
+        self._fitted_on = recorded_names(first[1], layout.names) or layout.names
         self._compile(first[1], layout)
         self._middle = [step for _, step in middle if step not in {None, "passthrough"}]
         self._final = final
-        self._positive = positive_column
-        self._linear = _Linear(final, positive_column) if _is_linear(final) else None
+        self.task = task
+        self._linear = _linear(final, task)
         self._folded: _Folded | None = None
         if self._linear is not None and not self._middle:
             self._folded = _Folded(self._linear, self._numeric, self._categories)
 
     def __call__(self, columns: Columns) -> NDArray[np.float64]:
-        """Probability per row.
+        """Return the score per row.
 
         For logistic regression and trees a row's result does not depend on the other rows of the batch, to the bit.
         """
         if self._linear is not None and self._folded is not None:
-            return self._linear.probability(self._folded.logit(columns))
+            return self._linear.score(self._folded.logit(columns))
         matrix = self.matrix(columns)
         for step in self._middle:
             matrix = step.transform(matrix)
         if self._linear is not None:
-            return self._linear.probability(self._linear.logit(matrix))
-        return np.asarray(self._final.predict_proba(matrix)[:, self._positive], dtype=np.float64)
+            return self._linear.score(self._linear.logit(matrix))
+        return self.task.scores(self._final, matrix)
 
     def matrix(self, columns: Columns) -> NDArray[np.float64]:
-        """float64 (n, width): what the ColumnTransformer would give."""
+        """Return the output that the ColumnTransformer would give, float64 (n, width)."""
         out = np.zeros((columns.n, self._width))
         for numeric in self._numeric:
             out[:, numeric.output] = _apply(numeric.steps, columns.numeric[:, numeric.column])
@@ -112,7 +116,7 @@ class DirectForm:
         for name, fitted, columns in transformer.transformers_:
             if isinstance(fitted, str) and fitted == "drop":
                 continue
-            names = _names(columns, layout)
+            names = _names(columns, self._fitted_on, layout)
             kinds = {layout.features[layout.names.index(n)].kind for n in names}
             if not names:
                 continue
@@ -140,8 +144,8 @@ class DirectForm:
         for j, name in enumerate(names):
             unlisted = _known(fitted, j) - set(layout.categories[position[name]])
             if unlisted:
-                # its code would be UNSEEN, and the table cannot tell it from a category that nobody knows
-                raise NotCompilable(f"{name}: the encoder knows a category that the manifest does not list")
+                # its code would be UNSEEN, and the table could not distinguish it from an unknown category
+                raise NotCompilable(f"{name}: the encoder has a category that the manifest does not list")
         members = [_members(layout, position[name]) for name in names]
         # one frame: a base row, then every member of every column with all other columns as in the base row
         rows = [[m[0] for m in members]]
@@ -170,16 +174,16 @@ class DirectForm:
 
 
 class _Linear:
-    """A binary logistic regression, towards its positive class.
+    """A weighted sum: a binary logistic regression towards its positive class, or a linear regression.
 
-    Sums run column by column in a fixed order, never through BLAS, whose order depends on the batch: a row gets the
+    Sums run column by column in a fixed order, never through BLAS, whose order depends on the batch. So a row gets the
     same bits alone and among thousands.
     """
 
-    def __init__(self, final: LogisticRegression, positive_column: int) -> None:
-        sign = 1.0 if positive_column == 1 else -1.0
-        self.weights = sign * np.asarray(final.coef_, dtype=np.float64)[0]
-        self.intercept = sign * float(np.asarray(final.intercept_)[0])
+    def __init__(self, weights: NDArray[np.float64], intercept: float, *, logistic: bool) -> None:
+        self.weights = weights
+        self.intercept = intercept
+        self._logistic = logistic
 
     def logit(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         logit = np.full(len(matrix), self.intercept)
@@ -187,9 +191,8 @@ class _Linear:
             logit += matrix[:, column] * weight
         return logit
 
-    @staticmethod
-    def probability(logit: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(expit(logit), dtype=np.float64)
+    def score(self, logit: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(expit(logit), dtype=np.float64) if self._logistic else logit
 
 
 class _Folded:
@@ -210,8 +213,15 @@ class _Folded:
         return logit
 
 
-def _is_linear(final: Any) -> bool:
-    return type(final) is LogisticRegression and np.asarray(final.coef_).shape[0] == 1
+def _linear(final: Any, task: Task) -> _Linear | None:
+    """Return the last step as a weighted sum; None if it is none."""
+    if isinstance(task, Binary) and type(final) is LogisticRegression and np.asarray(final.coef_).shape[0] == 1:
+        sign = 1.0 if np.asarray(final.classes_).tolist().index(task.positive_class) == 1 else -1.0
+        weights = np.asarray(final.coef_, dtype=np.float64)[0]
+        return _Linear(sign * weights, sign * float(np.asarray(final.intercept_)[0]), logistic=True)
+    if isinstance(task, Regression) and type(final) in {LinearRegression, Ridge} and np.ndim(final.coef_) == 1:
+        return _Linear(np.asarray(final.coef_, dtype=np.float64), float(final.intercept_), logistic=False)
+    return None
 
 
 def _apply(steps: Steps, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -221,18 +231,18 @@ def _apply(steps: Steps, values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _flat(fitted: Any) -> list[Any]:
-    """The transformers of a column group, in order; none for a pass-through."""
+    """Return the transformers of a column group, in order; none for a pass-through."""
     if isinstance(fitted, Pipeline):
         return [step for _, inner in fitted.steps for step in _flat(inner)]
     if fitted is None or (isinstance(fitted, str) and fitted == "passthrough"):
         return []
     if isinstance(fitted, FunctionTransformer) and fitted.func is None:
-        return []  # what ColumnTransformer makes of "passthrough"
+        return []  # ColumnTransformer's form of "passthrough"
     return [fitted]
 
 
 def _numeric_steps(step: Any, i: int) -> Steps:
-    """The exact operations of a fitted transformer on its i-th column."""
+    """Return the exact operations of a fitted transformer on its i-th column."""
     if type(step) is SimpleImputer and not step.add_indicator and np.isnan(step.missing_values):
         fill = float(step.statistics_[i])
         if np.isnan(fill):
@@ -253,15 +263,15 @@ def _numeric_steps(step: Any, i: int) -> Steps:
     raise NotCompilable(f"{type(step).__name__} on numbers has no direct form")
 
 
-def _names(columns: Any, layout: Layout) -> list[str]:
-    names = [layout.names[c] if isinstance(c, int | np.integer) else str(c) for c in list(columns)]
-    if not set(names) <= set(layout.names):
+def _names(columns: Any, fitted_on: Sequence[str], layout: Layout) -> list[str]:
+    names = columns_of(columns, fitted_on)
+    if names is None or not set(names) <= set(layout.names):
         raise NotCompilable("columns are not chosen by name or number")
     return names
 
 
 def _known(fitted: Any, i: int) -> set[str]:
-    """Category names that the encoders of a column group have learnt for its i-th column, imputed ones left out."""
+    """Return category names that a column group's encoders learnt for its i-th column, without imputed ones."""
     known: set[str] = set()
     imputed: set[object] = set()
     for step in _flat(fitted):
@@ -273,7 +283,7 @@ def _known(fitted: Any, i: int) -> set[str]:
 
 
 def _members(layout: Layout, column: int) -> list[Any]:
-    """Every value a category column can hold, in the order of codes 0 … K-1, unseen, missing."""
+    """Return every value that a category column can hold, in the order of codes 0 … K-1, unseen, missing."""
     if (
         layout.categories[column] == BOOLEAN_CATEGORIES
         and layout.features[layout.categorical[column]].kind == "boolean"
@@ -293,7 +303,7 @@ def _transform(fitted: Any, names: Sequence[str], rows: Sequence[Sequence[Any]])
             warnings.simplefilter("ignore", UserWarning)  # that the unseen category is unseen
             out = fitted.transform(frame)
     except Exception as error:  # noqa: BLE001 - the transformer is foreign code and may refuse in any way
-        raise NotCompilable(f"the transformer refuses an unseen or missing category: {error}") from None
+        raise NotCompilable(f"the transformer rejects an unseen or missing category: {error}") from None
     dense = out.toarray() if hasattr(out, "toarray") else out
     try:
         return np.asarray(dense, dtype=np.float64)
@@ -307,7 +317,7 @@ def _same(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def proof_rows(layout: Layout, reference: Reference) -> Columns:
-    """The reference's rows, and crafted ones: every feature missing, unseen and extreme in turn."""
+    """Return the reference's rows, and crafted ones: every feature missing, unseen and extreme in turn."""
     base: list[list[Value]] = []
     numeric, categorical = iter(reference.numeric.T), iter(zip(reference.codes.T, layout.categories, strict=True))
     for feature in layout.features:
@@ -335,6 +345,9 @@ def proof_rows(layout: Layout, reference: Reference) -> Columns:
 
 
 def differs(direct: DirectForm, frame: Callable[[Columns], NDArray[np.float64]], rows: Columns) -> str | None:
-    """None if both forms agree on `rows` within 1e-12; else a line that says by how much they do not."""
-    worst = float(np.max(np.abs(direct(rows) - frame(rows))))
-    return None if worst <= TOLERANCE else f"differs from predict_proba by {worst:.3g} on {rows.n} rows"
+    """Return None if both forms agree on `rows` within 1e-12 (of a value's size), else one line with the difference."""
+    own = frame(rows)
+    difference = np.abs(direct(rows) - own)
+    if bool((difference <= direct.task.tolerances(own, TOLERANCE)).all()):
+        return None
+    return f"differs from {direct.task.method} by {float(np.max(difference)):.3g} on {rows.n} rows"

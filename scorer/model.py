@@ -12,19 +12,21 @@ from typing import Any
 import joblib
 import numpy as np
 import sklearn
+from numpy.typing import NDArray
 from sklearn.exceptions import InconsistentVersionWarning
 
-from schemas.bundle import MANIFEST, MODEL, REFERENCE, BundleBytes, BundleError, Manifest, read_bundle
+from schemas.bundle import MANIFEST, MODEL, REFERENCE, BundleBytes, BundleError, Manifest, one_line, read_bundle
 from schemas.event import EventDecoder
-from schemas.features import UNSEEN, Layout
+from schemas.features import UNSEEN, Columns, Layout
+from schemas.fitted_columns import misplaced
 from schemas.reference import Reference
 from scorer.direct import DirectForm, NotCompilable, differs, proof_rows
-from scorer.score import FrameForm, Predict
+from scorer.score import FrameForm, Predict, predict_each
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A verified model. `predict` maps columns to float64 (n,), the positive class's probability.
+    """A verified model. `predict` maps columns to float64 (n,), the score.
 
     form: `direct` or `frame`; why_not_direct: empty for the former.
     """
@@ -36,9 +38,13 @@ class Model:
     form: str
     why_not_direct: str
 
+    def score_each(self, columns: Columns) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """Return the score of each row, and the error by row for rows without one (scorer.score.predict_each)."""
+        return predict_each(self.predict, columns, self.manifest.predicts)
+
 
 def load(directory: Path, public_key: Path | None) -> Model:
-    """Read, verify and try the bundle in `directory`; BundleError in one line if it must not be served."""
+    """Read, verify and try the bundle in `directory`; raise BundleError in one line if it must not be served."""
     try:
         key = public_key.read_bytes() if public_key is not None else None
     except OSError as error:
@@ -49,14 +55,14 @@ def load(directory: Path, public_key: Path | None) -> Model:
         EventDecoder(bundle.manifest.features, bundle.manifest.event)
     except ValueError as error:
         raise BundleError(f"{MANIFEST}: no event can be read with it: {error}") from None
-    form, why_not_direct = _form(bundle, *_estimator(bundle))
+    form, why_not_direct = _form(bundle, _estimator(bundle))
     model = Model(bundle.manifest, bundle.manifest_sha256, bundle.signed, form, form.name, why_not_direct)
     check_golden(model)
     return model
 
 
 def _check_libraries(manifest: Manifest) -> None:
-    """A pickle is only as portable as the code it names: same Python minor, same scikit-learn major.minor."""
+    """Require the same Python minor and scikit-learn major.minor: a pickle depends on the code that it names."""
     here = {"python": platform.python_version(), "scikit-learn": sklearn.__version__}
     fitted = {"python": manifest.libraries.python, "scikit-learn": manifest.libraries.scikit_learn}
     for name, version in here.items():
@@ -64,36 +70,49 @@ def _check_libraries(manifest: Manifest) -> None:
             raise BundleError(f"{MANIFEST}: fitted with {name} {fitted[name]}, this process runs {version}")
 
 
-def _estimator(bundle: BundleBytes) -> tuple[Any, int]:
-    """The unpickled estimator and the column of its positive class."""
+def _estimator(bundle: BundleBytes) -> Any:
+    """Return the unpickled estimator, which is one of the manifest's task."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InconsistentVersionWarning)  # a patch version apart is accepted above
+            warnings.simplefilter("ignore", InconsistentVersionWarning)  # a different patch version is accepted above
             estimator = joblib.load(io.BytesIO(bundle.files[MODEL]))
     except Exception as error:  # noqa: BLE001 - unpickling runs foreign code and may raise anything
-        raise BundleError(f"{MODEL}: cannot be loaded: {_one_line(error)}") from None
-    classes = getattr(estimator, "classes_", None)
-    if classes is None or len(classes) != 2 or not hasattr(estimator, "predict_proba"):
-        raise BundleError(f"{MODEL}: not a fitted binary classifier with predict_proba")
-    members = np.asarray(classes).tolist()
-    if bundle.manifest.positive_class not in members:
-        raise BundleError(f"{MANIFEST}: positive_class: {bundle.manifest.positive_class!r} is not one of {members}")
-    return estimator, members.index(bundle.manifest.positive_class)
+        raise BundleError(f"{MODEL}: cannot be loaded: {one_line(error)}") from None
+    task = bundle.manifest.predicts
+    if (why := task.unfit(estimator)) is not None:
+        raise BundleError(f"{MODEL}: {why}")
+    if (why := task.mismatch(estimator)) is not None:
+        raise BundleError(f"{MANIFEST}: {why}")
+    return estimator
 
 
-def _form(bundle: BundleBytes, estimator: Any, positive: int) -> tuple[DirectForm | FrameForm, str]:
-    """The direct form if there is one and it is proven on this bundle's own rows, else the frame form and why."""
-    frame = FrameForm(estimator, positive)
+def _form(bundle: BundleBytes, estimator: Any) -> tuple[DirectForm | FrameForm, str]:
+    """Return the direct form if it is proven on this bundle's rows, else the frame form and the reason."""
+    task = bundle.manifest.predicts
+    frame = FrameForm(estimator, task, bundle.manifest.input)
     layout = Layout(bundle.manifest.features)
     reference = _reference(bundle, layout)
+    _check_columns(estimator, bundle.manifest, proof_rows(layout, reference))
     try:
-        direct = DirectForm(estimator, layout, positive)
+        direct = DirectForm(estimator, layout, task)
         why_not = differs(direct, frame, proof_rows(layout, reference))
     except NotCompilable as reason:
         return frame, str(reason)
     except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
-        raise BundleError(f"{MODEL}: fails on the reference rows: {_one_line(error)}") from None
+        raise BundleError(f"{MODEL}: fails on the reference rows: {one_line(error)}") from None
     return (direct, "") if why_not is None else (frame, why_not)
+
+
+def _check_columns(estimator: Any, manifest: Manifest, rows: Columns) -> None:
+    """Raise BundleError if the estimator would take one of the manifest's columns for another."""
+    if manifest.input is not None:
+        return
+    try:
+        wrong = misplaced(estimator, rows, lambda frame: manifest.predicts.scores(estimator, frame))
+    except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
+        raise BundleError(f"{MODEL}: fails on the reference rows: {one_line(error)}") from None
+    if wrong is not None:
+        raise BundleError(f"{MODEL}: {wrong}")
 
 
 def _reference(bundle: BundleBytes, layout: Layout) -> Reference:
@@ -111,8 +130,8 @@ def _reference(bundle: BundleBytes, layout: Layout) -> Reference:
 
 
 def check_golden(model: Model) -> None:
-    """BundleError unless the model gives the golden rows the probabilities it gave when the bundle was made."""
-    golden = model.manifest.golden
+    """Raise BundleError unless the golden rows get the scores that they had when the bundle was made."""
+    golden, method = model.manifest.golden, model.manifest.predicts.method
     if not golden.rows:
         raise BundleError(f"{MANIFEST}: golden: no rows")
     try:
@@ -120,17 +139,13 @@ def check_golden(model: Model) -> None:
             [[row.get(feature.name) for row in golden.rows] for feature in model.manifest.features]
         )
     except (TypeError, ValueError) as error:
-        raise BundleError(f"{MANIFEST}: golden: {_one_line(error)}") from None
+        raise BundleError(f"{MANIFEST}: golden: {one_line(error)}") from None
     try:
         got = model.predict(columns)
     except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
-        raise BundleError(f"{MODEL}: predict_proba fails on the golden rows: {_one_line(error)}") from None
+        raise BundleError(f"{MODEL}: {method} fails on the golden rows: {one_line(error)}") from None
     if got.shape != (len(golden.rows),):
-        raise BundleError(f"{MODEL}: predict_proba gave {got.shape[0]} rows for {len(golden.rows)}")
-    worst = float(np.max(np.abs(got - np.array(golden.probabilities))))
+        raise BundleError(f"{MODEL}: {method} gave {got.shape[0]} rows for {len(golden.rows)}")
+    worst = float(np.max(np.abs(got - np.array(golden.scores))))
     if not worst <= golden.tolerance:
         raise BundleError(f"{MODEL}: golden rows differ by {worst:.3g}, at most {golden.tolerance:.3g} is accepted")
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

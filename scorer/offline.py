@@ -1,20 +1,24 @@
-"""`python -m scorer.offline`: one bundle, loaded as the service loads it, asked once and without Kafka.
+"""`python -m scorer.offline`: one bundle, loaded as the service loads it, used once and without Kafka.
 
-A process of its own, so that what loads here loads in a scorer: `driftline bundle` uses it to try what it wrote, and
-`driftline predict` to answer.
+It is a separate process, so that what loads here also loads in a scorer. `driftline bundle` tries a new bundle with it,
+and `driftline predict` makes its predictions with it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 
 import orjson
 
+from kafka_runtime.service.settings import EventSettings, SettingsError
 from schemas.bundle import BundleError
-from schemas.verdict import Rules
+from schemas.features import Layout
+from schemas.setting_names import KNOWN
+from schemas.validation import Rules
 from scorer.http import MAX_BODY_BYTES
 from scorer.model import load
 from scorer.predict import NotAnsweredError, Predictor
@@ -23,7 +27,7 @@ DONE, NOT_ANSWERED, WRONG_USE = 0, 1, 2
 
 
 def main() -> int:
-    """0: the answer on standard output; 1: there, what is wrong with an event; 2: one line on why nothing was asked."""
+    """Return 0 with the answer on standard output, 1 with the problems of an event there, 2 with a line of error."""
     parser = argparse.ArgumentParser(
         prog="python -m scorer.offline",
         description="Reads an event, an object of features or a list from standard input and answers it as POST "
@@ -32,7 +36,12 @@ def main() -> int:
     )
     parser.add_argument("model", type=Path, help="folder of the bundle")
     parser.add_argument("--public-key", type=Path, help="PEM file: only a signed bundle is loaded")
-    parser.add_argument("--check", action="store_true", help="load and verify the bundle, and say which form it takes")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="load and verify the bundle, and print its form; then the scores for each line of standard input: "
+        "an object with a list of values for every feature",
+    )
     arguments = parser.parse_args()
     try:
         model = load(arguments.model, arguments.public_key)
@@ -40,13 +49,24 @@ def main() -> int:
         sys.stderr.write(f"model refused: {error}\n")
         return WRONG_USE
     if arguments.check:
-        return _write({"form": model.form, "why_not_direct": model.why_not_direct or None}, DONE)
+        _write({"form": model.form, "why_not_direct": model.why_not_direct or None}, DONE)
+        layout = Layout(model.manifest.features)
+        for line in sys.stdin.buffer:
+            values = orjson.loads(line)
+            scores, _ = model.score_each(layout.columns([values[name] for name in layout.names]))
+            _write(scores.tolist(), DONE)
+        return DONE
     body = sys.stdin.buffer.read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
         sys.stderr.write(f"more than {MAX_BODY_BYTES} bytes\n")
         return WRONG_USE
     try:
-        return _write(Predictor(model, Rules()).answer(body, time.time_ns() // 1_000_000), DONE)
+        rules = Rules.of(EventSettings.read(os.environ, KNOWN))
+    except SettingsError as error:
+        sys.stderr.write(f"{'; '.join(str(error).splitlines())}\n")
+        return WRONG_USE
+    try:
+        return _write(Predictor(model, rules).answer(body, time.time_ns() // 1_000_000), DONE)
     except NotAnsweredError as error:
         return _write({"detail": error.detail}, NOT_ANSWERED)
 

@@ -1,4 +1,4 @@
-"""A batch of records → exactly one outcome each: a prediction or a dead letter, in the records' order."""
+"""A batch of records → one outcome each: a prediction, a dead letter, or ignored as no event, in the records' order."""
 
 from __future__ import annotations
 
@@ -10,56 +10,104 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import headers as h
-from schemas import rfc3339
+from schemas import timestamps
 from schemas.dead_letter import dead_letter
 from schemas.event import DecodedBatch, EventDecoder
 from schemas.features import UNSEEN
-from schemas.prediction import ModelRef, PredictionEncoder
-from schemas.verdict import Defect, Reason, Record, Rules
+from schemas.formats.registered import Schemas
+from schemas.prediction import Encoder, ModelRef, encoder_of
+from schemas.rejection import Reason, Rejection
+from schemas.validation import Ignored, Record, Rules
+from scorer.challenger.split import Split
 from scorer.model import Model
-from scorer.score import predict_each
-from scorer.split import Split
 
 Output = tuple[bytes | None, bytes | None, list[h.Header]]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcomes of one batch, and what is worth counting about it once they are committed.
+    """The outcomes of one batch, and what is counted about it once they are committed."""
 
-    accepted: int64, which of the records have a prediction. probabilities: float64, one per prediction. unseen:
-    records with an unknown category, per feature name. challenged: predictions that are the challenger's, None
-    without one; fallbacks: the champion's, because the challenger had none for a customer of its own. seconds: time
-    spent per stage.
-    """
-
+    #: One output per accepted record, in the records' order.
     predictions: list[Output]
+    #: One output per rejected record, in the records' order.
     dead_letters: list[Output]
+    #: Rejected records by reason.
     reasons: Counter[Reason]
+    #: Records that are no events, by the reason why.
+    ignored: Counter[Ignored]
+    #: int64: which of the records have a prediction.
     accepted: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    labels: int
+    #: float64: the score of each prediction.
+    scores: NDArray[np.float64]
+    #: Predictions whose label is true; None where predictions have no label.
+    labels: int | None
+    #: Records with an unknown category, by feature.
     unseen: dict[str, int]
+    #: Predictions by the challenger; None without one.
     challenged: int | None
+    #: Predictions by the champion, because the challenger had none for a customer in its share.
     fallbacks: int
+    #: Fields of accepted events that are unknown to the model.
     unknown_fields: int
+    #: Accepted records whose key differs from the customer id.
     key_mismatches: int
+    #: Headers in our name space that were dropped.
     spoofed_headers: int
+    #: int64: one per prediction, milliseconds since the epoch.
     event_time_ms: NDArray[np.int64]
+    #: Time spent, by stage.
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Scored:
+    """A batch whose accepted records have scores. One entry of each sequence per accepted record."""
+
+    batch: DecodedBatch
+    #: The accepted records.
+    records: Sequence[Record]
+    scores: NDArray[np.float64]
+    #: bool: whether the label is true.
+    positive: NDArray[np.bool_]
+    challenged: int | None = None
+    fallbacks: int = 0
+
+
+class _Stopwatch:
+    """Measures stages that follow each other."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last = clock()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End `stage`, and begin the next one."""
+        now = self._clock()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+
 class Pipeline:
-    """Answers batches with one model, or with two that have customers of their own. Holds nothing between batches."""
+    """Answers batches with one model, or with two that each have their customers. No state between batches."""
 
     def __init__(
-        self, model: Model, rules: Rules, group: str, max_dead_letter_bytes: int, split: Split | None = None
+        self,
+        model: Model,
+        rules: Rules,
+        group: str,
+        max_dead_letter_bytes: int,
+        split: Split | None = None,
+        *,
+        schemas: Schemas | None = None,
     ) -> None:
         manifest = model.manifest
         self.model = model
+        self._task = manifest.predicts
         self._group = group
         self._max_dead_letter_bytes = max_dead_letter_bytes
-        self._decoder = EventDecoder(manifest.features, manifest.event, rules)
+        self._decoder = EventDecoder(manifest.features, manifest.event, rules, schemas)
         self._encoder = _encoder(model)
         self._split = split
 
@@ -71,105 +119,117 @@ class Pipeline:
         now_ms: Callable[[], int],
         clock: Callable[[], float],
     ) -> Answer:
-        """`records` are of one partition, in offset order. now_ms: wall clock; clock: monotonic seconds, for timing."""
-        times = [clock()]
-        candidates = self._decoder.read(records, now_ms())
-        times.append(clock())
-        batch = self._decoder.assemble(candidates)
-        del candidates  # megabytes, and copied into columns
-        times.append(clock())
-        probabilities, wrong = predict_each(self.model.predict, batch.columns)
-        times.append(clock())
+        """Return the outcomes of one partition's records, which are in offset order.
 
+        now_ms: wall clock. clock: monotonic seconds, for timing.
+        """
+        watch = _Stopwatch(clock)
         stamp = h.Stamp(topic, partition, self.model.manifest.version, self._group)
-        defects = batch.defects
-        if wrong:
-            for row, cause in wrong.items():
-                defects[batch.accepted[row]] = Defect(Reason.MODEL_ERROR, f"the model failed on this record: {cause}")
-            rows = np.array([row for row in range(len(probabilities)) if row not in wrong], dtype=np.int64)
-            batch, probabilities = batch.take(rows), probabilities[rows]
-        answered = records if len(batch.accepted) == len(records) else [records[i] for i in batch.accepted.tolist()]
-        predictions, spoofed = self._predictions(answered, batch, probabilities, stamp, now_ms(), self._encoder)
-        positive = probabilities >= self.model.manifest.threshold
-        challenged: int | None = None
-        fallbacks = 0
-        if self._split is not None:
-            rows = self._split.rows_of(batch.customer_ids)
-            theirs = self._split.score([answered[row] for row in rows.tolist()], now_ms())
-            scored = ~np.isnan(theirs)
-            challenged, fallbacks = int(scored.sum()), int((~scored).sum())
-            rows, theirs = rows[scored], theirs[scored]
-            for row, output in zip(
-                rows.tolist(), self._challengers(answered, batch, rows, theirs, stamp, now_ms()), strict=True
-            ):
-                predictions[row] = output
-            probabilities[rows], positive[rows] = theirs, theirs >= self._split.model.manifest.threshold
-        dead_letters: list[Output] = []
-        reasons: Counter[Reason] = Counter()
-        for record, defect in zip(records, defects, strict=True):
-            if defect is not None:
-                letter = dead_letter(record, defect, stamp, self._max_dead_letter_bytes)
-                dead_letters.append((letter.key, letter.value, letter.headers))
-                reasons[defect.reason] += 1
-                spoofed += letter.spoofed
-        times.append(clock())
-        if len(predictions) + len(dead_letters) != len(records):
-            raise RuntimeError(f"{len(records)} records have {len(predictions)} + {len(dead_letters)} outcomes")
-        layout = batch.columns.layout
-        unseen = (batch.columns.codes == UNSEEN).sum(axis=0)
+        batch = self._decode(records, now_ms(), watch)
+        scored = self._score(records, batch)
+        watch.lap("predict")
+        predictions, spoofed = self._predictions(
+            scored.records, scored.batch, scored.scores, stamp, now_ms(), self._encoder
+        )
+        self._apply_split(scored, predictions, stamp, now_ms)
+        dead_letters, reasons, more_spoofed = self._reject(records, batch.rejections, stamp)
+        watch.lap("encode")
+        outcomes = (len(predictions), len(dead_letters), len(batch.ignored))
+        if sum(outcomes) != len(records):
+            raise RuntimeError(f"{len(records)} records have {outcomes} outcomes")
         return Answer(
             predictions=predictions,
             dead_letters=dead_letters,
             reasons=reasons,
-            accepted=batch.accepted,
-            probabilities=probabilities,
-            labels=int(positive.sum()),
-            challenged=challenged,
-            fallbacks=fallbacks,
-            unseen={layout.names[i]: int(n) for i, n in zip(layout.categorical, unseen, strict=True) if n},
-            unknown_fields=batch.unknown_fields,
-            key_mismatches=batch.key_mismatches,
-            spoofed_headers=spoofed,
-            event_time_ms=batch.event_time_ms,
-            seconds=dict(
-                zip(("decode", "columns", "predict", "encode"), np.diff(np.array(times)).tolist(), strict=True)
-            ),
+            ignored=Counter(batch.ignored.values()),
+            accepted=scored.batch.accepted,
+            scores=scored.scores,
+            labels=int(scored.positive.sum()) if self._task.name == "binary" else None,
+            challenged=scored.challenged,
+            fallbacks=scored.fallbacks,
+            unseen=_unseen(scored.batch),
+            unknown_fields=scored.batch.unknown_fields,
+            key_mismatches=scored.batch.key_mismatches,
+            spoofed_headers=spoofed + more_spoofed,
+            event_time_ms=scored.batch.event_time_ms,
+            seconds=watch.seconds,
         )
 
-    def _challengers(
-        self,
-        answered: Sequence[Record],
-        batch: DecodedBatch,
-        rows: NDArray[np.int64],
-        probabilities: NDArray[np.float64],
-        stamp: h.Stamp,
-        now_ms: int,
-    ) -> list[Output]:
-        """The challenger's outputs for these rows of the batch."""
-        assert self._split is not None, "the caller has looked"  # noqa: S101
+    def _decode(self, records: Sequence[Record], now_ms: int, watch: _Stopwatch) -> DecodedBatch:
+        candidates = self._decoder.read(records, now_ms)
+        watch.lap("decode")
+        batch = self._decoder.assemble(candidates)
+        del candidates  # megabytes, and copied into columns
+        watch.lap("columns")
+        return batch
+
+    def _score(self, records: Sequence[Record], batch: DecodedBatch) -> _Scored:
+        """Return the batch with scores; records on which the model fails are rejected in `batch.rejections`."""
+        scores, wrong = self.model.score_each(batch.columns)
+        if wrong:
+            for row, cause in wrong.items():
+                text = f"the model failed on this record: {cause}"
+                batch.rejections[batch.accepted[row]] = Rejection(Reason.MODEL_ERROR, text)
+            rows = np.array([row for row in range(len(scores)) if row not in wrong], dtype=np.int64)
+            batch, scores = batch.take(rows), scores[rows]
+        everything = len(batch.accepted) == len(records)
+        accepted = records if everything else [records[i] for i in batch.accepted.tolist()]
+        return _Scored(batch, accepted, scores, self._task.labels(scores))
+
+    def _apply_split(
+        self, scored: _Scored, predictions: list[Output], stamp: h.Stamp, now_ms: Callable[[], int]
+    ) -> None:
+        """Replace the predictions of the challenger's customers by its own, where it has one."""
+        if self._split is None:
+            return
         model = self._split.model
+        rows = self._split.rows_of(scored.batch.customer_ids)
+        scores = self._split.score([scored.records[row] for row in rows.tolist()], now_ms())
+        known = ~np.isnan(scores)
+        scored.challenged, scored.fallbacks = int(known.sum()), int((~known).sum())
+        rows, scores = rows[known], scores[known]
         own = h.Stamp(stamp.topic, stamp.partition, model.manifest.version, self._group)
-        records = [answered[row] for row in rows.tolist()]
-        return self._predictions(records, batch.take(rows), probabilities, own, now_ms, _encoder(model))[0]
+        records = [scored.records[row] for row in rows.tolist()]
+        batch = scored.batch.take(rows)
+        outputs, _ = self._predictions(records, batch, scores, own, now_ms(), _encoder(model))
+        for row, output in zip(rows.tolist(), outputs, strict=True):
+            predictions[row] = output
+        scored.scores[rows] = scores
+        scored.positive[rows] = model.manifest.predicts.labels(scores)
+
+    def _reject(
+        self, records: Sequence[Record], rejections: Sequence[Rejection | None], stamp: h.Stamp
+    ) -> tuple[list[Output], Counter[Reason], int]:
+        """Return a dead letter per rejected record, their reasons, and how many headers of ours were dropped."""
+        dead_letters: list[Output] = []
+        reasons: Counter[Reason] = Counter()
+        spoofed = 0
+        for record, rejection in zip(records, rejections, strict=True):
+            if rejection is not None:
+                letter = dead_letter(record, rejection, stamp, self._max_dead_letter_bytes)
+                dead_letters.append((letter.key, letter.value, letter.headers))
+                reasons[rejection.reason] += 1
+                spoofed += letter.spoofed
+        return dead_letters, reasons, spoofed
 
     def _predictions(
         self,
         records: Sequence[Record],
         batch: DecodedBatch,
-        probabilities: NDArray[np.float64],
+        scores: NDArray[np.float64],
         stamp: h.Stamp,
         now_ms: int,
-        encoder: PredictionEncoder,
+        encoder: Encoder,
     ) -> tuple[list[Output], int]:
-        """One output per record (those of the batch's rows), and how many headers in our name space were dropped."""
+        """Return one output per record, and how many headers in our name space were dropped."""
         prefix = f"{stamp.topic}-{stamp.partition}-"
         values = encoder.encode(
             [f"{prefix}{record.offset}" for record in records],
             batch.event_ids,
             batch.customer_ids,
             batch.event_times,
-            rfc3339.render(now_ms),
-            probabilities.tolist(),
+            timestamps.render(now_ms),
+            scores.tolist(),
         )
         headers = stamp.batch(records, h.CONTENT_TYPE)
         spoofed = 0
@@ -181,5 +241,11 @@ class Pipeline:
         return [(r.key, value, ours) for r, value, ours in zip(records, values, headers, strict=True)], spoofed
 
 
-def _encoder(model: Model) -> PredictionEncoder:
-    return PredictionEncoder(ModelRef(model.manifest.name, model.manifest.version), model.manifest.threshold)
+def _unseen(batch: DecodedBatch) -> dict[str, int]:
+    layout = batch.columns.layout
+    counts = (batch.columns.codes == UNSEEN).sum(axis=0)
+    return {layout.names[i]: int(n) for i, n in zip(layout.categorical, counts, strict=True) if n}
+
+
+def _encoder(model: Model) -> Encoder:
+    return encoder_of(ModelRef(model.manifest.name, model.manifest.version), model.manifest.predicts)

@@ -1,7 +1,7 @@
-"""Events that somebody asks about and waits for: the stream's decoder, verdicts and model, without the stream.
+"""Events over HTTP → predictions: the decoder, rules and model of the stream, without the stream.
 
-What is asked need not be complete: an event without ids or a time gets placeholders before it is decoded, a bare object
-of features an envelope. From there on it is a record like any other.
+A request need not be complete. An event without ids or a time gets placeholders before it is decoded, and a bare object
+of features gets an envelope. From there on it is a record like any other.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas import rfc3339
+from schemas import timestamps
 from schemas.bundle import EventMapping
 from schemas.event import EventDecoder
-from schemas.verdict import Defect, Reason, Rules, read_json, split
+from schemas.mapping.places import place_of, steps_of
+from schemas.rejection import Reason, Rejection
+from schemas.validation import ABSENT, Reading, Rules, read_json
 from scorer.model import Model
-from scorer.score import predict_each
 
 MAX_EVENTS = 1000
+#: The `type` of a problem, beside the Reasons.
+IGNORED = "ignored"
 PLACEHOLDER = "-"  # a valid id; never part of an answer
 
 Path = tuple[str | int, ...]
 
 
 class NotAnsweredError(Exception):
-    """Nothing was answered: one problem per event at fault, each `{"loc", "type", "msg"}`; types are Reasons."""
+    """No event was answered: one problem per rejected event, each `{"loc", "type", "msg"}`; types are Reasons."""
 
     def __init__(self, detail: list[dict[str, Any]]) -> None:
         super().__init__(f"{len(detail)} problems")
@@ -43,11 +46,11 @@ class _Form:
 
 @dataclass(slots=True)
 class _Asked:
-    """One event as a record (schemas.verdict.Record). bare: its `features` member is ours; ids: those it came with."""
+    """One event as a record (schemas.validation.Record). bare: its `features` member is ours; ids: that it has."""
 
     form: _Form
     bare: bool
-    ids: dict[str, Any]
+    ids: frozenset[str]
     value: bytes | None
     timestamp: int
     key: bytes | None = PLACEHOLDER.encode()
@@ -59,85 +62,108 @@ class _Asked:
 
 
 class Predictor:
-    """Answers with one model. Holds nothing between calls; may be called from several threads."""
+    """Answers with one model. No state between calls; thread-safe."""
 
     def __init__(self, model: Model, rules: Rules) -> None:
         self.model = model
         features, mapping = model.manifest.features, model.manifest.event
         own = EventMapping()
         self._own = _Form(own, EventDecoder(features, own, rules))
-        self._mapped = self._own if mapping == own else _Form(mapping, EventDecoder(features, mapping, rules))
+        forms = [_without_record(form) for form in mapping.forms()] if mapping != own else []
+        self._mapped = [_Form(form, EventDecoder(features, form, rules)) for form in forms]
 
     def answer(self, body: bytes, now_ms: int) -> Any:
-        """What JSON `body` asks: an event, a bare object of features, or a list of at most 1,000 of either.
+        """Return the answer to a JSON body: an event, a bare object of features, or a list of at most 1,000 of them.
 
-        The answer to a list is a list in its order. NotAnsweredError if anything in it cannot be answered.
+        A list gets a list in the same order. Raise NotAnsweredError if anything in the body is rejected.
         """
-        asked, defect = read_json(body)
-        if defect is not None:
-            raise NotAnsweredError([_problem(("body",), defect)])
+        asked, rejection = read_json(body)
+        if rejection is not None:
+            raise NotAnsweredError([_problem(("body",), rejection)])
         if not isinstance(asked, list):
             return self._answers([asked], [("body",)], now_ms)[0]
         if len(asked) > MAX_EVENTS:
             text = f"a list of {len(asked)} events, at most {MAX_EVENTS} are answered at once"
-            raise NotAnsweredError([_problem(("body",), Defect(Reason.TOO_LARGE, text))])
+            raise NotAnsweredError([_problem(("body",), Rejection(Reason.TOO_LARGE, text))])
         return self._answers(asked, [("body", i) for i in range(len(asked))], now_ms)
 
     def _answers(self, events: Sequence[object], places: Sequence[Path], now_ms: int) -> list[dict[str, Any]]:
         asked = [self._asked(event, now_ms) for event in events]
         manifest = self.model.manifest
+        task = manifest.predicts
         model = {"name": manifest.name, "version": manifest.version}
-        defects: dict[int, Defect] = {}
+        rejections: dict[int, Rejection] = {}
+        ignored: set[int] = set()
         answers: dict[int, dict[str, Any]] = {}
-        for form in {id(f): f for f in (self._own, self._mapped)}.values():
+        for form in (self._own, *self._mapped):
             rows = [i for i, a in enumerate(asked) if a.form is form]
             batch = form.decoder.decode([asked[i] for i in rows], now_ms)
-            defects |= {i: d for i, d in zip(rows, batch.defects, strict=True) if d is not None}
-            probabilities, wrong = predict_each(self.model.predict, batch.columns)
-            for row, (accepted, p) in enumerate(zip(batch.accepted.tolist(), probabilities.tolist(), strict=True)):
+            rejections |= {i: d for i, d in zip(rows, batch.rejections, strict=True) if d is not None}
+            ignored |= {rows[at] for at in batch.ignored}
+            scores, wrong = self.model.score_each(batch.columns)
+            for row, (accepted, score) in enumerate(zip(batch.accepted.tolist(), scores.tolist(), strict=True)):
                 i = rows[accepted]
                 if row in wrong:
-                    defects[i] = Defect(Reason.MODEL_ERROR, f"the model failed on this event: {wrong[row]}")
+                    rejections[i] = Rejection(Reason.MODEL_ERROR, f"the model failed on this event: {wrong[row]}")
                     continue
-                label = p >= manifest.threshold
-                answers[i] = {"probability": p, "label": label, "threshold": manifest.threshold, "model": model}
-                answers[i] |= asked[i].ids
-        if defects:
-            raise NotAnsweredError([_problem(places[i], defects[i], bare=asked[i].bare) for i in sorted(defects)])
+                answers[i] = {**task.content(score), "model": model}
+                ids = {"event_id": batch.event_ids[row], "customer_id": batch.customer_ids[row]}
+                answers[i] |= {name: ids[name] for name in ids if name in asked[i].ids}
+        if rejections or ignored:
+            problems = {i: _problem(places[i], rejection, bare=asked[i].bare) for i, rejection in rejections.items()}
+            text = "no event: [event.only] of the spec lists other values"
+            problems |= {i: {"loc": list(places[i]), "type": IGNORED, "msg": text} for i in ignored}
+            raise NotAnsweredError([problems[i] for i in sorted(problems)])
         return [answers[i] for i in range(len(asked))]
 
     def _asked(self, event: object, now_ms: int) -> _Asked:
-        """The event as a record in the form that it has, with what it may leave out filled in."""
+        """Return the event as a record, with placeholders for what it may leave out."""
         form, bare = self._own, False
         if not isinstance(event, dict):
-            return _Asked(form, bare, {}, _encode(event), now_ms)  # the decoder says what it thinks of it
-        mapped = split(self._mapped.mapping.features)
+            return _Asked(form, bare, frozenset(), _encode(event), now_ms)  # the decoder rejects it
         in_envelope = isinstance(event.get("features"), dict)
-        if isinstance(_at(event, mapped), dict) and (mapped or not in_envelope):
-            form = self._mapped
-        elif not in_envelope:
-            event, bare = {"features": event}, True
-        ids = {}
-        placeholders = {"event_id": PLACEHOLDER, "customer_id": PLACEHOLDER, "event_time": rfc3339.render(now_ms)}
-        for name, placeholder in placeholders.items():
-            path = split(getattr(form.mapping, name))
-            given = _at(event, path) if path else None
-            if given is None and path:
-                _put(event, path, placeholder)
-            elif given is not None and name != "event_time":
-                ids[name] = given
-        return _Asked(form, bare, ids, _encode(event), now_ms)
+        for mapped in self._mapped:
+            root = mapped.mapping.features
+            if isinstance(_at(event, root), dict | list) and (root or not in_envelope):
+                form = mapped
+                break
+        else:
+            # what [event.only] is about is in the event: the decoder names what it lacks
+            known = [m for m in self._mapped if any(_at(event, path) is not None for path in m.mapping.only)]
+            if known:
+                form = known[0]
+            elif not in_envelope:
+                event, bare = {"features": event}, True
+        given = set()
+        time: str | float = timestamps.render(now_ms)
+        if form.mapping.time_unit != "rfc3339":
+            time = {"s": now_ms / 1000, "ms": now_ms, "us": now_ms * 1000, "ns": now_ms * 10**6}[form.mapping.time_unit]
+        for name, placeholder in {"event_id": PLACEHOLDER, "customer_id": PLACEHOLDER, "event_time": time}.items():
+            path = getattr(form.mapping, name)
+            if path and _at(event, path) is None:
+                _put(event, steps_of(path), placeholder)
+            elif path and name != "event_time":
+                given.add(name)
+        return _Asked(form, bare, frozenset(given), _encode(event), now_ms)
 
 
-def _at(event: object, path: Sequence[str]) -> object:
-    """What stands at a path; None if nothing does."""
-    for part in path:
-        event = event.get(part) if isinstance(event, dict) else None
-    return event
+def _without_record(mapping: EventMapping) -> EventMapping:
+    """Return the mapping of an event that comes without a key and headers."""
+    names = ("event_id", "customer_id", "event_time")
+    away: dict[str, Any] = {name: "" for name in names if getattr(mapping, name).startswith("$")}
+    away["format"] = "json"
+    away["only"] = {path: values for path, values in mapping.only.items() if not path.startswith("$")}
+    return mapping.model_copy(update=away)
+
+
+def _at(event: object, path: str) -> object:
+    """Return the value at a path; None if there is none."""
+    found = Reading(None).peek(place_of(path), event)
+    return None if found is ABSENT else found
 
 
 def _put(event: dict[str, Any], path: Sequence[str], value: object) -> None:
-    """Set a path that holds nothing; not through something that is no object, which the decoder then refuses."""
+    """Set a path without a value. Do nothing if the path leads through a value that is no object."""
     node: object = event
     for part in path[:-1]:
         if not isinstance(node, dict):
@@ -157,7 +183,7 @@ def _encode(event: object) -> bytes:
 
 
 def _with_digits(value: object) -> object:
-    """The same JSON with a number beyond the double range, which was read as infinity, in digits again."""
+    """Return the same JSON, with infinity, which was a number beyond the double range, in digits again."""
     if isinstance(value, float) and math.isinf(value):
         return 10**400 if value > 0 else -(10**400)
     if isinstance(value, dict):
@@ -167,8 +193,8 @@ def _with_digits(value: object) -> object:
     return value
 
 
-def _problem(place: Path, defect: Defect, *, bare: bool = False) -> dict[str, Any]:
-    path, text = defect.path, defect.detail
+def _problem(place: Path, rejection: Rejection, *, bare: bool = False) -> dict[str, Any]:
+    path, text = rejection.path, rejection.detail
     if bare:  # the `features` in front was ours
         path, text = path[1:], text.replace("features.", "", 1)
-    return {"loc": [*place, *path], "type": defect.reason.value, "msg": text}
+    return {"loc": [*place, *path], "type": rejection.reason.value, "msg": text}

@@ -1,7 +1,7 @@
-"""A changed bundle, loaded and verified in a thread of its own and swapped in between two batches.
+"""A changed bundle, loaded and verified in a separate thread and swapped in between two batches.
 
-The manifest is the switch: writers replace it last, so that its bytes decide what the bundle is. Whatever goes wrong
-with a new bundle, the old model serves on; the reason stands in /health until a good bundle comes.
+The manifest is the switch: writers replace it last, so its bytes identify the bundle. If a new bundle has any fault,
+the old model stays, and `/health` has the reason until a good bundle arrives.
 """
 
 from __future__ import annotations
@@ -15,80 +15,70 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from schemas.bundle import MANIFEST, BundleError, Manifest
+from kafka_runtime.model_registry import RegistryError
+from kafka_runtime.service import logs
+from schemas.bundle import MANIFEST, BundleError, Manifest, new_requirement
 from scorer.model import Model, load
-from streaming.registry import RegistryError
 
-# A writer that takes longer than this many polls between two files is reported, and tried again all the same.
+log = logs.get(__name__)
+
+# After this many polls between two files of a slow writer, this is reported; the bundle is still tried again.
 TORN_READS = 3
 
-# name, mtime in ns, size and inode of every file a bundle's fate depends on
+# name, mtime in ns, size and inode of every file that decides about a bundle
 Fingerprint = frozenset[tuple[str, int, int, int]]
-# of a refusal before any file was looked at
+# files of a rejection before any file was read
 NO_FILES: Fingerprint = frozenset({("", 0, 0, 0)})
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a bundle is not served, since when, and the files it was made of."""
+    """The reason against a bundle, its time, and the files it was made of."""
 
     reason: str
     at: datetime
     files: Fingerprint
 
 
-def new_requirement(old: Manifest, new: Manifest) -> str | None:
-    """What `new` asks of producers that `old` did not; None if every event of today is valid for it, too.
-
-    A narrower `min` or `max` is no new input: it is a decision of whoever wrote the spec.
-    """
-    if new.event != old.event:
-        return "the event mapping is another one"
-    had = {feature.source: feature for feature in old.features}
-    for feature in new.features:
-        before = had.get(feature.source)
-        if before is not None and before.kind != feature.kind:
-            return f"{feature.source} is {feature.kind} and was {before.kind}"
-        if not feature.nullable and (before is None or before.nullable):
-            was = "was not asked for" if before is None else "could be missing"
-            return f"{feature.source} is required and {was}"
-    return None
-
-
 def needs_other_producers(served: Manifest, new: Manifest) -> str | None:
-    """Why `new` must not replace `served` in a running process; None if it may."""
+    """Return why `new` must not replace `served` in a running process; None if it may."""
+    if (before := served.predicts.name) != (after := new.predicts.name):
+        return f"restart with consumers updated: task is {after} and was {before}"
     requirement = new_requirement(served, new)
     return f"restart with producers updated: {requirement}" if requirement is not None else None
 
 
 def unfit_challenger(champion: Manifest, challenger: Manifest) -> str | None:
-    """Why a challenger cannot be held against this champion; None if it can."""
+    """Return why a challenger cannot be compared with this champion; None if it can."""
+    for manifest in (champion, challenger):
+        if (name := manifest.predicts.name) != "binary":
+            return f"task of {manifest.name} {manifest.version} is {name}: only binary models have a challenger so far"
     if (challenger.name, challenger.version) == (champion.name, champion.version):
-        return f"the champion is {champion.name} {champion.version}, too: predictions would not tell them apart"
+        return f"the champion is {champion.name} {champion.version}, too: predictions could not be distinguished"
     requirement = new_requirement(champion, challenger)
     return f"not in the events of the champion: {requirement}" if requirement is not None else None
 
 
 class Told(Protocol):
-    """Who wants to know about bundles."""
+    """Receives the outcome of each load."""
 
     def model_loaded(self, model: Model, *, first: bool) -> None:
-        """A model is served from the next batch on."""
+        """Receive a model that is served from the next batch on."""
 
     def model_refused(self, reason: str) -> None:
-        """A changed bundle is not served."""
+        """Receive the reason why a changed bundle is not served."""
 
 
 class Reloader:
-    """Polls a bundle's manifest and hands over what may be served instead of the present model.
+    """Polls a bundle's manifest and passes on each bundle that may replace the present model.
 
-    served: the present model, None if there is none yet. unfit: why a bundle's model must not take its place, one line;
-    None if it may. refresh: brings the directory up to date first, where it is a copy of something else; an error of
-    it is a refusal, and the running model stays.
+    served: returns the present model, or None. unfit: returns why a bundle's model must not replace it, in one line, or
+    None. refresh: updates the directory first, where it is a copy. If that fails, the running model stays.
     """
 
     def __init__(
         self,
+        *,
         directory: Path,
         public_key: Path | None,
         poll_s: float,
@@ -110,23 +100,25 @@ class Reloader:
         self._loading = False
         self._torn = 0
         self._retries = 0
+        #: Why the thread ended because of an error; None while it has not.
+        self.failure: str | None = None
         self._ended = threading.Event()
         self._looked = threading.Event()
         # a daemon: a bundle whose unpickling never returns must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self, wait_s: float = 0.0) -> None:
-        """Poll from now on; where nothing is served yet, at once. Returns after that look, or `wait_s`."""
+        """Poll from now on, and at once if no model is served yet. Return after that poll, or `wait_s`."""
         self._thread.start()
         self._looked.wait(wait_s)
 
     def stop(self) -> None:
-        """End after the load in hand, or leave it behind after two seconds."""
+        """Stop after the present load, or without it after two seconds."""
         self._ended.set()
         self._thread.join(timeout=2.0)
 
     def state(self) -> dict[str, Any]:
-        """For /health: `watching`, `loading`, or `refused` with the reason and since when."""
+        """Return `watching`, `loading`, or `refused` with the reason and its time, for `/health`."""
         refusal = self._refusal
         name = "loading" if self._loading else "watching" if refusal is None else "refused"
         return {
@@ -136,12 +128,12 @@ class Reloader:
         }
 
     def retry(self) -> None:
-        """What was refused is tried again, though none of its files has changed."""
+        """Try a rejected bundle again, although none of its files has changed."""
         self._retries += 1
         self._refusal = None
 
     def look(self) -> None:
-        """One poll: load and serve a changed bundle, or remember why not."""
+        """Poll once: load and serve a changed bundle, or keep the reason against it."""
         try:
             self._refresh()
         except (BundleError, RegistryError, OSError) as error:
@@ -151,7 +143,7 @@ class Reloader:
         try:
             digest = hashlib.sha256((self._directory / MANIFEST).read_bytes()).hexdigest()
         except OSError:
-            digest = ""  # load() says what is wrong with the file
+            digest = ""  # load() names the file and its fault
         served = self._served()
         if served is not None and digest == served.sha256:
             self._refusal = None
@@ -168,11 +160,11 @@ class Reloader:
             self._refusal, self._torn = None, 0
             return
         if self._torn < TORN_READS and self._fingerprint() != files:
-            # it was being replaced while it was read: neither bundle is to blame
+            # it was being replaced while it was read: neither bundle has a fault
             self._torn += 1
             return
         if self._retries != retries:
-            return  # what it was measured against has changed meanwhile: the next look asks again
+            return  # the champion has changed meanwhile: the next poll compares again
         self._refuse(reason, files)
 
     def _refuse(self, reason: str, files: Fingerprint) -> None:
@@ -180,7 +172,7 @@ class Reloader:
         self._report.model_refused(reason)
 
     def _load_and_serve(self) -> str | None:
-        """None if the new model is served now, else the reason why it is not, one line."""
+        """Serve the new model and return None, or return the reason against it in one line."""
         try:
             model = load(self._directory, self._public_key)
             if (why := self._unfit(model.manifest)) is not None:
@@ -191,7 +183,7 @@ class Reloader:
         except BaseException as error:  # noqa: BLE001 - unpickling is foreign code: it may even ask to exit
             return f"{type(error).__name__}: {' '.join(str(error).split())}"
         self._report.model_loaded(model, first=False)
-        # A decoder's types hold each other, and the collector, tuned for batches, comes by for them too rarely.
+        # A decoder's types refer to each other, and the collector, tuned for batches, runs too rarely to free them.
         gc.collect()
         return None
 
@@ -205,9 +197,16 @@ class Reloader:
 
     def _run(self) -> None:
         try:
-            if self._served() is None:
-                self.look()
+            self._poll()
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            log.exception("reload_ended")
         finally:
             self._looked.set()
+
+    def _poll(self) -> None:
+        if self._served() is None:
+            self.look()
+        self._looked.set()
         while not self._ended.wait(self._poll_s):
             self.look()

@@ -1,4 +1,4 @@
-"""Columns → probabilities of the positive class."""
+"""Columns → scores: the model's one number per event."""
 
 from __future__ import annotations
 
@@ -9,37 +9,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.bundle import EstimatorInput
 from schemas.features import Columns
-
-# An average of certain estimators may exceed 1 by its last bits (scikit-learn's own calibration cuts them off, too).
-ROUNDING = 1e-9
+from schemas.task import Task
 
 Predict = Callable[[Columns], NDArray[np.float64]]
 
 
 class FrameForm:
-    """The estimator as it was fitted, on a DataFrame: right for every estimator, 7 ms of fixed cost per call."""
+    """The estimator as it was fitted: correct for every estimator, 7 ms of fixed cost per call.
+
+    task: what it predicts. form: the manifest's `input`: a DataFrame, or an array.
+    """
 
     name = "frame"
 
-    def __init__(self, estimator: Any, positive_column: int) -> None:
+    def __init__(self, estimator: Any, task: Task, form: EstimatorInput | None = None) -> None:
         self._estimator = estimator
-        self._positive = positive_column
-        # the stream and /predict ask from two threads, and an estimator of somebody else's may not be made for that
+        self._task = task
+        self._input = form
+        # the stream and /predict call from two threads, and a user's estimator may not be thread-safe
         self._lock = threading.Lock()
 
     def __call__(self, columns: Columns) -> NDArray[np.float64]:
-        """float64 (n,), the positive class's probability per row. Raises whatever the estimator raises."""
-        frame = columns.frame()
+        """Return the score per row, float64 (n,). Errors of the estimator pass through."""
+        asked = columns.as_fitted(self._input)
         with self._lock:
-            return np.asarray(self._estimator.predict_proba(frame)[:, self._positive], dtype=np.float64)
+            return self._task.scores(self._estimator, asked)
 
 
-def predict_each(predict: Predict, columns: Columns) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """Probabilities per row, and what went wrong by row for those that have none (their entry is NaN).
+def predict_each(predict: Predict, columns: Columns, task: Task) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """Return the score of each row, and the error by row for rows without one (their entry is NaN).
 
-    An estimator that raises on a batch raises on few of its rows: the batch is halved until they are alone, so that one
-    poison record costs its neighbours nothing. A result that is not a probability counts as wrong, too.
+    An estimator that raises on a batch raises because of few rows. The batch is halved until these are alone, so that a
+    poison record does not affect its neighbours. A result that is not valid in this task counts as an error, too.
     """
     out = np.full(columns.n, np.nan)
     wrong: dict[int, str] = {}
@@ -49,7 +52,7 @@ def predict_each(predict: Predict, columns: Columns) -> tuple[NDArray[np.float64
         try:
             got = predict(columns if len(rows) == columns.n else columns.take(rows))
             if got.shape != rows.shape:
-                raise ValueError(f"predict_proba gave {got.shape[0]} rows for {len(rows)}")  # noqa: TRY301
+                raise ValueError(f"{task.method} gave {got.shape[0]} rows for {len(rows)}")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
             if len(rows) == 1:
                 wrong[int(rows[0])] = type(error).__name__
@@ -57,8 +60,7 @@ def predict_each(predict: Predict, columns: Columns) -> tuple[NDArray[np.float64
                 half = len(rows) // 2
                 pending += [rows[:half], rows[half:]]
             continue
-        in_range = np.clip(got, 0.0, 1.0)
-        out[rows] = np.where(np.abs(got - in_range) <= ROUNDING, in_range, np.nan)
+        out[rows] = task.valid(got)
         for row in rows[np.isnan(out[rows])]:
-            wrong[int(row)] = "a result that is not a probability"
+            wrong[int(row)] = f"a result that is not a {task.result}"
     return out, wrong

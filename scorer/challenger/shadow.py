@@ -1,7 +1,7 @@
-"""The scorer's side of a challenger in shadow: its process, a bounded queue to it, and what is known of it.
+"""The scorer's side of a challenger in shadow: its process, a bounded queue to it, and its state.
 
-Nothing here waits and nothing here fails the champion. What is offered after a commit goes into the pipe's buffer or is
-dropped and counted; the process is started again when it ends (scorer/challenger.py is what runs in it).
+No call here waits, and no error here stops the champion. Committed records go into the pipe's buffer, or are dropped
+and counted. The process is started again when it ends; it runs scorer/challenger/process.py.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 import msgspec
 
+from kafka_runtime.service import logs
 from schemas.bundle import manifest_bytes
-from schemas.verdict import Record
-from scorer.handover import ENDED, NO_MODEL, QUEUE_FULL, Champion, Condition, events, frame, read_line
+from schemas.validation import Record
+from scorer.challenger.protocol import ENDED, NO_MODEL, QUEUE_FULL, Champion, Condition, events, frame, read_line
 from scorer.model import Model
-from scorer.report import Report
-from streaming import logs
+from scorer.telemetry import ScorerTelemetry
 
 log = logs.get(__name__)
 
-# What may wait for the challenger: some 13,000 events of 600 bytes. One more frame is taken below it.
+# Bytes that may wait for the challenger: some 13,000 events of 600 bytes. One more frame is accepted below it.
 MAX_QUEUE_BYTES = 8 << 20
 # Small enough that a slow challenger drops little at once, large enough for a model with a fixed cost per call.
 FRAME_RECORDS = 500
@@ -35,14 +35,14 @@ _STARTING = Condition(None, "starting", None, None)
 class Shadow:
     """Offers committed events to the challenger."""
 
-    def __init__(self, champion: Callable[[], Model], report: Report) -> None:
-        """`champion`: the model that answers now."""
+    def __init__(self, champion: Callable[[], Model], report: ScorerTelemetry) -> None:
+        """Start. `champion`: the model that answers now."""
         self._champion = champion
         self._report = report
         self._process: asyncio.subprocess.Process | None = None
-        self._told: Model | None = None  # the champion of which the process knows
+        self._told: Model | None = None  # the champion that the process has
         self._condition = _STARTING
-        self._in_hand = 0  # offered to the process, and nothing said about it yet
+        self._in_hand = 0  # events sent to the process without an outcome yet
         self._serving: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -51,7 +51,7 @@ class Shadow:
         self._serving = asyncio.create_task(self._keep(), name="shadow")
 
     async def stop(self) -> None:
-        """Leave what is in hand to the process for a moment, then end it."""
+        """Let the process finish its events for a moment, then end it."""
         self._stopping = True
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
@@ -64,7 +64,7 @@ class Shadow:
             await asyncio.gather(self._serving, return_exceptions=True)
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Records of one partition that the champion has answered with a prediction, and committed."""
+        """Send records of one partition whose predictions by the champion are committed, or drop and count them."""
         writer = self._writer()
         if writer is not None and self._told is not self._champion():
             self._introduce(writer)
@@ -79,9 +79,17 @@ class Shadow:
                 writer.write(frame(events(part)))
 
     def state(self) -> dict[str, Any]:
-        """For /health."""
+        """Return the state for `/health`."""
         found: dict[str, Any] = msgspec.to_builtins(self._condition)
         return {"mode": "shadow", "model": found.pop("served"), **found}
+
+    @property
+    def down(self) -> str | None:
+        """Return why no event is scored in the shadow; None while a challenger is served."""
+        if self._serving is not None and self._serving.done():
+            return "the task that keeps its process running has ended"
+        condition = self._condition
+        return None if condition.served is not None else condition.reason or condition.state
 
     # -- the process -----------------------------------------------------------------------------------------------
 
@@ -96,7 +104,7 @@ class Shadow:
         writer.write(frame(Champion(manifest_bytes(self._told.manifest))))
 
     async def _keep(self) -> None:
-        """One process after the other, further apart each time that one ends."""
+        """Start one process after the other, further apart each time that one ends."""
         backoff_s = 1.0
         while not self._stopping:
             started = asyncio.get_running_loop().time()
@@ -105,7 +113,7 @@ class Shadow:
                 if self._stopping:
                     return
                 log.warning("challenger_ended", again_in_s=backoff_s)
-            except Exception as error:  # whatever it is, the champion goes on, and another process may do better
+            except Exception as error:  # on any error the champion continues, and another process may succeed
                 log.exception("challenger_failed", exception=repr(error), again_in_s=backoff_s)
             await asyncio.sleep(backoff_s)
             long = asyncio.get_running_loop().time() - started > MAX_BACKOFF_S + backoff_s
@@ -114,7 +122,7 @@ class Shadow:
     async def _serve(self) -> None:
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "scorer.challenger", stdin=pipe, stdout=pipe
+            sys.executable, "-P", "-m", "scorer.challenger.process", stdin=pipe, stdout=pipe
         )
         self._process = process
         assert process.stdin is not None, "both are pipes"  # noqa: S101

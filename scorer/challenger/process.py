@@ -1,7 +1,7 @@
-"""`python -m scorer.challenger`: the process of a challenger in shadow, which the scorer starts for itself.
+"""`python -m scorer.challenger.process`: the process of a challenger in shadow, which the scorer starts for itself.
 
-A process of its own, because a thread would take turns with the champion for Python's interpreter lock, and a model
-that crashes would take the champion with it. It runs at a lower priority: it has what the champion leaves.
+A separate process, because a thread would compete with the champion for Python's interpreter lock. A model that crashes
+would also end the champion. The process has a lower priority: it gets the time that the champion leaves.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from kafka_runtime.producer import PlainProducer, SendError
+from kafka_runtime.schema_registry.cache import SchemaCache, schemas_for
+from kafka_runtime.service import lifecycle, logs
 from schemas.bundle import MANIFEST, BundleError, Manifest, parse_manifest
-from schemas.environment import KNOWN
-from scorer.handover import (
+from schemas.formats.registered import schema_ids
+from schemas.setting_names import KNOWN
+from scorer.challenger.protocol import (
     LENGTH_BYTES,
     NO_MODEL,
     NOT_SCORED,
@@ -35,68 +39,73 @@ from scorer.model import Model
 from scorer.pipeline import Output, Pipeline
 from scorer.reload import Reloader, unfit_challenger
 from scorer.settings import ScorerSettings
-from streaming import lifecycle, logs
-from streaming.producing import PlainProducer, SendError
 
 log = logs.get(__name__)
 
-# On a core that both want, a tenth of it; at 19, one in seventy, a busy machine would never get through its imports.
+# If both processes use one core, this one gets a tenth of it. At 19 it would get one in seventy and never finish its
+# imports on a busy machine.
 NICE = 10
-# A topic that does not take records is tried again so often, and what comes meanwhile is dropped without being scored.
+# Pause before a topic that takes no records is tried again; records that arrive meanwhile are dropped without being
+# scored.
 RETRY_S = 5.0
 ORPHAN_POLL_S = 1.0
 CONDITION_S = 0.25
 
 
 class ChallengerProcess:
-    """Events in, predictions to the shadow topic, and word of both to the scorer."""
+    """Scores events, writes predictions to the shadow topic, and reports both to the scorer."""
 
     def __init__(self, settings: ScorerSettings, tell: Callable[[Said], None]) -> None:
         assert settings.scorer_challenger is not None, "the scorer starts it only with one"  # noqa: S101
         self._settings = settings
         self._tell = tell
-        # fields that the champion knows and the challenger does not are no defect of the event
+        # unknown fields that only the champion has are no fault of the event
         self._rules = replace(settings.rules, reject_unknown_fields=False)
         self._champion: Manifest | None = None
         self._pipeline: Pipeline | None = None
-        self._measuring = threading.Lock()  # the reloader has a thread of its own
+        self._schemas: SchemaCache | None = None
+        self._measuring = threading.Lock()  # the reloader runs in a separate thread
         self._producer: PlainProducer | None = None
         self._retry_at = 0.0
         self._reloader = Reloader(
-            settings.scorer_challenger,
-            settings.model_public_key,
-            settings.scorer_model_poll.total_seconds(),
-            lambda: self._pipeline.model if self._pipeline is not None else None,
-            self._serve,
-            self._unfit,
-            self,
+            directory=settings.scorer_challenger,
+            public_key=settings.model_public_key,
+            poll_s=settings.scorer_model_poll.total_seconds(),
+            served=lambda: self._pipeline.model if self._pipeline is not None else None,
+            serve=self._serve,
+            unfit=self._unfit,
+            report=self,
         )
 
-    # -- the model, told by the reloader's thread ------------------------------------------------------------------
+    # -- the model, in the reloader's thread -------------------------------------------------------------------------
 
     def _serve(self, model: Model) -> None:
         s = self._settings
         with self._measuring:
-            # asked again under the lock: the champion may have changed since
+            # look this up again under the lock: the champion may have changed since
             if (why := self._unfit(model.manifest)) is not None:
                 raise BundleError(f"{MANIFEST}: {why}")
-            self._pipeline = Pipeline(model, self._rules, s.scorer_group, s.scorer_max_dead_letter_bytes)
+            if self._schemas is None:
+                self._schemas = schemas_for(model.manifest.event.format, s)
+            self._pipeline = Pipeline(
+                model, self._rules, s.scorer_group, s.scorer_max_dead_letter_bytes, schemas=self._schemas
+            )
 
     def _unfit(self, manifest: Manifest) -> str | None:
-        assert self._champion is not None, "nothing is loaded before it is known"  # noqa: S101
+        assert self._champion is not None, "no bundle is loaded before it is known"  # noqa: S101
         return unfit_challenger(self._champion, manifest)
 
     def model_loaded(self, model: Model, *, first: bool) -> None:  # noqa: ARG002
-        """The challenger is ready for events."""
+        """Log that the challenger is ready for events."""
         manifest = model.manifest
         log.info("challenger_loaded", model=manifest.name, version=manifest.version, form=model.form)
 
     def model_refused(self, reason: str) -> None:
-        """The bundle is not taken; one that was taken before goes on."""
+        """Log that the bundle was rejected; the one before stays in use."""
         log.warning("challenger_refused", reason=reason)
 
     def condition(self) -> Condition:
-        """How the challenger is now."""
+        """Return the state of the challenger."""
         model = self._pipeline.model if self._pipeline is not None else None
         served = Served(model.manifest.name, model.manifest.version, model.sha256, model.form) if model else None
         return Condition(served, **self._reloader.state())
@@ -104,7 +113,7 @@ class ChallengerProcess:
     # -- frames ----------------------------------------------------------------------------------------------------
 
     async def run(self, frames: asyncio.StreamReader) -> None:
-        """Until the scorer closes its end."""
+        """Serve until the scorer closes its end."""
         telling = asyncio.create_task(self._tell_condition())
         try:
             while True:
@@ -131,7 +140,7 @@ class ChallengerProcess:
             await asyncio.sleep(CONDITION_S)
 
     def _measure_against(self, champion: Manifest) -> None:
-        """Another champion: the challenger may fit no more, or now."""
+        """Take another champion: the challenger may no longer fit it, or fit it now."""
         with self._measuring:
             first, self._champion = self._champion is None, champion
             pipeline = self._pipeline
@@ -149,6 +158,10 @@ class ChallengerProcess:
         if time.monotonic() < self._retry_at:
             self._tell(Said(dropped={NOT_WRITTEN: len(records)}))
             return
+        if self._schemas is not None and await self._schemas.fetch(schema_ids([r.value for r in records])) is not None:
+            # nothing waits here: the champion has answered these events
+            self._tell(Said(dropped={NOT_SCORED: len(records)}))
+            return
         topic, partition = records[0].topic, records[0].partition
         answer = await asyncio.to_thread(pipeline.answer, records, topic, partition, _now_ms, time.perf_counter)
         written = await self._write(partition, answer.predictions)
@@ -156,7 +169,7 @@ class ChallengerProcess:
         self._tell(Said(produced=written, dropped={reason: count for reason, count in dropped.items() if count}))
 
     async def _write(self, partition: int, predictions: list[Output]) -> int:
-        """How many of them are on the topic: all or none, as far as the broker has said."""
+        """Write the predictions; return how many the broker has acknowledged, all or none."""
         if not predictions:
             return 0
         try:
@@ -178,7 +191,7 @@ def _now_ms() -> int:
 
 
 def _end_with_the_scorer(scorer: int) -> None:
-    """Whatever the model is doing: a scorer that was killed leaves nothing behind."""
+    """End this process when the scorer has gone, also while the model computes."""
     while os.getppid() == scorer:
         time.sleep(ORPHAN_POLL_S)
     os._exit(1)
@@ -190,22 +203,22 @@ async def _run(settings: ScorerSettings, out: int) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(frames), sys.stdin.buffer)
 
     def tell(said: Said) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the scorer has gone, and so shall we
+        with contextlib.suppress(BrokenPipeError):  # the scorer has ended, so this process ends, too
             os.write(out, line(said))
 
     await ChallengerProcess(settings, tell).run(frames)
 
 
 def main() -> None:
-    """Serve one scorer, whose ends of standard input and output these are."""
+    """Serve the scorer at the other ends of standard input and output."""
     lifecycle.refuse_optimised_python()
-    # a signal to the whole group is for the scorer; what it drains, this one must still take
+    # a signal to the whole group is for the scorer; this process must still take the records that it drains
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     threading.Thread(target=_end_with_the_scorer, args=(os.getppid(),), daemon=True).start()
     out = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a model that prints must not be heard as if we had spoken
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output that a model prints must not reach the protocol
     settings = ScorerSettings.read(os.environ, KNOWN)
     logs.configure(settings, "scorer")
     lifecycle.settle_memory()

@@ -1,4 +1,4 @@
-"""What the scorer and its challenger's process say to each other: frames in, one JSON line each out."""
+"""Messages between the scorer and its challenger's process: frames in, one JSON line each out."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from schemas.verdict import Record
+from schemas.validation import Record
 
 # Why an accepted event has no shadow prediction; the label of driftline_scorer_shadow_dropped_total.
 QUEUE_FULL = "queue_full"  # the challenger does not keep up
-NO_MODEL = "no_model"  # there is none, it was refused, or its process starts
-NOT_SCORED = "not_scored"  # it refused the event or raised on it
+NO_MODEL = "no_model"  # there is none, it was rejected, or its process starts
+NOT_SCORED = "not_scored"  # it rejected the event or raised on it
 NOT_WRITTEN = "not_written"  # the broker did not acknowledge the prediction
-ENDED = "ended"  # its process ended with the event in hand
+ENDED = "ended"  # its process ended before the event had an outcome
 # Why the champion answered in a split; the label of driftline_scorer_challenger_fallbacks_total.
 FALLBACKS = (NOT_SCORED, NO_MODEL)
 DROPPED = (QUEUE_FULL, NO_MODEL, NOT_SCORED, NOT_WRITTEN, ENDED)
 
-# A frame is its length in so many bytes, and then that many.
+# A frame is its length in this number of bytes, and then the content.
 LENGTH_BYTES = 4
 
 
 class Handed(msgspec.Struct, array_like=True, gc=False):
-    """An accepted input record (schemas.verdict.Record)."""
+    """An accepted input record (schemas.validation.Record)."""
 
     topic: str
     partition: int
@@ -57,7 +57,7 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """How the challenger is. state, reason, since: as of a reloader (scorer.reload)."""
+    """The state of the challenger. state, reason, since: as of a reloader (scorer.reload)."""
 
     served: Served | None
     state: str
@@ -66,7 +66,7 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, omit_defaults=True):
-    """What became of events (`dropped` by reason), or how the challenger is now."""
+    """The outcome of events (`dropped` by reason), or the state of the challenger."""
 
     produced: int = 0
     dropped: dict[str, int] = {}
@@ -79,13 +79,13 @@ _said = msgspec.json.Decoder(Said)
 
 
 def frame(content: Champion | Events) -> bytes:
-    """`content` with its length in front."""
+    """Return `content` with its length in front."""
     raw = _encode(content)
     return len(raw).to_bytes(LENGTH_BYTES, "big") + raw
 
 
 def events(records: Sequence[Record]) -> Events:
-    """Records of one partition as a frame's content."""
+    """Return records of one partition as a frame's content."""
     return Events(
         [
             Handed(r.topic, r.partition, r.offset, r.timestamp, r.timestamp_type, r.key, r.value, _pairs(r.headers))
@@ -99,18 +99,18 @@ def _pairs(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
 
 
 def read_frame(raw: bytes) -> Champion | Events:
-    """The content of a frame, without its length."""
+    """Return the content of a frame, which comes without its length."""
     content: Champion | Events = _frame.decode(raw)
     return content
 
 
 def line(said: Said) -> bytes:
-    """One line of what the challenger's process says."""
+    """Return a message of the challenger's process as one line."""
     return msgspec.json.encode(said) + b"\n"
 
 
 def read_line(raw: bytes) -> Said:
-    """What was said; ValueError if a line is none of ours."""
+    """Return the message in a line; raise ValueError if it is not one of ours."""
     try:
         said: Said = _said.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Whose customers are the challenger's, and what it says to their events. Pure."""
+"""Which customers the challenger scores, and its predictions for them. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.event import EventDecoder
-from schemas.verdict import Record, Rules
+from schemas.formats.registered import Schemas
+from schemas.validation import Record, Rules
 from scorer.model import Model
-from scorer.score import predict_each
 
 
 def is_challengers(customer_id: str, name: bytes, percent: int) -> bool:
-    """Whether this customer is among the `percent` whom the challenger of this name answers.
+    """Return whether this customer is among the `percent` that the challenger of this name scores.
 
     The same customers for every version of a challenger and in every process; for another name, others.
 
@@ -28,25 +28,26 @@ def is_challengers(customer_id: str, name: bytes, percent: int) -> bool:
 
 
 class Split:
-    """One challenger that answers part of the customers. Holds nothing between batches."""
+    """One challenger that scores part of the customers. No state between batches."""
 
-    def __init__(self, model: Model, percent: int, rules: Rules) -> None:
+    def __init__(self, model: Model, percent: int, rules: Rules, schemas: Schemas | None = None) -> None:
         manifest = model.manifest
         self.model = model
         self._percent = percent
         self._name = manifest.name.encode()
-        # fields that the champion knows and the challenger does not are no defect of the event
-        self._decoder = EventDecoder(manifest.features, manifest.event, replace(rules, reject_unknown_fields=False))
+        # unknown fields that only the champion has are no fault of the event
+        rules = replace(rules, reject_unknown_fields=False)
+        self._decoder = EventDecoder(manifest.features, manifest.event, rules, schemas)
 
     def rows_of(self, customer_ids: Sequence[str]) -> NDArray[np.int64]:
-        """int64: rows of its customers, ascending."""
+        """Return int64: rows of its customers, ascending."""
         name, percent = self._name, self._percent
         return np.array([i for i, c in enumerate(customer_ids) if is_challengers(c, name, percent)], dtype=np.int64)
 
     def score(self, records: Sequence[Record], now_ms: int) -> NDArray[np.float64]:
-        """float64 (n,): the challenger's probability per record, NaN where it has none and the champion answers."""
+        """Return float64 (n,): the challenger's score per record; NaN: it has none, and the champion's counts."""
         out = np.full(len(records), np.nan)
         batch = self._decoder.decode(records, now_ms)
-        probabilities, _ = predict_each(self.model.predict, batch.columns)
-        out[batch.accepted] = probabilities
+        scores, _ = self.model.score_each(batch.columns)
+        out[batch.accepted] = scores
         return out

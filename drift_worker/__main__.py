@@ -1,52 +1,48 @@
-"""`python -m drift_worker`: the drift service."""
+"""`driftline drift-worker`, and `python -m drift_worker`: the drift service."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from importlib.metadata import version
 
-import orjson
+if __name__ == "__main__" and sys.path[0] == os.getcwd():  # noqa: PTH109 - pathlib would be imported from there
+    # `python -m` puts the current folder first: packages of the same names in that folder would be imported instead
+    del sys.path[0]
+
+from collections.abc import Sequence
+from typing import NoReturn
 
 from drift_worker.settings import DriftSettings
+from kafka_runtime.model_registry import RegistryError
+from kafka_runtime.service import lifecycle
+from kafka_runtime.service.settings import SettingsError
 from schemas.bundle import BundleError
-from schemas.environment import KNOWN
-from streaming import lifecycle, logs
-from streaming.registry import RegistryError
-from streaming.settings import SettingsError
+from schemas.setting_names import KNOWN
 
 
-def main() -> int:
-    """Run the service; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m drift_worker",
-        description="Counts customer events and predictions in windows and announces drift. Configured by environment "
-        "variables only (docs/contracts.md lists them); stops on SIGTERM or SIGINT after finishing the batch in hand.",
-        epilog="example: DRIFT_REFERENCE=artifacts/model KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m drift_worker",
-    )
-    parser.add_argument("--print-settings", action="store_true", help="print the settings, secrets masked, and exit")
-    arguments = parser.parse_args()
-    lifecycle.refuse_optimised_python()
-    try:
-        settings = DriftSettings.read(os.environ, KNOWN)
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        return lifecycle.EXIT_WRONG_USE
-    if arguments.print_settings:
-        options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-        sys.stdout.write(orjson.dumps(settings.public(), default=str, option=options).decode())
-        return lifecycle.EXIT_DONE
-    logs.configure(settings, "drift-worker")
+def _service(settings: DriftSettings, version: str) -> lifecycle.Service:
     from drift_worker.service import DriftWorker  # noqa: PLC0415 - scipy takes a second that --help need not wait for
 
     try:
-        service = DriftWorker(settings, version("driftline"))
+        return DriftWorker(settings, version)
     except (BundleError, RegistryError) as error:
-        sys.stderr.write(f"reference refused: {error}\n")
-        return lifecycle.EXIT_WRONG_USE
-    return lifecycle.run(service.run, settings.scorer_drain_timeout.total_seconds())
+        raise lifecycle.RefusedError(f"reference refused: {error}") from None
+    except SettingsError as error:
+        raise lifecycle.RefusedError(str(error)) from None
+
+
+def main(prog: str = "python -m drift_worker", arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the service and end the process; `arguments` are those of the process if none are given."""
+    lifecycle.main(
+        prog=prog,
+        description="Counts customer events and predictions in windows and announces drift.",
+        example="DRIFT_REFERENCE=artifacts/model KAFKA_BOOTSTRAP_SERVERS=localhost:9092",
+        settings_type=DriftSettings,
+        service=_service,
+        known=KNOWN,
+        arguments=arguments,
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from drift_worker.deltas import NOT_A_PREDICTION, OTHER_MODEL
-from schemas.alert import Severity
+from drift_worker.counts.wire_format import NOT_A_PREDICTION, OTHER_MODEL
+from drift_worker.statistics.catalogue import CATALOGUE
+from kafka_runtime import oauth
+from kafka_runtime.service.metrics import AskedGauge, KnownGauge, PartsGauge
+from schemas.alert import AlertName, Severity
 from schemas.label import LabelReason
-from schemas.verdict import Reason
-from streaming.metrics import KnownGauge
+from schemas.rejection import Reason
 
 PREFIX = "driftline_drift_"
 MODEL_PREFIX = "driftline_model_"
 SUBJECT = ["model", "feature", "window"]
 STATISTICS = {
-    "psi": "Population stability index on cells that do not collapse",
-    "psi_corrected": "PSI less its expectation without drift, at least 0",
-    "psi_textbook": "Population stability index of the textbook",
-    "ks": "Kolmogorov-Smirnov distance",
+    **{statistic.name: statistic.help for statistic in CATALOGUE if statistic.help is not None},
     "log10_p": "log10 of the p-value of the strongest test of the distribution",
     "null_999": "PSI that one window in a thousand exceeds without drift",
-    "effect": "What is compared with the limit",
+    "effect": "The value that is compared with the limit",
+    "natural_variation": "How many times more the distribution varies from window to window than its customers explain",
     "missing_ratio": "Share of events without a value",
     "unseen_ratio": "Share of values in categories that the reference does not have",
 }
 # The score's place among the features.
 SCORE = "score"
 STAGES = ("counting", "evaluating", "labels")
+PARTS = (*STAGES, "performance", "reference", "scores")
 COHORT = ["model", "version", "status"]
 # Series by the name of the metric in a cohort.
 REALISED = {
@@ -55,7 +56,7 @@ class DriftMetrics:
         internal: Iterable[str] = (),
         windows: Iterable[str] = (),
     ) -> None:
-        """`topics`: those that are counted; `internal`: those of records of our own; `windows`: their lengths."""
+        """Take the `topics` that are counted, the `internal` ones, and the labels of `windows`."""
 
         def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
             return Counter(PREFIX + name, text, labels, registry=registry)
@@ -65,21 +66,27 @@ class DriftMetrics:
 
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
+        self.parts = PartsGauge(PREFIX + "part_up", "1 for a part of the process that works", PARTS, registry)
         self.read = counter(
             "read_records_total", "Records whose outcome is committed: counted, refused, future", ["topic"]
         )
         self.counted = counter("counted_events_total", "Records that were counted", ["topic"])
-        self.future = counter("future_events_total", "Records refused because they are from the future", ["topic"])
-        self.refused = counter("refused_events_total", "Other records that were refused", ["reason"])
+        self.future = counter("future_events_total", "Records rejected because they are from the future", ["topic"])
+        self.refused = counter("refused_events_total", "Other records that were rejected", ["reason"])
         self.late = counter("late_events_total", "Events that came after their unit of time was evaluated")
         self.unreadable = counter("unreadable_records_total", "Internal records that could not be read", ["topic"])
         self.alerts = counter("alerts_total", "Alerts written", ["status", "severity"])
+        self.found_late = counter(
+            "found_late_episodes_total",
+            "Episodes in windows that ended more than a day before they were evaluated: not announced",
+            ["alertname"],
+        )
         self.windows = counter("windows_total", "Windows measured", ["window"])
         self.statistics = {name: gauge(name, text, SUBJECT) for name, text in STATISTICS.items()}
-        self.limit = gauge("limit", "Where an effect becomes an alert", [*SUBJECT, "severity"])
+        self.limit = gauge("limit", "Limit from which an effect becomes an alert", [*SUBJECT, "severity"])
         self.window_events = gauge("window_events", "Events in the last window", ["model", "window"])
         self.window_effective = gauge(
-            "window_effective_events", "As how many independent events they count, at least", ["model", "window"]
+            "window_effective_events", "Least number of independent events that they count as", ["model", "window"]
         )
         self.window_complete = gauge("window_complete", "1 if no partition was missing", ["model", "window"])
         self.state = gauge(
@@ -92,19 +99,35 @@ class DriftMetrics:
             "Wall clock minus the watermark, which is event time",
             ["topic", "partition"],
         )
+        self.unwatched = gauge(
+            "unwatched", "1 for a feature whose reference has too few values to watch it", ["model", "feature"]
+        )
         self.reference_info = gauge("reference_info", "The reference", ["model", "version", "sha256", "rows"])
         self.lag_records = gauge("lag_records", "Last stable offset minus position", ["topic", "partition"])
-        self.assigned_partitions = gauge("assigned_partitions", "Partitions the group gave this process", ["stage"])
+        self.blocked_records = gauge(
+            "blocked_records",
+            "High watermark minus last stable offset: behind an open transaction",
+            ["topic", "partition"],
+        )
+        self.blocked_seconds = gauge(
+            "blocked_seconds", "For how long that transaction has been open, at least", ["topic", "partition"]
+        )
+        self.offset_moved = gauge(
+            "offset_moved_records",
+            "Records that are counted again or left out because the offset was moved before the start",
+            ["topic", "partition", "effect"],
+        )
+        self.assigned_partitions = gauge("assigned_partitions", "Partitions assigned to this process", ["stage"])
         self.partition_state = gauge(
             "partition_state", "1 for the state a partition is in", ["topic", "partition", "state"]
         )
         self.rebalances = counter("rebalances_total", "Assignments received", ["stage"])
-        self.transactions = counter("transactions_total", "Transactions by how they ended", ["stage", "outcome"])
-        self.rebuilds = counter("producer_rebuilds_total", "Producers thrown away and made anew", ["stage", "cause"])
+        self.transactions = counter("transactions_total", "Transactions by outcome", ["stage", "outcome"])
+        self.rebuilds = counter("producer_rebuilds_total", "Producers closed and replaced", ["stage", "cause"])
         self.last_progress = KnownGauge(
             PREFIX + "last_progress_timestamp_seconds", "When counts or windows were last committed", registry
         )
-        self.loop_lag = gauge("loop_lag_seconds", "How late the event loop came round")
+        self.loop_lag = gauge("loop_lag_seconds", "Delay of the event loop")
         self.model_info = Gauge(
             "driftline_model_info",
             "The model that is served, or whose reference is used",
@@ -112,11 +135,15 @@ class DriftMetrics:
             registry=registry,
         )
         self.model_age = Gauge("driftline_model_age_seconds", "Time since the bundle was made", registry=registry)
+        AskedGauge(
+            "driftline_kafka_token_age_seconds", "Time since the token for Kafka was made", registry, oauth.age_s
+        )
+        AskedGauge("driftline_kafka_token_left_seconds", "Time until that token expires", registry, oauth.left_s)
         self._of_models(registry)
         self._from_zero(tuple(topics), tuple(internal), tuple(windows))
 
     def _of_models(self, registry: CollectorRegistry) -> None:
-        """The business level. status: final (said once, after the horizon) or provisional."""
+        """Make the series of the business level. status: final (once, after the horizon) or provisional."""
 
         def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
             return Gauge(MODEL_PREFIX + name, text, [*COHORT, *labels], registry=registry)
@@ -129,7 +156,7 @@ class DriftMetrics:
         self.labels = Counter(MODEL_PREFIX + "labels_total", "Labels that were read", registry=registry)
         self.refused_labels = Counter(
             MODEL_PREFIX + "refused_labels_total",
-            "Records on the labels' topic that are none",
+            "Records on the labels' topic that are not labels",
             ["reason"],
             registry=registry,
         )
@@ -138,7 +165,7 @@ class DriftMetrics:
             self.refused_labels.labels(reason.value)
 
     def forget_cohorts(self) -> None:
-        """What is said next may be of other versions and other cohorts."""
+        """Remove the series of cohorts: the next ones may be of other versions and other cohorts."""
         for gauge in (
             *self.realised.values(),
             self.estimated_accuracy,
@@ -158,9 +185,10 @@ class DriftMetrics:
             OTHER_MODEL,
         ):
             self.refused.labels(reason)
-        for status in ("firing", "resolved"):
-            for severity in Severity:
-                self.alerts.labels(status, severity.value)
+        for name in (n for n in AlertName if n is not AlertName.PERFORMANCE_DROP):
+            self.found_late.labels(name.value)
+        for status, severity in product(("firing", "resolved"), Severity):
+            self.alerts.labels(status, severity.value)
         for stage in STAGES:
             self.rebalances.labels(stage)
             self.assigned_partitions.labels(stage)
@@ -173,16 +201,8 @@ class DriftMetrics:
         for window in windows:
             self.windows.labels(window)
 
-    def put(self, gauge: Gauge, labels: Sequence[str], value: float | None) -> None:
-        """The value, or no series where there is none."""
-        if value is not None:
-            gauge.labels(*labels).set(value)
-            return
-        with contextlib.suppress(KeyError):
-            gauge.remove(*labels)
-
     def forget_drift(self) -> None:
-        """Another process evaluates: what this one said last is not what is."""
+        """Remove the series of drift: another process evaluates, and the last values are out of date."""
         for gauge in (
             *self.statistics.values(),
             self.limit,

@@ -1,13 +1,13 @@
-"""The bundle a drift worker compares with: read, checked, and turned into cells. The model in it is never unpickled."""
+"""The bundle of the reference: read, checked, and turned into cells. Its model is never unpickled."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift_worker.cells import Cells
-from drift_worker.counts import CustomerHash
-from drift_worker.deltas import Identity
+from drift_worker.counts.aggregate import CustomerHash
+from drift_worker.counts.bins import Cells
+from drift_worker.counts.wire_format import Identity
 from schemas.bundle import REFERENCE, BundleError, Manifest, read_bundle
 from schemas.features import Layout
 from schemas.reference import Reference
@@ -51,7 +51,7 @@ def load(path: Path, public_key: Path | None) -> LoadedReference:
         manifest_sha256=bundle.manifest_sha256,
         signed=bundle.signed,
         reference=reference,
-        cells=Cells(bundle.manifest.features, layout.categories, reference),
+        cells=Cells(bundle.manifest.features, layout.categories, reference, bundle.manifest.predicts.name),
         hash_customers=hash_customers,
         identity=Identity(sha256, hash_customers.key_id),
     )

@@ -1,0 +1,324 @@
+"""Events → additive counts. The sum is the same to the bit for any number of workers, partitions, orders and restarts.
+
+Every count is an int64 that can be added. A `Sparse` holds what a batch adds to one pane and one series: indices into
+the series' vector, and the counts to add there. A series is a feature (its index in the manifest), the score, or the
+sketch of the customers on either topic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift_worker.counts.bins import GROUPS, Cells, NumericCells, Vector
+
+SCORE = -1
+CUSTOMERS = -2
+SCORED_CUSTOMERS = -3
+
+# fast-AMS sketch: rows × signed counters (Alon, Matias & Szegedy 1996; Cormode & Garofalakis 2005). The number of
+# columns sets the standard deviation of Σk² to about sqrt(2/2048) = 3 %.
+SKETCH_ROWS = 2
+SKETCH_COLUMNS = 2048
+SKETCH_SIZE = SKETCH_ROWS * SKETCH_COLUMNS
+# 10^±30: a larger factor is not a change of unit, and the sum of squares stays far below 2^63
+_LOG_LIMIT = 30_000.0
+# Memory of one entry of a `Sparse`, and of the objects around a small one (measured: 450 to 560 bytes).
+_ENTRY_BYTES = 12
+_OBJECT_BYTES = 512
+_LONGEST_ID = 1024  # bytes; 128 code points have at most 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sparse:
+    """What to add to a vector: `indices` uint32, strictly increasing; `counts` int64, none of them 0."""
+
+    indices: NDArray[np.uint32]
+    counts: NDArray[np.int64]
+
+    def add_to(self, vector: Vector) -> None:
+        """Add to a vector in place. The vector must be that of the same series and reference."""
+        vector[self.indices] += self.counts
+
+
+def sparse(vector: Vector) -> Sparse:
+    """Return the non-zero part of a whole vector."""
+    indices = np.flatnonzero(vector)
+    return Sparse(indices.astype(np.uint32), vector[indices])
+
+
+class SeriesSum:
+    """The sum of the counts of one series: sparse while few entries are known, a whole vector from then on."""
+
+    __slots__ = ("_part", "_size", "_vector")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._part: Sparse | None = None
+        self._vector: Vector | None = None
+
+    def add(self, part: Sparse) -> None:
+        """Add a part of the same series."""
+        if self._vector is None and self._part is None:
+            self._part = part
+        elif self._vector is None and self._part is not None:
+            known = self._part
+            if (len(known.indices) + len(part.indices)) * _ENTRY_BYTES < self._size * 8:
+                indices, inverse = np.unique(np.concatenate([known.indices, part.indices]), return_inverse=True)
+                counts = np.zeros(len(indices), dtype=np.int64)
+                np.add.at(counts, inverse, np.concatenate([known.counts, part.counts]))
+                self._part = Sparse(indices, counts)
+            else:
+                self._vector, self._part = self.vector(), None
+        if self._vector is not None:
+            part.add_to(self._vector)
+
+    def vector(self) -> Vector:
+        """Return the sum as a whole vector. Do not change it."""
+        if self._vector is not None:
+            return self._vector
+        vector: Vector = np.zeros(self._size, dtype=np.int64)
+        if self._part is not None:
+            self._part.add_to(vector)
+        return vector
+
+    @property
+    def nbytes(self) -> int:
+        """Return the approximate memory of this sum."""
+        if self._vector is not None:
+            return _OBJECT_BYTES + self._vector.nbytes
+        return _OBJECT_BYTES + (0 if self._part is None else len(self._part.indices) * _ENTRY_BYTES)
+
+
+class CustomerHash:
+    """A keyed hash of customer ids; all workers compute the same one.
+
+    The key is the first 16 bytes of sha256("driftline-customer" + reference sha256 in hex). The hash has 64 bits:
+    multilinear hashing (Σ kᵢ·byteᵢ mod 2^64, odd keys from sha256 in counter mode), then the finaliser of splitmix64.
+    It runs over a whole batch in arrays: a keyed hash per id would cost more than the counts of all its features.
+    """
+
+    def __init__(self, reference_sha256: str) -> None:
+        key = hashlib.sha256(b"driftline-customer" + reference_sha256.encode()).digest()[:16]
+        self.key_id = hashlib.sha256(key).hexdigest()[:8]
+        blocks = (hashlib.sha256(key + i.to_bytes(4, "big")).digest() for i in range(_LONGEST_ID // 4))
+        self._keys = np.frombuffer(b"".join(blocks), dtype="<u8") | np.uint64(1)
+
+    def __call__(self, customer_ids: Sequence[str]) -> NDArray[np.uint64]:
+        """Return one hash per id. An id must hold 1 to 1,024 bytes in UTF-8."""
+        if not customer_ids:
+            return np.empty(0, dtype=np.uint64)
+        joined = "".join(customer_ids)
+        raw = joined.encode()
+        ascii_only = len(raw) == len(joined)
+        lengths = np.fromiter(
+            map(len, customer_ids if ascii_only else [c.encode() for c in customer_ids]), dtype=np.int64
+        )
+        starts = np.cumsum(lengths) - lengths
+        place = np.arange(len(raw)) - np.repeat(starts, lengths)
+        # +1: an id and the same id followed by a zero byte must differ
+        terms = (np.frombuffer(raw, dtype=np.uint8).astype(np.uint64) + np.uint64(1)) * self._keys[place]
+        return _mix(np.add.reduceat(terms, starts))
+
+
+def group_of(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the customer group, 0 … GROUPS-1, of every hash. It uses other bits than the sketch."""
+    return (hashes >> np.uint64(58)).astype(np.int64)
+
+
+def count_events(
+    cells: Cells,
+    panes: NDArray[np.int64],
+    numeric: NDArray[np.float64],
+    codes: NDArray[np.int32],
+    customers: NDArray[np.uint64],
+) -> Iterator[tuple[int, int, Sparse]]:
+    """Yield (pane, series, counts to add) for every pane touched, every feature and the sketch of the customers.
+
+    panes: int64 (n,), any number that identifies the pane of each event. numeric: float64 (n, numeric features), NaN =
+    missing. codes: int32 (n, categorical features). customers: uint64 (n,), hashes of the customer ids.
+    """
+    if not len(panes):
+        return
+    tally = _Tally(panes)
+    group = group_of(customers)
+    numeric_column = iter(range(numeric.shape[1]))
+    code_column = iter(range(codes.shape[1]))
+    for series, feature in enumerate(cells.features):
+        if isinstance(feature, NumericCells):
+            yield from tally.numeric(series, feature, numeric[:, next(numeric_column)], group)
+        else:
+            # codes -1 (missing) and -2 (unseen) index from the end
+            code = codes[:, next(code_column)] % feature.cells
+            yield from tally.indices(series, feature.size, (code, feature.groups_at + group * feature.cells + code))
+    yield from tally.sketch(CUSTOMERS, customers)
+
+
+def count_scores(
+    cells: Cells,
+    panes: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    customers: NDArray[np.uint64],
+) -> Iterator[tuple[int, int, Sparse]]:
+    """Count predictions as `count_events` does. scores: float64 (n,); labels: bool (n,)."""
+    if len(panes):
+        tally = _Tally(panes)
+        yield from tally.numeric(SCORE, cells.score, scores, group_of(customers), labels)
+        yield from tally.sketch(SCORED_CUSTOMERS, customers)
+
+
+def size_of(cells: Cells, series: int) -> int:
+    """Return the length of a series' vector; IndexError for a series that these bins do not have."""
+    if series in (CUSTOMERS, SCORED_CUSTOMERS):
+        return SKETCH_SIZE
+    if not SCORE <= series < len(cells.features):
+        raise IndexError(f"series {series}: the reference has {len(cells.features)} features")
+    return (cells.score if series == SCORE else cells.features[series]).size
+
+
+def check_part(cells: Cells, series: int, part: Sparse, records: int) -> None:
+    """Raise ValueError if `part` is more than `records` records can add to a series; IndexError for another series.
+
+    Vectors are 64 bits wide, and sums are not checked: one forged part must not outweigh a stream.
+    """
+    size_of(cells, series)
+    indices, counts = part.indices.astype(np.int64), part.counts
+    if not len(indices):
+        return
+    if (np.diff(indices) <= 0).any():
+        raise ValueError("packed counts: indices that do not increase")
+    if series in (CUSTOMERS, SCORED_CUSTOMERS):
+        _check_range(counts, -records, records)
+        return
+    column = cells.score if series == SCORE else cells.features[series]
+    sums = np.zeros(len(indices), dtype=np.bool_)
+    if isinstance(column, NumericCells):
+        limit = round(_LOG_LIMIT) * records
+        low, high = (round(end * column.unit) * records for end in column.limits)
+        bounds = ((-limit, limit), (0, round(_LOG_LIMIT) * limit), (low, high))
+        for at, (least, most) in enumerate(bounds, start=column.cells + 2):
+            _check_range(counts[indices == at], least, most)
+            sums |= indices == at
+    _check_range(counts[~sums], 0, records)
+    last = column.cells if isinstance(column, NumericCells) else column.cells - 1
+    if int(counts[indices <= last].sum()) > records:
+        raise ValueError(f"packed counts: more values than {records} records have")
+
+
+def _check_range(counts: Vector, low: int, high: int) -> None:
+    if len(counts) and not (low <= int(counts.min()) and int(counts.max()) <= high):
+        raise ValueError(f"packed counts: a count outside {low} to {high}")
+
+
+def sum_of_squares(sketch: Vector, events: int) -> float:
+    """Return the estimate of Σkᵢ² over customers with kᵢ events each: the larger of the rows' sums, clipped to [m, m²].
+
+    Bias +1.7 %, standard deviation 2.5 % from 10³ to 10⁶ customers.
+    """
+    rows = sketch.reshape(SKETCH_ROWS, SKETCH_COLUMNS).astype(np.float64)
+    return float(min(max((rows * rows).sum(axis=1).max(), events), float(events) ** 2))
+
+
+def overlap(one: Vector, other: Vector) -> float:
+    """Return the estimate of Σkᵢ·lᵢ over the customers of two windows (mean of the rows), at least 0."""
+    products = one.astype(np.float64) * other.astype(np.float64)
+    return max(0.0, float(products.sum() / SKETCH_ROWS))
+
+
+class _Tally:
+    """Counts by pane. With several panes, an index is moved by pane × size, counted once and split again."""
+
+    def __init__(self, panes: NDArray[np.int64]) -> None:
+        self._names, self._pane = np.unique(panes, return_inverse=True)
+
+    def numeric(
+        self,
+        series: int,
+        cells: NumericCells,
+        values: NDArray[np.float64],
+        group: NDArray[np.int64],
+        labels: NDArray[np.bool_] | None = None,
+    ) -> Iterator[tuple[int, int, Sparse]]:
+        cell = cells.cell_of(values)
+        absent = np.isnan(values)
+        psi_cell = cells.psi_cell[np.minimum(cell, cells.cells - 1)].astype(np.int64)
+        cell[absent] = cells.cells
+        psi_cell[absent] = cells.psi_cells
+        magnitude = np.abs(values)
+        nonzero = magnitude > 0  # false for NaN too
+        logs = np.zeros(len(values))
+        np.log10(magnitude, out=logs, where=nonzero)
+        logs = np.clip(np.rint(1000.0 * logs), -_LOG_LIMIT, _LOG_LIMIT)
+        sums = [(cells.cells + 1, nonzero.astype(np.float64)), (cells.cells + 2, logs), (cells.cells + 3, logs * logs)]
+        if labels is not None:
+            sums += [
+                (cells.cells + 4, np.rint(np.clip(values, *cells.limits) * cells.unit)),
+                (cells.cells + 5, labels.astype(np.float64)),
+            ]
+        indices = (cell, cells.groups_at + group * (cells.psi_cells + 1) + psi_cell)
+        yield from self.indices(series, cells.size, indices, sums)
+
+    def indices(
+        self,
+        series: int,
+        size: int,
+        indices: Sequence[NDArray[np.integer]],
+        sums: Sequence[tuple[int, NDArray[np.float64]]] = (),
+    ) -> Iterator[tuple[int, int, Sparse]]:
+        """Add 1 at every index, and at the indices in `sums` the sum of its whole numbers."""
+        panes = len(self._names)
+        keys = np.concatenate([index + self._pane * size for index in indices])
+        # exact: each sum is of whole numbers and far below 2^53
+        added = [(at, np.bincount(self._pane, weights=x, minlength=panes)) for at, x in sums]
+        if panes * size <= max(1 << 16, 16 * len(keys)):
+            dense = np.bincount(keys, minlength=panes * size).reshape(panes, size)
+            for at, total in added:
+                dense[:, at] += total.astype(np.int64)
+            for pane, vector in zip(self._names.tolist(), dense, strict=True):
+                yield pane, series, sparse(vector)
+            return
+        places = [np.arange(panes) * size + at for at, _ in added]
+        keys, inverse = np.unique(np.concatenate([keys, *places]), return_inverse=True)
+        weights = np.ones(len(inverse), dtype=np.float64)
+        if added:
+            weights[-panes * len(added) :] = np.concatenate([total for _, total in added])
+        counts = np.bincount(inverse, weights=weights).astype(np.int64)
+        yield from self._by_pane(series, size, keys, counts)
+
+    def sketch(self, series: int, hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int, Sparse]]:
+        """Add +1 or -1 per customer and row. The memory depends on the number of customers, not on that of panes."""
+        keys, signs = [], []
+        for row in range(SKETCH_ROWS):
+            bits = hashes >> np.uint64(16 * row)
+            column = (bits & np.uint64(SKETCH_COLUMNS - 1)).astype(np.int64)
+            signs.append(1.0 - 2.0 * ((bits >> np.uint64(11)) & np.uint64(1)).astype(np.float64))
+            keys.append(self._pane * SKETCH_SIZE + row * SKETCH_COLUMNS + column)
+        places, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+        # exact: each sum is of whole numbers and far below 2^53
+        total = np.bincount(inverse, weights=np.concatenate(signs)).astype(np.int64)
+        yield from self._by_pane(series, SKETCH_SIZE, places, total)
+
+    def _by_pane(
+        self, series: int, size: int, keys: NDArray[np.int64], counts: Vector
+    ) -> Iterator[tuple[int, int, Sparse]]:
+        """Split ascending keys (pane number times `size` plus index) into one `Sparse` per pane."""
+        keys, counts = keys[counts != 0], counts[counts != 0]
+        bounds = np.searchsorted(keys, np.arange(len(self._names) + 1) * size)
+        for i, pane in enumerate(self._names.tolist()):
+            part = slice(bounds[i], bounds[i + 1])
+            yield pane, series, Sparse((keys[part] - i * size).astype(np.uint32), counts[part])
+
+
+def _mix(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Apply the finaliser of splitmix64 (Steele, Lea & Flood 2014): every output bit depends on every input bit."""
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+assert GROUPS == 1 << 6, "group_of takes six bits"  # noqa: S101 - holds for every build or for none

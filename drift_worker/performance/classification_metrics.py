@@ -1,0 +1,222 @@
+"""Joined rows → performance: the usual metrics, with intervals for repeated customers, and money. Pure numpy.
+
+Values equal scikit-learn's on the same rows. An undefined metric (no positive, no row labelled positive) is None with a
+reason; scikit-learn returns `zero_division` or warns.
+
+Standard errors are by linearisation: to first order, each row moves a metric by its influence. Rows of one customer are
+not independent, so influences are summed per customer; the spread of the sums is the metric's. Source: D. A. Binder
+1983, "On the variances of asymptotically normal estimators from complex surveys". For ROC AUC the influences are the
+placements of DeLong, DeLong & Clarke-Pearson 1988. They are summed per customer as in N. A. Obuchowski 1997,
+"Nonparametric analysis of clustered ROC curve data". Nothing is resampled: a cohort of 10^6 rows takes one sort.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.bundle import Business
+
+METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "brier", "log_loss")
+Z = 1.959963984540054  # both tails of the normal distribution, 5 % together
+NO_ROWS = "no_labels"
+ONE_CLASS = "one_class"
+NO_POSITIVES = "no_positives"  # no outcome is positive
+NONE_PREDICTED = "none_predicted"  # no row is predicted positive
+ONE_CUSTOMER = "one_customer"
+NO_SPREAD = "no_spread"
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """A metric, its standard error and its 95 % interval, cut to the metric's range.
+
+    reason: why the value or the error is unknown. Then both are None, or the error alone.
+    """
+
+    value: float | None
+    error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows whose outcome is known. All arrays are (n,).
+
+    outcome: bool, the truth. probability: float64, 0 to 1. predicted: bool, the model's label at its threshold.
+    customer: any dtype that sorts, equal for rows of one customer.
+    """
+
+    outcome: Bools
+    probability: Floats
+    predicted: Bools
+    customer: NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """The worth of each outcome: [business] of the spec."""
+
+    true_positive: float = 0.0
+    false_positive: float = 0.0
+    true_negative: float = 0.0
+    false_negative: float = 0.0
+
+
+def money_of(business: Business | None) -> Money | None:
+    """Return [business] of a bundle; None if the bundle has none."""
+    return None if business is None else Money(**business.model_dump(exclude={"currency"}))
+
+
+def performance(rows: Rows) -> dict[str, Estimated]:
+    """Return every metric of METRICS.
+
+    >>> import numpy as np
+    >>> told, scored = np.array([True, False, True, False]), np.array([0.9, 0.2, 0.4, 0.3])
+    >>> found = performance(Rows(told, scored, scored >= 0.5, np.arange(4)))
+    >>> found["accuracy"].value, found["roc_auc"].value, found["recall"].value
+    (0.75, 1.0, 0.5)
+    """
+    n = len(rows.outcome)
+    if not n:
+        return dict.fromkeys(METRICS, Estimated(None, reason=NO_ROWS))
+    _, customer = np.unique(rows.customer, return_inverse=True)
+    return {name: _estimated(influences(rows), customer, upper) for name, (influences, upper) in _DEFINED.items()}
+
+
+def influence(metric: str, rows: Rows) -> tuple[float, Floats] | str:
+    """Return a metric of METRICS and each row's influence on it, float64 (n,), or the reason why it is undefined.
+
+    The difference of two metrics needs the influences: errors of the same rows cancel row by row.
+    """
+    return _DEFINED[metric][0](rows) if len(rows.outcome) else NO_ROWS
+
+
+def worth(rows: Rows, money: Money) -> Floats:
+    """Return each row's outcome in money, float64 (n,)."""
+    return np.where(
+        rows.outcome,
+        np.where(rows.predicted, money.true_positive, money.false_negative),
+        np.where(rows.predicted, money.false_positive, money.true_negative),
+    )
+
+
+def business_value(rows: Rows, money: Money) -> Estimated:
+    """Return the sum of the rows' outcomes in money; its error is for the same number of similar customers.
+
+    >>> import numpy as np
+    >>> told, scored = np.array([True, False, True]), np.array([0.9, 0.8, 0.1])
+    >>> rows = Rows(told, scored, scored >= 0.5, np.arange(3))
+    >>> business_value(rows, Money(true_positive=100.0, false_positive=-10.0)).value
+    90.0
+    """
+    if not len(rows.outcome):
+        return Estimated(None, reason=NO_ROWS)
+    values = worth(rows, money)
+    _, customer = np.unique(rows.customer, return_inverse=True)
+    sums = np.bincount(customer, weights=values)
+    total = math.fsum(values.tolist())
+    if len(sums) < 2:
+        return Estimated(total, reason=ONE_CUSTOMER)
+    error = math.sqrt(len(sums) / (len(sums) - 1) * float(np.sum((sums - sums.mean()) ** 2)))
+    return Estimated(total, error, total - Z * error, total + Z * error)
+
+
+# A metric's value with the influence of each row (n,), or the reason why it is undefined.
+_Valued = tuple[float, Floats] | str
+
+
+def _estimated(valued: _Valued, customer: NDArray[np.int64], upper: float) -> Estimated:
+    if isinstance(valued, str):
+        return Estimated(None, reason=valued)
+    value, influence = valued
+    sums = np.bincount(customer, weights=influence)
+    if len(sums) < 2:
+        return Estimated(value, reason=ONE_CUSTOMER)
+    # the influences sum to 0, apart from rounding
+    error = math.sqrt(len(sums) / (len(sums) - 1) * float(np.sum(sums**2)))
+    if error < 1e-12:  # all rows are alike: the spread of other rows cannot be estimated from them
+        return Estimated(value, reason=NO_SPREAD)
+    return Estimated(value, error, max(0.0, value - Z * error), min(upper, value + Z * error))
+
+
+def _mean(of_rows: Floats) -> tuple[float, Floats]:
+    value = float(np.mean(of_rows))
+    return value, (of_rows - value) / len(of_rows)
+
+
+def _ratio(part: Floats, whole: Floats, otherwise: str) -> _Valued:
+    """Return Σ part / Σ whole."""
+    total = float(whole.sum())
+    if total == 0.0:
+        return otherwise
+    value = float(part.sum()) / total
+    return value, (part - value * whole) / total
+
+
+def _accuracy(rows: Rows) -> _Valued:
+    return _mean((rows.predicted == rows.outcome).astype(np.float64))
+
+
+def _precision(rows: Rows) -> _Valued:
+    hit = (rows.predicted & rows.outcome).astype(np.float64)
+    return _ratio(hit, rows.predicted.astype(np.float64), NONE_PREDICTED)
+
+
+def _recall(rows: Rows) -> _Valued:
+    hit = (rows.predicted & rows.outcome).astype(np.float64)
+    return _ratio(hit, rows.outcome.astype(np.float64), NO_POSITIVES)
+
+
+def _f1(rows: Rows) -> _Valued:
+    hit = (rows.predicted & rows.outcome).astype(np.float64)
+    return _ratio(2.0 * hit, rows.predicted.astype(np.float64) + rows.outcome, NO_POSITIVES)
+
+
+def _roc_auc(rows: Rows) -> _Valued:
+    positive, n = rows.outcome, len(rows.outcome)
+    positives = int(positive.sum())
+    negatives = n - positives
+    if not positives or not negatives:
+        return ONE_CLASS
+    _, place = np.unique(rows.probability, return_inverse=True)
+    positive_at = np.bincount(place, weights=positive)
+    negative_at = np.bincount(place, weights=~positive)
+    # shares of the other class that a row beats, ties half: whole and half numbers below 2^53, so exact until divided
+    below = (np.cumsum(negative_at) - 0.5 * negative_at)[place]
+    above = (positives - np.cumsum(positive_at) + 0.5 * positive_at)[place]
+    value = float(below[positive].sum()) / (positives * negatives)
+    influence = np.where(positive, (below / negatives - value) / positives, (above / positives - value) / negatives)
+    return value, influence
+
+
+def _brier(rows: Rows) -> _Valued:
+    return _mean((rows.probability - rows.outcome) ** 2)
+
+
+def _log_loss(rows: Rows) -> _Valued:
+    # as in scikit-learn: no probability is closer to 0 or 1 than the precision of doubles
+    edge = float(np.finfo(np.float64).eps)
+    p = np.clip(rows.probability, edge, 1.0 - edge)
+    return _mean(-np.log(np.where(rows.outcome, p, 1.0 - p)))
+
+
+# name → its definition, and its largest possible value
+_DEFINED: dict[str, tuple[Callable[[Rows], _Valued], float]] = {
+    "accuracy": (_accuracy, 1.0),
+    "precision": (_precision, 1.0),
+    "recall": (_recall, 1.0),
+    "f1": (_f1, 1.0),
+    "roc_auc": (_roc_auc, 1.0),
+    "brier": (_brier, 1.0),
+    "log_loss": (_log_loss, math.inf),
+}

@@ -1,0 +1,209 @@
+"""The records of `driftline-label-state`: facts as keys and values, placed by customer.
+
+The topic holds facts, not results: one record per prediction, one per label. So a join is a function of the topic's
+content. A key holds every field that distinguishes two facts; the key of a label is the complete label. Compaction
+keeps the last record of a key, so no needed fact is dropped. Names are hashed by `label_join.identify`: a tombstone can
+be written from memory, and the topic holds no customer id in clear.
+
+The topic also holds one record per evaluated cohort, as the mark that it was evaluated, and the decisions.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+import msgspec
+
+from drift_worker.counts.wire_format import MAX_NUMBER, Milliseconds
+from drift_worker.performance.label_join import NO_PREDICTION, identify
+from schemas.performance import Performance, decode_performance
+
+LAYOUT = 1
+# A version is in keys beside others.
+VERSION = re.compile(r"[0-9A-Za-z.+-]{1,64}")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+PREDICTION, LABEL, COHORT, DECISIONS = b"p", b"l", b"c", b"d"
+_PREDICTION_KEY = struct.Struct("<cQQ")
+_LABEL_KEY = struct.Struct("<cQQq?")
+
+Pair = tuple[bytes, bytes | None]
+
+
+class _Made(msgspec.Struct, array_like=True, frozen=True):
+    layout: int
+    model: str
+    version: str
+    time_ms: Milliseconds
+    probability: float
+    threshold: float
+    positive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionFact:
+    """A prediction; ids are hashed. `model` is None for a tombstone, which does not hold it."""
+
+    customer: int
+    prediction: int
+    model: str | None
+    version: str = ""
+    time_ms: int = 0
+    probability: float = 0.0
+    threshold: float = 0.0
+    positive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFact:
+    """A label; ids are hashed; prediction is NO_PREDICTION if it names none. gone: a tombstone."""
+
+    customer: int
+    prediction: int
+    time_ms: int
+    label: bool
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CohortFact:
+    """An evaluated cohort. performance: None for a tombstone."""
+
+    model: str
+    version: str
+    day: str
+    performance: Performance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionsFact:
+    """The stored lifecycle of PerformanceDrop: see drift_worker.performance.performance_drop."""
+
+    model: str
+    value: bytes
+
+
+Fact = PredictionFact | LabelFact | CohortFact | DecisionsFact
+
+
+def of_prediction(
+    customer_id: str,
+    prediction_id: str,
+    model: str,
+    version: str,
+    time_ms: int,
+    probability: float,
+    threshold: float,
+    positive: bool,
+) -> tuple[int, Pair]:
+    """Return the customer's hash, which places the record, and (key, value)."""
+    customer = identify(customer_id)
+    value = _ENCODER.encode(_Made(LAYOUT, model, version, time_ms, probability, threshold, positive))
+    return customer, (prediction_key(customer, identify(prediction_id)), value)
+
+
+def of_label(customer_id: str, prediction_id: str | None, time_ms: int, label: bool) -> tuple[int, Pair]:
+    """Return the customer's hash, which places the record, and (key, value)."""
+    customer = identify(customer_id)
+    prediction = NO_PREDICTION if prediction_id is None else identify(prediction_id)
+    return customer, (label_key(customer, prediction, time_ms, label), bytes([LAYOUT]))
+
+
+def prediction_key(customer: int, prediction: int) -> bytes:
+    """Return the record's key; with a null value it is a tombstone."""
+    return _PREDICTION_KEY.pack(PREDICTION, customer, prediction)
+
+
+def label_key(customer: int, prediction: int, time_ms: int, label: bool) -> bytes:
+    """Return the record's key; with a null value it is a tombstone."""
+    return _LABEL_KEY.pack(LABEL, customer, prediction, time_ms, label)
+
+
+def cohort_key(model: str, version: str, day: str) -> bytes:
+    """Return the record's key; with a null value it is a tombstone."""
+    return COHORT + f"{model}/{version}/{day}".encode()
+
+
+def decisions_key(model: str) -> bytes:
+    """Return the record's key."""
+    return DECISIONS + model.encode()
+
+
+def is_decision(key: bytes | None) -> bool:
+    """Return whether a record holds a cohort or decisions instead of a fact."""
+    return (key or b"")[:1] in {COHORT, DECISIONS}
+
+
+def decode(key: bytes | None, value: bytes | None) -> Fact:
+    """Return the fact in a record; ValueError if this worker did not write the record."""
+    kind = (key or b"")[:1]
+    try:
+        if key is not None and kind == PREDICTION:
+            _, customer, prediction = _PREDICTION_KEY.unpack(key)
+            if value is None:
+                return PredictionFact(customer, prediction, None)
+            made = _DECODER.decode(value)
+            _known(made.layout)
+            _check_prediction(made)
+            return PredictionFact(
+                customer,
+                prediction,
+                made.model,
+                made.version,
+                made.time_ms,
+                made.probability,
+                made.threshold,
+                made.positive,
+            )
+        if key is not None and kind == LABEL:
+            _, customer, prediction, time_ms, label = _LABEL_KEY.unpack(key)
+            if value is not None:
+                _known(value[0] if len(value) == 1 else -1)
+                _check_time(time_ms)
+            return LabelFact(customer, prediction, time_ms, label, gone=value is None)
+        if key is not None and kind == COHORT:
+            model, version, day = key[1:].decode().split("/")
+            cohort = None if value is None else decode_performance(value)
+            if cohort is not None:
+                _check_cohort(cohort, (model, version, day))
+            return CohortFact(model, version, day, cohort)
+        if key is not None and kind == DECISIONS and value is not None:
+            return DecisionsFact(key[1:].decode(), value)
+    except (struct.error, msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"not a fact of the label state: {error}") from None
+    raise ValueError("not a fact of the label state")
+
+
+def _check_prediction(made: _Made) -> None:
+    """Raise ValueError if stage 1 cannot have written it; NaN is not a probability either."""
+    if not (0.0 <= made.probability <= 1.0 and 0.0 <= made.threshold <= 1.0):
+        raise ValueError("probability and threshold must be 0 to 1")
+    if not made.model or VERSION.fullmatch(made.version) is None:
+        raise ValueError("no model, or no version")
+
+
+def _check_time(time_ms: int) -> None:
+    if not -MAX_NUMBER < time_ms < MAX_NUMBER:
+        raise ValueError(f"time_ms {time_ms} is no time")
+
+
+def _check_cohort(cohort: Performance, named: tuple[str, str, str]) -> None:
+    """Raise ValueError if a cohort differs from its key, or has impossible numbers."""
+    if (cohort.model, cohort.model_version, cohort.cohort.day) != named or _DAY.fullmatch(named[2]) is None:
+        raise ValueError("another cohort than its key names")
+    known = cohort.labels.positive + cohort.labels.negative
+    numbers = (cohort.labels.positive, cohort.labels.negative, cohort.labels.absent, cohort.customers)
+    if not 0 <= cohort.predictions < MAX_NUMBER or known > cohort.predictions:
+        raise ValueError(f"{known} outcomes of {cohort.predictions} predictions")
+    if any(not 0 <= number <= cohort.predictions for number in numbers):
+        raise ValueError(f"a count outside 0 to {cohort.predictions}")
+
+
+def _known(layout: int) -> None:
+    if layout != LAYOUT:
+        raise ValueError(f"layout {layout} is not known, only {LAYOUT}")
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Made)

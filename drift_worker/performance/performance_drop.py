@@ -1,0 +1,265 @@
+"""Final cohorts → `PerformanceDrop`: findings, the lifecycle of drift's episodes, and the alert's text. Pure.
+
+Accuracy and ROC AUC can each be worse in two ways; both ways need effect and evidence:
+
+- below the value of the bundle's held-out customers (`expected`): the customers, or their behaviour, changed;
+- below the estimate from the same predictions' scores (`estimated`), outside both of its bands, sampling and
+  calibration. Customers who look the same behave differently; only labels can show that, no estimate.
+
+Effect: WARNING points, twice as much is critical. Evidence: EVIDENCE standard errors. They combine the cohort's, by
+customer, with those of the held-out customers, or with the estimate's sampling part. A year of daily cohorts without
+any change raises less than one page: tests/quality/test_performance_drop.py simulates it, docs/model-life.md has
+numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from drift_worker.alerting.findings import Finding, Grade
+from drift_worker.alerting.lifecycle import Action, State, Tracker
+from drift_worker.alerting.policy import CLEAN_SHARE, Confirm, Policy
+from drift_worker.performance.label_free_estimate import Z
+from drift_worker.performance.label_store import DAY_MS
+from schemas.alert import Alert, AlertName, Severity, fingerprint
+from schemas.performance import Performance
+from schemas.timestamps import parse, render
+
+METRICS = ("accuracy", "roc_auc")
+# Points of a metric. From a drop of five on, a campaign that pays for itself no longer does.
+WARNING, CRITICAL = 0.05, 0.10
+# One-sided 2.3e-4 of a normal distribution: 365 cohorts x 4 comparisons give 0.34 a year, before the effect's limit.
+EVIDENCE = 3.5
+# One-sided 0.2: a drop of fewer standard errors is no evidence, however many points it has.
+NO_EVIDENCE = 0.84
+# ROC AUC and its error need some of each class; with fewer, the error itself is unreliable.
+MIN_OF_A_CLASS = 20
+# Largest gap between the shares of known outcomes among predicted positives and the others; above it, they are biased.
+MAX_GAP = 0.1
+LENGTH = "1d"
+_POLICY = Policy(lengths={LENGTH: DAY_MS}, confirm={LENGTH: Confirm(1, 1)})
+_NAMES = {"accuracy": "accuracy", "roc_auc": "ROC AUC"}
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """One metric compared with `expected` or `estimated`. by: how far below it; needed: the required evidence."""
+
+    metric: str
+    against: str
+    value: float
+    yardstick: float
+    by: float
+    needed: float
+
+    @property
+    def grade(self) -> Grade:
+        """Return the grade of the effect; NONE without evidence."""
+        if self.by < self.needed or self.by < WARNING:
+            return Grade.NONE
+        return Grade.CRITICAL if self.by >= CRITICAL else Grade.WARNING
+
+
+class OpenEpisode(msgspec.Struct):
+    """The firing episode."""
+
+    severity: Severity
+    starts_ms: int
+    sequence: int
+    evidence: dict[str, Any]
+
+
+class DropState(msgspec.Struct):
+    """State kept between cohorts. model_version: the version of these cohorts."""
+
+    tracker: Tracker = msgspec.field(default_factory=Tracker)
+    model_version: str = ""
+    episode: OpenEpisode | None = None
+
+    def encode(self) -> bytes:
+        """Return the state as bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, raw: bytes, latest_ms: float = math.inf) -> DropState:
+        """Return the state that `encode` wrote; ValueError for other bytes or a time after `latest_ms`."""
+        try:
+            found = msgspec.msgpack.decode(raw, type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ValueError(f"not the decisions on performance: {error}") from None
+        times = [found.tracker.since_ms, *([] if found.episode is None else [found.episode.starts_ms])]
+        if any(not 0 <= time_ms <= latest_ms for time_ms in times):
+            raise ValueError("not the decisions on performance: an episode ahead of the clock")
+        if (found.tracker.state is State.FIRING) != (found.episode is not None):
+            raise ValueError("not the decisions on performance: an episode without its state")
+        return found
+
+
+@dataclass(slots=True)
+class DropDetector:
+    """Applies the alerting rules to the cohorts of one model, in the order of their days."""
+
+    model: str
+    model_version: str
+    min_customers: int
+    runbook_url: str
+    remembered: DropState = field(default_factory=DropState)
+
+    def renew(self, end_ms: int) -> Alert | None:
+        """Start with another reference version: end the old version's episode and return its alert."""
+        before, self.remembered = self.remembered, DropState(model_version=self.model_version)
+        if before.model_version == self.model_version:
+            self.remembered = before
+        elif before.episode is not None:
+            before.episode.sequence += 1
+            text = {"summary": f"version {before.model_version} was replaced", "reason": "reference_changed"}
+            return self._alert(before.episode, text, end_ms)
+        return None
+
+    def step(self, cohort: Performance) -> tuple[Performance, Alert | None]:
+        """Return the cohort with its state, and the alert to publish; None without one."""
+        why_not = self._not_judged(cohort)
+        if cohort.model_version != self.model_version:
+            return msgspec.structs.replace(cohort, reason=why_not, state=self.state), None
+        found = drops(cohort)
+        finding = Finding(
+            AlertName.PERFORMANCE_DROP,
+            None,
+            grade=max((drop.grade for drop in found), default=Grade.NONE),
+            sufficient=why_not is None,
+            clean=all(drop.by < CLEAN_SHARE * WARNING for drop in found),
+            no_evidence=all(
+                drop.by < max(CLEAN_SHARE * WARNING, drop.needed * NO_EVIDENCE / EVIDENCE) for drop in found
+            ),
+        )
+        end_ms = parse(cohort.cohort.end) or 0
+        action, _ = self.remembered.tracker.step(_POLICY, end_ms, [(LENGTH, finding)])
+        alert = self._announced(action, cohort, found, end_ms)
+        return msgspec.structs.replace(cohort, judged=why_not is None, reason=why_not, state=self.state), alert
+
+    @property
+    def state(self) -> str:
+        """Return inactive, pending, warning, critical, or not_enough_data."""
+        return self.remembered.tracker.shown
+
+    def _not_judged(self, cohort: Performance) -> str | None:
+        """Return why the rules cannot apply to a cohort; None if they can."""
+        if cohort.model_version != self.model_version:
+            return "other_version"
+        if not drops(cohort):
+            return "nothing_to_compare_with"
+        known = cohort.labels.positive + cohort.labels.negative
+        customers = min(known, cohort.customers)
+        if customers < self.min_customers or min(cohort.labels.positive, cohort.labels.negative) < MIN_OF_A_CLASS:
+            return "not_enough_labels"
+        positive, negative = cohort.coverage.predicted_positive, cohort.coverage.predicted_negative
+        if positive is not None and negative is not None and abs(positive - negative) > MAX_GAP:
+            return "labels_one_sided"
+        return None
+
+    def _announced(self, action: Action, cohort: Performance, found: list[Drop], end_ms: int) -> Alert | None:
+        if action is Action.NONE:
+            return None
+        if action is Action.OPEN:
+            self.remembered.episode = OpenEpisode(Severity.WARNING, self.remembered.tracker.since_ms, 0, {})
+        episode = self.remembered.episode
+        assert episode is not None, "an episode is open while its tracker fires"  # noqa: S101
+        if self.remembered.tracker.grade is Grade.CRITICAL:
+            episode.severity = Severity.CRITICAL
+        episode.sequence += 1
+        episode.evidence = evidence(cohort, found)
+        if action is Action.CLOSE:
+            self.remembered.episode = None
+        resolved = action is Action.CLOSE
+        text = {"summary": _summary(found, resolved=resolved), "description": _description(cohort, found, resolved)}
+        return self._alert(episode, text, end_ms if resolved else None)
+
+    def _alert(self, episode: OpenEpisode, text: Mapping[str, str], end_ms: int | None) -> Alert:
+        name = AlertName.PERFORMANCE_DROP.value
+        labels = {"alertname": name, "model": self.model}
+        return Alert(
+            fingerprint=fingerprint(labels),
+            status="firing" if end_ms is None else "resolved",
+            labels={**labels, "severity": episode.severity.value},
+            annotations={**text, "runbook_url": f"{self.runbook_url}#{name.lower()}"},
+            starts_at=render(episode.starts_ms),
+            ends_at=None if end_ms is None else render(end_ms),
+            sequence=episode.sequence,
+            evidence=dict(episode.evidence),
+        )
+
+    def open(self) -> bool:
+        """Return whether an episode fires."""
+        return self.remembered.tracker.state is State.FIRING
+
+
+def drops(cohort: Performance) -> list[Drop]:
+    """Return every possible comparison, the largest drop first."""
+    found = []
+    for name in METRICS:
+        realised = cohort.metrics.get(name)
+        if realised is None or realised.value is None or realised.error is None:
+            continue
+        expected, promised = cohort.expected.get(name), cohort.estimated_labelled.get(name)
+        if expected is not None and expected.value is not None and expected.error is not None:
+            needed = EVIDENCE * math.hypot(realised.error, expected.error)
+            found.append(
+                Drop(name, "expected", realised.value, expected.value, expected.value - realised.value, needed)
+            )
+        if promised is not None:
+            needed = promised.sampling * EVIDENCE / Z + promised.calibration
+            found.append(
+                Drop(name, "estimated", realised.value, promised.value, promised.value - realised.value, needed)
+            )
+    return sorted(found, key=lambda drop: -drop.by)
+
+
+def evidence(cohort: Performance, found: list[Drop]) -> dict[str, Any]:
+    """Return the alert's `evidence`."""
+    return {
+        "model_version": cohort.model_version,
+        "cohort": msgspec.to_builtins(cohort.cohort),
+        "horizon": cohort.horizon,
+        "statistic": {name: msgspec.to_builtins(cohort.metrics[name]) for name in METRICS if name in cohort.metrics},
+        "expected": {name: msgspec.to_builtins(cohort.expected[name]) for name in METRICS if name in cohort.expected},
+        "estimated": {name: msgspec.to_builtins(cohort.estimated_labelled.get(name)) for name in METRICS},
+        "drops": [
+            {"metric": drop.metric, "against": drop.against, "by": drop.by, "evidence_needed": drop.needed}
+            for drop in found
+        ],
+        "limits": {"effect_warning": WARNING, "effect_critical": CRITICAL, "standard_errors": EVIDENCE},
+        "sample": {
+            "predictions": cohort.predictions,
+            "customers": cohort.customers,
+            "labels": msgspec.to_builtins(cohort.labels),
+            "coverage": msgspec.to_builtins(cohort.coverage),
+        },
+        "business": None if cohort.business is None else msgspec.to_builtins(cohort.business),
+    }
+
+
+def _summary(found: list[Drop], *, resolved: bool) -> str:
+    if not found:
+        return "performance cannot be compared"
+    worst = max(found, key=lambda drop: (drop.grade, drop.by))
+    yardstick = "of held-out customers" if worst.against == "expected" else "estimated from the scores"
+    text = f"{_NAMES[worst.metric]} {worst.value:.3f}, {worst.yardstick:.3f} {yardstick} (limit -{WARNING:.2f})"
+    return f"resolved: {text}" if resolved else text
+
+
+def _description(cohort: Performance, found: list[Drop], resolved: bool) -> str:
+    known = cohort.labels.positive + cohort.labels.negative
+    parts = [f"Predictions of {cohort.cohort.day}: {known} of {cohort.predictions} outcomes are known."]
+    surprised = any(drop.against == "estimated" and drop.grade for drop in found)
+    if resolved:
+        parts.append("Back above the limit for three cohorts.")
+    elif surprised:
+        parts.append("The scores predict a better value: customers who look the same behave differently. Retrain.")
+    else:
+        parts.append("The scores alone predict it, too: the customers are different. See what drifted, then retrain.")
+    return " ".join(parts)

@@ -1,15 +1,15 @@
-"""How a command says that it cannot go on."""
+"""The error with which a command ends."""
 
-NOT_ENOUGH = 3  # exit code: there is not enough data to say
+NOT_ENOUGH = 3  # exit code: there is not enough data for a result
 
 
 class CommandError(Exception):
     """An expected end of a command: one line for the person, no traceback.
 
     Args:
-        reason: One line: what is wrong and what to do about it.
-        exit_code: 2 for wrong use or configuration, 1 when the answer is no or something failed on the way;
-            3 not enough data to say.
+        reason: One line with the fault and the remedy.
+        exit_code: 2 for wrong use or configuration, 1 when the answer is no or a step failed;
+            3 for not enough data.
     """
 
     def __init__(self, reason: str, exit_code: int = 2) -> None:

@@ -1,7 +1,7 @@
-"""One drift reference beside another, feature by feature, in the cells in which the drift worker would count.
+"""Two drift references, feature by feature, in the cells in which the drift worker would count.
 
-The PSI is the drift worker's own (docs/adr/0004-backtest-imports-decisions.md), with the former reference as reference
-and the new one as window; as much of both as there is.
+The PSI is the drift worker's (docs/adr/0004-backtest-imports-decisions.md), with the former reference as reference and
+the new one as window.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.cells import CategoryCells, Cells
-from drift_worker.columns import Column, Columns
-from drift_worker.psi import psi
+from drift_worker.counts.bins import CategoryCells, Cells
+from drift_worker.statistics.baseline import Column, Columns
+from drift_worker.statistics.psi import psi
 from schemas.bundle import Feature
 from schemas.features import Layout
 from schemas.reference import Reference
@@ -40,12 +40,12 @@ class Change:
     shares: dict[str, tuple[float, float]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Builtin types; what does not apply to the kind is left out."""
+        """Return builtin types; members that do not apply to the kind are left out."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None or name == "psi"}
 
 
 def differences(features: Sequence[Feature], old: Reference, new: Reference) -> list[Change]:
-    """Every feature in manifest order, then the score. Both references have the manifest's columns."""
+    """Return every feature in manifest order, then the score. Both references have the manifest's columns."""
     layout = Layout(features)
     cells = Cells(features, layout.categories, old)
     before, after = Columns(cells, old), Columns(cells, new)
@@ -78,10 +78,10 @@ def _number(
 
 
 def _category(feature: Feature, cells: CategoryCells, former: Column[Any], latter: Column[Any]) -> Change:
-    # in the former one's cells: which categories share one depends on how rare they are there
+    # in the former one's cells: the rarity of categories decides which of them share one
     width = len(former.training.psi_counts)
     counts = np.bincount(former.psi_cell, weights=latter.training.shown, minlength=width).astype(np.int64)
-    # an unseen value is in neither of both; a cell for it alone would always be empty
+    # an unseen value is in neither of both; a separate cell for it would always be empty
     size = width - int(cells.open and former.training.psi_counts[-1] == 0)
     shares = [column.training.shown / max(1, column.present) for column in (former, latter)]
     pairs = zip(cells.categories, shares[0].tolist(), shares[1].tolist(), strict=False)

@@ -1,7 +1,7 @@
-"""Evidently's own HTML report on two tables, in Evidently's own environment.
+"""Evidently's HTML report on two tables, in Evidently's environment.
 
 make_report.py TABLES.json OUT.html; TABLES.json: {"reference", "current": column → list, "numeric", "categorical":
-names of columns}; null = missing.
+names of columns, "target": the name of the outcome's column, or null}; null = missing.
 """
 
 import json
@@ -13,6 +13,7 @@ os.environ["DO_NOT_TRACK"] = "1"
 
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
+from evidently.metrics import ValueDrift
 from evidently.presets import DataDriftPreset, DataSummaryPreset
 
 tables = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
@@ -23,4 +24,5 @@ reference, current = (
     )
     for name in ("reference", "current")
 )
-Report([DataDriftPreset(), DataSummaryPreset()]).run(current, reference).save_html(sys.argv[2])
+target = [] if tables["target"] is None else [ValueDrift(column=tables["target"])]
+Report([*target, DataDriftPreset(), DataSummaryPreset()]).run(current, reference).save_html(sys.argv[2])

@@ -1,0 +1,231 @@
+"""Customers and their outcomes, oldest first: from a file, or from events and the labels that arrived later.
+
+Models are measured on them, retrained with them and promoted by them. Rows of one customer belong together: they are
+never on both sides of a hold-out, and a metric's interval counts customers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift_worker.performance import label_join
+from driftline.training.dataset import DatasetError, Label, Table, customer_ids, read_labels, read_table, typed_values
+from schemas.bundle import DataFormat, EventMapping, Feature
+from schemas.event import EventDecoder
+from schemas.features import Columns, Layout
+from schemas.formats.registered import Schemas
+from schemas.label import decode_label
+from schemas.validation import Record, Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Labelled customers; row i of every part is the same customer's."""
+
+    #: Features by name, untyped, as a file of customers has them.
+    table: Table
+    #: bool (n,).
+    positive: NDArray[np.bool_]
+    #: Ids, one per row.
+    customers: tuple[str, ...]
+    #: Events or labels that are no row, by reason.
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows."""
+        return self.table.rows
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """Return the customers as numbers, int64 (n,)."""
+        _, codes = np.unique(np.array(self.customers, dtype=object), return_inverse=True)
+        return codes.astype(np.int64)
+
+    def columns(self, features: Sequence[Feature]) -> Columns:
+        """Return a model's columns of all rows; DatasetError where an event could not have the value."""
+        return Layout(features).columns(typed_values(self.table, features))
+
+    def take(self, rows: NDArray[np.int64]) -> Labelled:
+        """Return only these rows, in this order."""
+        kept = rows.tolist()
+        return replace(
+            self,
+            table=self.table.take(kept),
+            positive=self.positive[rows],
+            customers=tuple(self.customers[row] for row in kept),
+        )
+
+    def then(self, newer: Labelled) -> Labelled:
+        """Return these rows and the newer ones after them; both have the same columns."""
+        cells = tuple([*self.table.column(n), *newer.table.column(n)] for n in self.table.names)
+        sha256 = hashlib.sha256(f"{self.table.sha256}\n{newer.table.sha256}\n".encode()).hexdigest()
+        return Labelled(
+            replace(self.table, sha256=sha256, rows=self.rows + newer.rows, cells=cells),
+            np.concatenate([self.positive, newer.positive]),
+            (*self.customers, *newer.customers),
+            dict(Counter(self.left_out) + Counter(newer.left_out)),
+        )
+
+    def with_labels(self, target: str, names: tuple[Label, Label], customer: str | None) -> Table:
+        """Return the table as training reads it: the label by its (negative, positive) names, and the id."""
+        labels: list[object] = [names[int(one)] for one in self.positive.tolist()]
+        more: dict[str, list[object]] = {target: labels}
+        if customer is not None and customer not in self.table.names:
+            more[customer] = list(self.customers)
+        names_of_all = (*self.table.names, *more)
+        return replace(self.table, names=names_of_all, cells=(*self.table.cells, *more.values()))
+
+
+def read_labelled(
+    path: Path,
+    names: Sequence[str],
+    target: str,
+    positive: Label | float,
+    customer: str | None,
+    form: DataFormat | None = None,
+) -> Labelled:
+    """Return the file's rows in its order; DatasetError.
+
+    names: the features' columns. customer: the column of the id; None: each row is another customer. form: how the file
+    writes its cells. The file must hold both labels.
+    """
+    wanted = [*names, target, *([customer] if customer else [])]
+    table = read_table(path, list(dict.fromkeys(wanted)), form)
+    try:
+        labels = read_labels(table.column(target), target, positive, table.form)
+        ids = customer_ids(table, customer) if customer else tuple(str(row) for row in range(1, table.rows + 1))
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
+    cells = tuple(table.column(name) for name in names)
+    features = replace(table, names=tuple(names), cells=cells)
+    return Labelled(features, labels == positive, ids)
+
+
+def held_out(customers: Sequence[str], share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows to train on, and the rows of the most recent customers; both int64, ascending.
+
+    `share` is the least part of all rows that is held out. A customer is as recent as their last row.
+
+    >>> train, test = held_out(["ann", "bob", "cyd", "ann"], 0.5)
+    >>> train.tolist(), test.tolist()
+    ([1, 2], [0, 3])
+    """
+    _, codes = np.unique(np.array(customers, dtype=object), return_inverse=True)
+    last, rows_of = np.zeros(codes.max() + 1, dtype=np.int64), np.bincount(codes)
+    np.maximum.at(last, codes, np.arange(len(codes)))
+    recent = np.argsort(-last, kind="stable")
+    enough = int(np.searchsorted(np.cumsum(rows_of[recent]), share * len(codes))) + 1
+    test = np.isin(codes, recent[:enough])
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+@dataclass(slots=True, eq=False)
+class _Events:
+    """Valid events, column by column."""
+
+    values: tuple[list[object], ...]
+    customers: list[str] = field(default_factory=list)
+    predictions: list[str] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+
+
+class EventJoin:
+    """Records of `labels`, then records of `customer-events` → Labelled.
+
+    The rule is that of the drift worker's label join. An event counts as a prediction if the scorer would have scored
+    it. Features and mapping are a bundle's or a spec's; a category may be unseen. Only events of customers with a label
+    are kept. With absent_negative all are: no label by the horizon is a negative one.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        mapping: EventMapping,
+        rules: Rules,
+        *,
+        absent_negative: bool = False,
+        schemas: Schemas | None = None,
+    ) -> None:
+        self._features = tuple(features)
+        self._decoder = EventDecoder(features, mapping, rules, schemas)
+        self._rules = rules
+        self._absent_negative = absent_negative
+        self._events = _Events(tuple([] for _ in features))
+        self._labels: list[tuple[str, str | None, int, bool]] = []
+        self._heard_of: set[str] = set()
+        self._left_out: Counter[str] = Counter()
+        self.newest_ms = 0  # of any valid event or label
+
+    def label(self, value: bytes | None, now_ms: int) -> None:
+        """Add one record of the labels' topic."""
+        decoded = decode_label(value, now_ms, self._rules.max_future_skew_ms)
+        if decoded.label is None:
+            self._left_out[f"label {decoded.reason}"] += 1
+            return
+        one = decoded.label
+        self._labels.append((one.customer_id, one.prediction_id, decoded.time_ms, one.label))
+        self._heard_of.add(one.customer_id)
+        self.newest_ms = max(self.newest_ms, decoded.time_ms)
+
+    def events(self, records: Sequence[Record], now_ms: int) -> None:
+        """Add some records of the events' topic, after all labels."""
+        batch = self._decoder.decode(records, now_ms)
+        self._left_out.update(
+            f"event {rejection.reason.value}" for rejection in batch.rejections if rejection is not None
+        )
+        self.newest_ms = max(self.newest_ms, int(batch.event_time_ms.max(initial=0)))
+        if not self._absent_negative:
+            kept = [row for row, customer in enumerate(batch.customer_ids) if customer in self._heard_of]
+            self._left_out["event without a label"] += len(batch.customer_ids) - len(kept)
+            batch = batch.take(np.array(kept, dtype=np.int64))
+        held = self._events
+        for column, values in zip(held.values, batch.columns.values, strict=True):
+            column.extend(values)
+        held.customers.extend(batch.customer_ids)
+        held.times.extend(batch.event_time_ms.tolist())
+        accepted = (records[row] for row in batch.accepted.tolist())
+        held.predictions.extend(f"{r.topic}-{r.partition}-{r.offset}" for r in accepted)
+
+    def joined(self, horizon_ms: int, now_ms: int) -> Labelled:
+        """Return the events whose outcome is known and settled, by event time. now_ms: event time."""
+        held = self._events
+        made = zip(held.customers, held.predictions, held.times, strict=True)
+        predictions = label_join.prediction_rows((c, p, t, 0.0, 0.0, 0, False) for c, p, t in made)
+        kept = label_join.distinct(predictions)
+        labels = label_join.label_rows(self._labels)
+        found = label_join.join(
+            predictions[kept], labels, horizon_ms, absent_negative=self._absent_negative, now_ms=now_ms
+        )
+        settled = label_join.settled(predictions[kept], horizon_ms, now_ms)
+        known = (found.outcome != label_join.UNKNOWN) & settled
+        rows, outcome = kept[known], found.outcome[known] == 1
+        order = np.argsort(predictions["time_ms"][rows], kind="stable")
+        rows, outcome = rows[order], outcome[order]
+        young = int((~settled).sum())
+        more = {
+            "event younger than the label horizon": young,
+            "event without a label": len(kept) - len(rows) - young,
+            "label of no event": found.unmatched,
+        }
+        left_out = {reason: count for reason, count in (self._left_out + Counter(more)).items() if count}
+        return Labelled(self._table(rows.tolist(), outcome), outcome, tuple(held.customers[r] for r in rows), left_out)
+
+    def _table(self, rows: list[int], outcome: NDArray[np.bool_]) -> Table:
+        held = self._events
+        cells = tuple([column[row] for row in rows] for column in held.values)
+        names = tuple(feature.name for feature in self._features)
+        return Table(_digest((held.predictions[row] for row in rows), outcome), len(rows), names, cells)
+
+
+def _digest(predictions: Iterable[str], outcome: NDArray[np.bool_]) -> str:
+    """Return the identity of data that is in no file: which events, with which outcomes."""
+    lines = (f"{name} {int(one)}\n" for name, one in zip(predictions, outcome.tolist(), strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""Shared parts of `evaluate`, `retrain` and `promote`: a bundle, labelled rows to measure it on, the comparison."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driftline import terminal
+from driftline.errors import CommandError
+from driftline.model_life.model_comparison import Metric
+
+if TYPE_CHECKING:
+    from driftline.model_life.candidate import Judged
+    from driftline.model_life.labelled_customers import Labelled
+    from driftline.training.loaded_bundle import Loaded
+
+
+def load(model: Path, public_key: Path | None) -> Loaded:
+    """Return the bundle in a folder, unpickled; CommandError, BundleError or ExistingError."""
+    from driftline.mlflow_tracking import folder
+    from driftline.training.loaded_bundle import load_bundle
+
+    try:
+        key = public_key.read_bytes() if public_key is not None else None
+    except OSError as error:
+        raise CommandError(f"{public_key}: {error.strerror or error}") from None
+    return load_bundle(folder(model), key)
+
+
+def label_of(loaded: Loaded) -> str | int | float | bool:
+    """Return the positive class as a file of customers writes it; BundleError if the model is not binary."""
+    positive = loaded.manifest.binary("a comparison with labels").positive_class
+    return int(positive) if isinstance(positive, float) and positive.is_integer() else positive
+
+
+def left_out(rows: Labelled) -> str:
+    """Return the unused rows, and why, as the end of a sentence."""
+    return "".join(f"; {count:,} {reason}" for reason, count in sorted(rows.left_out.items()))
+
+
+def check_money(metric: Metric, champion: Loaded) -> None:
+    """Raise CommandError if a metric is in money and the bundle has no worth of outcomes."""
+    if metric == "business_value" and champion.manifest.business is None:
+        raise CommandError("--metric business_value: the champion's spec has no [business]")
+
+
+def comparison(judged: Judged, confidence: float) -> dict[str, Any]:
+    """Return the comparison of two models as `--json` prints it."""
+    return {**asdict(judged.comparison), "confidence": confidence, "judged_by_unseen_rows_only": judged.sure}
+
+
+def told(found: dict[str, Any]) -> str:
+    """Return the comparison in one line."""
+    if found["advantage"] is None:
+        return f"{found['metric']}: {found['reason']}"
+    low, high = (terminal.number(found[side], "+.4f") for side in ("low", "high"))
+    interval = "" if found["low"] is None else f" ({found['confidence']:.0%}: {low} to {high})"
+    champion, candidate = (terminal.number(found[side], ".4f") for side in ("champion", "challenger"))
+    return (
+        f"{found['metric']} of {found['customers']:,} customers: champion {champion}, candidate {candidate}, "
+        f"advantage {terminal.number(found['advantage'], '+.4f')}{interval}"
+    )
+
+
+def measured(loaded: Loaded, rows: Labelled) -> dict[str, Any]:
+    """Return what `--json` prints: counts, and per metric the realised value and the estimate from the scores alone."""
+    from drift_worker.performance.classification_metrics import Rows, business_value, money_of, performance
+    from drift_worker.performance.label_free_estimate import estimate
+    from driftline.model_life.data_checks import shares
+
+    manifest = loaded.manifest
+    task = manifest.binary("driftline evaluate")
+    columns = rows.columns(manifest.features)
+    probability = loaded.score(columns)
+    customers = rows.codes
+    table = Rows(rows.positive, probability, task.labels(probability), customers)
+    metrics = {name: asdict(one) for name, one in performance(table).items()}
+    if manifest.calibration is not None:
+        for name, one in estimate(probability, task.threshold, manifest.calibration, customers).items():
+            expected = None if one is None else {"value": one.value, "low": one.low, "high": one.high}
+            metrics[name]["expected"] = expected
+    worth, money = None, money_of(manifest.business)
+    if manifest.business is not None and money is not None:
+        worth = {"currency": manifest.business.currency, **asdict(business_value(table, money))}
+    return {
+        "model": {"name": manifest.name, "version": manifest.version, "sha256": loaded.bundle.manifest_sha256},
+        "data": {
+            "sha256": rows.table.sha256,
+            "rows": rows.rows,
+            "customers": int(customers.max()) + 1,
+            "positive": int(rows.positive.sum()),
+            "left_out": rows.left_out,
+            "features": shares(columns),
+        },
+        "threshold": task.threshold,
+        "metrics": metrics,
+        "business": worth,
+    }

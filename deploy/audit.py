@@ -1,8 +1,8 @@
 """Known vulnerabilities of everything that is locked, and a CycloneDX bill of materials of the services.
 
-`make audit`. Exit codes: 0 nothing is known against what services, tools and build are made of; 1 something is; 3 the
-vulnerability data could not be asked for at least one package (offline, or a mirror that has none), so that nothing is
-said about it. What the benchmarks' peers are made of is listed, and fails nothing: no service runs beside them.
+`make audit`. Exit code 0: no vulnerability is known in services, tools and build. Exit code 1: at least one is known.
+Exit code 3: for at least one package the vulnerability data was not available (offline, or a mirror without it), so its
+state is unknown. The benchmarks' peers are listed and never fail the audit: no service runs beside them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# What is installed somewhere: the services, the tests and tools, the build, and programs in environments of their own.
+# Everything that is installed: the services, the tests and tools, the build, and programs in separate environments.
 LOCKS = (
     "requirements*.lock",
     "driftline/*/*.lock",
@@ -28,19 +28,19 @@ UNKNOWN = 3
 
 
 def locks() -> list[Path]:
-    """Every lock file of Python packages, each once."""
+    """Return every lock file of Python packages, each once."""
     found = {path for pattern in LOCKS for path in ROOT.glob(pattern)}
     return sorted(path for path in found if "--hash=sha256:" in path.read_text(encoding="utf-8"))
 
 
 def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A program of the environment that runs this."""
+    """Return a program of the environment that runs this."""
     command = [str(Path(sys.executable).with_name(name)), *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
 
 
 def audit(path: Path) -> tuple[int, list[str], list[str]]:
-    """How many packages a lock file has, what is known against them, and which could not be looked up."""
+    """Return the number of packages in a lock file, their vulnerabilities, and packages without a look-up."""
     asked = tool(
         "pip-audit",
         "--disable-pip",
@@ -62,21 +62,21 @@ def audit(path: Path) -> tuple[int, list[str], list[str]]:
 
 
 def bill() -> int:
-    """Write the bill of what the images hold; how many components it has."""
+    """Write the bill of the images' content; return the number of components."""
     BILL.parent.mkdir(exist_ok=True)
     made = tool("cyclonedx-py", "requirements", "requirements.lock", "--output-reproducible", "--of", "JSON")
     if made.returncode:
         sys.exit(f"cyclonedx-py: {made.stderr.strip()[-500:]}")
     document = json.loads(made.stdout)
     for component in document["components"]:
-        # the whole line of the lock file, hashes included, which stand in the component already
+        # the whole line of the lock file, hashes included, which are in the component already
         component["description"] = re.sub(r"\s*--hash=\S+", "", component.get("description", "")).strip()
     BILL.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return len(document["components"])
 
 
 def main() -> int:
-    """Every lock file, then the bill."""
+    """Audit every lock file, then write the bill."""
     against, unknown = 0, 0
     for path in locks():
         packages, known, skipped = audit(path)
@@ -91,7 +91,7 @@ def main() -> int:
         return 1
     if unknown:
         print(
-            f"audit: no vulnerability data for {unknown} packages: nothing is said about them (offline?)",
+            f"audit: no vulnerability data for {unknown} packages: their state is unknown (offline?)",
             file=sys.stderr,
         )
         return UNKNOWN

@@ -1,8 +1,8 @@
-"""`make smoke`: the Compose stack under a name of its own, brought up, used, broken, and taken down again.
+"""`make smoke`: the Compose stack under a separate name, brought up, used, broken, and taken down again.
 
-One line per step; exit code 0 if all held, 1 if one did not, 2 if it could not begin. Needs Docker Compose and nothing
-else: what it knows of the services it asks over their published ports and from inside the containers.
-Ports are the machine's to choose, so that a stack which is up already is not in the way.
+One line per step; exit code 0 if all held, 1 if one did not, 2 if it could not begin. Needs only Docker Compose: it
+queries the services over their published ports and from inside the containers. The machine chooses the ports, so that a
+running stack does not conflict with it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PROJECT = "driftline-smoke"
-# Only what is wrong waits this long; a first `up` with its builds has longer.
+# Only failures wait this long; a first `up` with its builds has longer.
 WAIT_S = 300
 UP_S = 1800
 CUSTOMERS = "/opt/driftline/examples/telco_churn.csv"
 EVENTS, BAD = 2000, 20
 RATE, STREAM_EVENTS = 200, 4000  # long enough to be in the middle of, when a scorer is killed twice
-# What is asked of a container from inside; busybox has all of it.
+# The commands that run inside a container to inspect it; busybox has all of it.
 LOOK = "cat /proc/1/status; grep ' / ' /proc/mounts; touch /written-by-smoke 2>&1; true"
 # Kills the scorer, which is not process 1 and so may be killed from inside.
 CRASH = """
 import os, signal
 for pid in filter(str.isdecimal, os.listdir("/proc")):
     with open(f"/proc/{pid}/cmdline", "rb") as file:
-        if file.read().split(b"\\0")[1:3] == [b"-m", b"scorer"]:
+        program, command = (file.read().split(b"\\0") + [b"", b"", b""])[1:3]
+        if program.endswith(b"/driftline") and command == b"scorer":
             os.kill(int(pid), signal.SIGKILL)
 """
 SCORED = "sum by (outcome) (driftline_scorer_records_total)"
@@ -52,7 +53,7 @@ def need(holds: object, why: str) -> None:
 
 
 def until(holds: Callable[[], bool], what: str, seconds: float = WAIT_S) -> None:
-    """Wait for a condition; Failed if it never comes."""
+    """Wait for a condition; Failed if it is not met in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         need(time.monotonic() < deadline, f"not within {seconds:g} s: {what}")
@@ -60,7 +61,7 @@ def until(holds: Callable[[], bool], what: str, seconds: float = WAIT_S) -> None
 
 
 def run(*words: str, check: bool = True, timeout: float = UP_S) -> subprocess.CompletedProcess[str]:
-    """A command's output. Failed with its last lines unless it ends with 0, or need not."""
+    """Return a command's output. Failed with its last lines unless it ends with 0, or need not."""
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, timeout=timeout)
     if check and done.returncode != 0:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
@@ -69,7 +70,7 @@ def run(*words: str, check: bool = True, timeout: float = UP_S) -> subprocess.Co
 
 
 def resolved(variant: str, without: list[str]) -> dict[str, Any]:
-    """The stack as Compose reads it, with ports that are free. Without services whose image is not to be had."""
+    """Return the stack as Compose reads it, with free ports. Services without an available image are left out."""
     files = ["docker-compose.yml", *([f"compose.{variant}.yml"] if variant else [])]
     words = [word for file in files for word in ("-f", file)]
     stack = json.loads(
@@ -87,7 +88,7 @@ def resolved(variant: str, without: list[str]) -> dict[str, Any]:
 
 
 class Stack:
-    """The running stack, asked and told things."""
+    """The running stack: queries and commands."""
 
     def __init__(self, stack: dict[str, Any], file: Path) -> None:
         file.write_text(json.dumps(stack), encoding="utf-8")
@@ -95,7 +96,7 @@ class Stack:
         self._compose = ("docker", "compose", "-p", PROJECT, "-f", str(file))
 
     def compose(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """`docker compose …`."""
+        """Run `docker compose …`."""
         return run(*self._compose, *words, check=check)
 
     def up(self, *words: str) -> None:
@@ -103,7 +104,7 @@ class Stack:
         self.compose("up", "--detach", "--wait", "--wait-timeout", str(WAIT_S), *words)
 
     def containers(self, service: str | None = None) -> list[dict[str, Any]]:
-        """`docker inspect` of those that run."""
+        """Return `docker inspect` of the running ones."""
         labels = [f"com.docker.compose.project={PROJECT}", "com.docker.compose.oneoff=False"]
         labels += [f"com.docker.compose.service={service}"] if service else []
         filters = [word for label in labels for word in ("--filter", f"label={label}")]
@@ -111,21 +112,21 @@ class Stack:
         return json.loads(run("docker", "inspect", *ids).stdout) if ids else []
 
     def job(self, service: str, *words: str, entrypoint: str | None = None) -> subprocess.CompletedProcess[str]:
-        """A command in a container of its own, with the service's environment and volumes."""
+        """Run a command in a separate container, with the service's environment and volumes."""
         how = ["--entrypoint", entrypoint] if entrypoint else []
         return self.compose("run", "--rm", "-T", "--no-deps", *how, service, *words, check=False)
 
     def produce(self, *words: str) -> tuple[str, ...]:
-        """The command that sends events."""
+        """Return the command that sends events."""
         return ("driftline", "produce", "--data", CUSTOMERS, "--json", *words)
 
     def start(self, service: str, *words: str) -> subprocess.Popen[str]:
-        """As `job`, in the background."""
+        """Start a command as in `job`, in the background."""
         command = (*self._compose, "run", "--rm", "-T", "--no-deps", service, *words)
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
     def get(self, service: str, port: int, path: str) -> Any:
-        """JSON from a published port; None while nobody answers."""
+        """Return JSON from a published port; None while no service answers."""
         address = self.compose("port", service, str(port)).stdout.strip()
         try:
             with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
@@ -134,14 +135,14 @@ class Stack:
             return None
 
     def query(self, expression: str) -> dict[str, float]:
-        """What Prometheus has now: the only label's value, or nothing, → number."""
+        """Return Prometheus's present result: the only label's value, or empty, → number."""
         path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
         found = self.get("prometheus", 9090, path) or {"data": {"result": []}}
         return {",".join(row["metric"].values()): float(row["value"][1]) for row in found["data"]["result"]}
 
 
 def comes_up(stack: Stack) -> str:
-    """From the images to a stack in which every container is healthy."""
+    """Start from the images: every container becomes healthy."""
     stack.up()
     states = {c["Name"].lstrip("/"): c["State"].get("Health", {}).get("Status") for c in stack.containers()}
     need(states and set(states.values()) == {"healthy"}, f"not all healthy: {states}")
@@ -149,7 +150,7 @@ def comes_up(stack: Stack) -> str:
 
 
 def is_hardened(stack: Stack) -> str:
-    """Asked from inside of every running container, and of the engine what no container sees."""
+    """Check the hardening from inside of every running container, and in the engine what no container sees."""
     containers = stack.containers()
     for container in containers:
         name, limits = container["Name"], container["HostConfig"]
@@ -169,28 +170,31 @@ def is_hardened(stack: Stack) -> str:
 
 
 def events_are_scored(stack: Stack) -> str:
-    """Events in, predictions and dead letters out, and Prometheus has seen them."""
+    """Send events; check predictions and dead letters, and that Prometheus has scraped them."""
     sent = stack.job("producer", *stack.produce("--rate", "1000", "--count", str(EVENTS), "--bad-records", str(BAD)))
     need(sent.returncode == 0, sent.stderr)
-    wanted = {"predicted": EVENTS - BAD, "dead_lettered": BAD}
+    wanted = {"predicted": EVENTS - BAD, "dead_lettered": BAD, "ignored": 0}
     until(lambda: stack.query(SCORED) == wanted, f"Prometheus has scraped {wanted}")
     return f"{EVENTS} events → {EVENTS - BAD} predictions + {BAD} dead letters, seen by Prometheus"
 
 
 def is_verified(stack: Stack) -> str:
-    """`driftline verify`, with every score computed again."""
+    """Run `driftline verify`, with every score computed again."""
     return verdict(stack, "verify", "--model", "/model")
 
 
 def verdict(stack: Stack, *words: str) -> str:
-    """What `driftline verify` finds when all events are answered. Failed if one is lost, doubled or never answered."""
+    """Return what `driftline verify` finds when all events are answered.
+
+    Failed if one is lost, doubled or never answered.
+    """
     said = ""
 
     def answered() -> bool:
         nonlocal said
         done = stack.job("driftline", *words)
         said = "; ".join(done.stdout.strip().splitlines())
-        # only what is not reached yet may still come, and only a broker that is slow may be asked again
+        # answers may still be missing; a lost or doubled one is final
         need(" 0 lost, 0 duplicated" in said or "exactly once" not in said, said)
         return done.returncode == 0
 
@@ -199,18 +203,18 @@ def verdict(stack: Stack, *words: str) -> str:
 
 
 def alertmanager_listens(stack: Stack) -> str:
-    """Prometheus sends alerts there."""
+    """Check that Prometheus sends alerts there."""
 
     def sends() -> bool:
         known = stack.get("prometheus", 9090, "/api/v1/alertmanagers")
         return bool(known and known["data"]["activeAlertmanagers"])
 
-    until(sends, "Prometheus knows the Alertmanager")
+    until(sends, "Prometheus sends alerts to the Alertmanager")
     return "Prometheus sends alerts to Alertmanager"
 
 
 def survives_kills(stack: Stack) -> str:
-    """SIGKILL to the container and to the process, under load: back by itself after a crash, and nothing is lost."""
+    """Send SIGKILL to the container and to the process, under load: both restart, and no event is lost."""
     (before,) = stack.containers("scorer")
     producer = stack.start("producer", *stack.produce("--rate", str(RATE), "--count", str(STREAM_EVENTS)))
     answered = lambda: sum(stack.query("sum(driftline_scorer_records_total)").values())  # noqa: E731
@@ -218,7 +222,7 @@ def survives_kills(stack: Stack) -> str:
     until(lambda: answered() > begun, "events of the new stream are scored")
     stack.compose("kill", "--signal", "KILL", "scorer")
     need(not stack.containers("scorer"), "the scorer runs after SIGKILL")
-    stack.up("--no-deps", "--no-recreate", "scorer")  # an engine leaves down what was killed through it
+    stack.up("--no-deps", "--no-recreate", "scorer")  # an engine does not restart what was killed through it
     run("docker", "exec", before["Id"], "python", "-c", CRASH)
 
     def back() -> bool:
@@ -232,7 +236,7 @@ def survives_kills(stack: Stack) -> str:
 
 
 def scales(stack: Stack) -> str:
-    """Three scorers share four partitions; Prometheus finds them by itself."""
+    """Scale to three scorers: they share four partitions, and Prometheus finds them."""
     stack.up("--no-deps", "--no-recreate", "--scale", "scorer=3", "scorer")
     shares = "sum by (instance) (driftline_scorer_assigned_partitions) and on (instance) (up == 1)"
     until(lambda: sorted(stack.query(shares).values()) == [1, 1, 2], "three scorers share four partitions")
@@ -240,7 +244,7 @@ def scales(stack: Stack) -> str:
 
 
 def refuses(stack: Stack) -> str:
-    """Without credentials, with a wrong password, and as somebody else: nobody gets in."""
+    """Connect without credentials, with a wrong password, and as another user: all are rejected."""
     names = ("KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD_FILE")
     unset = [word for name in names for word in ("-u", name)]
     tries = {
@@ -253,11 +257,11 @@ def refuses(stack: Stack) -> str:
         need(done.returncode == 1 and "cannot verify" in done.stderr, f"{how}: {done.returncode} {done.stderr}")
     done = stack.job("producer", "driftline", "verify")
     need(done.returncode == 1 and "TopicAuthorizationFailed" in done.stderr, f"upstream may read: {done.stderr}")
-    return f"refused: a client {', '.join(tries)}, and upstream's user who wants to read"
+    return f"refused: a client {', '.join(tries)}, and upstream's user as a reader"
 
 
 def loses_a_broker(stack: Stack) -> str:
-    """One of three brokers is killed: events are taken and answered, and it comes back."""
+    """Kill one of three brokers: events are taken and answered, and it comes back."""
     stack.compose("kill", "--signal", "KILL", "kafka-2")
     sent = stack.job("producer", *stack.produce("--rate", "1000", "--count", str(EVENTS)))
     need(sent.returncode == 0, sent.stderr)
@@ -274,7 +278,7 @@ STEPS: dict[str, tuple[Callable[[Stack], str], ...]] = {
 
 
 def steps(variant: str, services: dict[str, Any]) -> Iterator[Callable[[Stack], str]]:
-    """What is done, in order."""
+    """Return the steps, in order."""
     yield from (comes_up, is_hardened, events_are_scored, is_verified)
     if "alertmanager" in services:
         yield alertmanager_listens
@@ -283,7 +287,7 @@ def steps(variant: str, services: dict[str, Any]) -> Iterator[Callable[[Stack], 
 
 
 def main() -> int:
-    """Run the steps; the exit code."""
+    """Run the steps; return the exit code."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--variant", choices=list(STEPS), default="", help="with compose.VARIANT.yml, too")
     arguments.add_argument("--without", action="append", default=[], help="leave a service out, such as grafana")

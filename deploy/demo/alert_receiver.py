@@ -1,6 +1,6 @@
-"""A webhook of Alertmanager's that prints one line per alert: to see a page arrive. For demonstrations.
+"""A webhook for Alertmanager that prints one line per alert, to show an arriving page. For demonstrations.
 
-Stands for whatever calls people in earnest, so it keeps nothing and answers 200 at once.
+It replaces a real paging service, so it stores no alert and answers 200 at once.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# A group of hundreds of alerts is far below this; what is larger is no Alertmanager's.
+# A group of hundreds of alerts is far below this; a larger body is not from an Alertmanager.
 MAX_BODY_BYTES = 1_000_000
 IDLE_S = 10.0
 
 
 def lines(posted: Any) -> list[str]:
-    """A line per alert of a webhook's body. KeyError, TypeError or AttributeError if it has another shape."""
+    """Return a line per alert of a webhook's body. KeyError, TypeError or AttributeError if it has another shape."""
     return [_line(alert) for alert in posted["alerts"]]
 
 
 def _line(alert: dict[str, Any]) -> str:
-    """`2026-11-26T05:00:00Z firing critical FeatureDrift feature=tenure model=churn-telco: tenure moved`."""
+    """Return `2026-11-26T05:00:00Z firing critical FeatureDrift feature=tenure model=churn-telco: tenure moved`."""
     labels = dict(alert["labels"])
     firing = alert["status"] == "firing"
     head = (
@@ -33,28 +33,28 @@ def _line(alert: dict[str, Any]) -> str:
     )
     words = [*head, *(f"{name}={value}" for name, value in sorted(labels.items()))]
     text = f"{' '.join(words)}: {alert['annotations'].get('summary', '')}"
-    # a line stays a line, whatever stands in a label
+    # the output stays one line for any content of a label
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """POST an Alertmanager's body anywhere; GET says that this lives."""
+    """POST an Alertmanager's body to any path; GET is the health check."""
 
     timeout = IDLE_S
 
     def do_GET(self) -> None:
-        """For the health check."""
+        """Answer the health check."""
         self._answer(200)
 
     def do_POST(self) -> None:
-        """Print what came, or refuse it."""
+        """Print the alerts of a body, or reject it."""
         size = self.headers.get("content-length", "")
-        if not size.isdecimal() or int(size) > MAX_BODY_BYTES:
+        if not size.isdecimal() or len(size) > len(str(MAX_BODY_BYTES)) or int(size) > MAX_BODY_BYTES:
             self._answer(413)
             return
         try:
             news = lines(json.loads(self.rfile.read(int(size))))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             print(f"not an alert: {error!r}", file=sys.stderr, flush=True)
             self._answer(400)
             return
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """No line per request: the alerts are the log."""
+        """Write no line per request: the alerts are the log."""
 
 
 def main() -> None:

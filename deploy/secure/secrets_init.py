@@ -1,7 +1,7 @@
 """Certificates and passwords of the secured variant, made once, each into a volume that only its owner mounts.
 
-Runs in the scorer's image before everything else, and prints where things are, never what they are. The authority's key
-is not kept: to renew what is here (it is valid for a year), remove the volumes and start again.
+Runs in the scorer's image before everything else, and prints where the secrets are, never their content. The
+authority's key is not kept. To renew the secrets (they are valid for a year), remove the volumes and start again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 ROOT = Path("/secrets")
-# Who logs in with a password (SCRAM), and has a volume of this name with ca.pem and password.
+# Users with a password (SCRAM), each with a volume of this name with ca.pem and password.
 USERS = ("scorer", "drift-worker", "upstream", "operator")
 BROKER_NAMES = ("kafka", "localhost")
 VALID = timedelta(days=365)
 PBKDF2_ITERATIONS = 8192
-# The group may read: the broker's user is another one, and is put into ours (group_add).
+# The group may read: the broker's user is another one, and gets this group (group_add).
 MODE = 0o640
 
 
@@ -42,7 +42,10 @@ class Authority:
         self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def issue(self, common_name: str, names: tuple[str, ...] = ()) -> bytes:
-        """Private key and certificate in one PEM file, as Kafka reads a key store. `names`: where it serves."""
+        """Return private key and certificate in one PEM file, as Kafka reads a key store.
+
+        names: host names of the server.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = self._builder(_name(common_name), key.public_key(), authority=False).add_extension(
@@ -86,7 +89,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def make(root: Path, now: datetime) -> None:
-    """Everything anew, the admin's authority last: where it is, the rest is."""
+    """Create all secrets; the admin's authority comes last, so where it is, the others are."""
     authority = Authority(now)
     _write(root / "broker" / "broker.pem", authority.issue("broker", BROKER_NAMES))
     _write(root / "broker" / "ca.pem", authority.pem)

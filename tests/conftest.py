@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from brokers import Broker
-from stage import Stage
+from support.brokers import Broker
+from support.stage import Stage
 
-from driftline import broker as local_broker
+from driftline.local_kafka import broker as local_broker
 
-pytest_plugins = ["matrix"]
+pytest_plugins = ["support.matrix"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,7 +31,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long form was asked for."""
+    """Return whether the long form is selected."""
     return bool(request.config.getoption("--long"))
 
 
@@ -43,7 +43,7 @@ def minutes(request: pytest.FixtureRequest) -> float:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """One Apache Kafka for the whole run; a test that stops, kills or freezes a broker starts one of its own."""
+    """One Apache Kafka for the whole run; a test that stops, kills or freezes a broker starts a separate one."""
     with Broker() as running:
         yield running
 
@@ -57,11 +57,11 @@ def topic_prefix() -> str:
 @pytest.fixture(scope="session")
 def telco_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Telco model, trained once for the whole run from the real customers."""
-    from training.spec import read_spec
-    from training.train import train_bundle
+    from driftline.training.spec import read_spec
+    from driftline.training.train import train_bundle
 
     directory = tmp_path_factory.mktemp("telco") / "model"
-    spec, data = read_spec(Path("training/specs/telco.toml")), Path("training/data/telco_churn.csv")
+    spec, data = read_spec(Path("examples/telco.toml")), Path("examples/telco_churn.csv")
     train_bundle(spec, data, directory, datetime(2026, 1, 1, tzinfo=UTC))
     return directory
 

@@ -19,22 +19,23 @@ from statistics import median
 
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("artifacts/chaos/records.jsonl")
-FOLDERS = ("tests/chaos", "tests/integration", "tests/unit/test_reload.py")
+FOLDERS = ("tests/chaos", "tests/integration", "tests/unit/scorer/test_reload.py")
 PAGE = """\
 # Chaos: every fault, again and again
 
 Written by `python tests/chaos/again.py --write` from the records of `make chaos`; do not edit.
 
-`make chaos` runs the tests of the fault matrix ([delivery.md](delivery.md) says what each row breaks, what must hold
-and where its tests are) in their long forms, on a real broker, three where the row says so; `ROW=8` only that row,
-`SEED=7` with that chance, `MINUTES=30` in random order again and again for so long. A reader that shares no code with
-the services watches all the time. A run that fails keeps its seed, what was sent, answered and broken when, and every
-log in a folder under `artifacts/chaos` that its message names.
+`make chaos` runs the tests of the fault matrix in their long forms, on a real broker, or on three where the row needs
+them. The file [delivery.md](delivery.md) lists what each row breaks, what must hold and where its tests are.
+`ROW=8` runs only that row, `SEED=7` uses that seed, `MINUTES=30` repeats all in random order for that long.
+A reader that shares no code with the services watches all the time.
+A run that fails keeps its seed, its history (sent, answered, broken, and when) and every log. They are in a folder
+under `artifacts/chaos` that its message names.
 
-- **Runs** are runs of a test; a row may have several tests. **Red** are those that failed, whatever the reason.
+- **Runs** are runs of a test; a row may have several tests. **Red** are those that failed, for any reason.
 - **Lost** and **duplicated** are counted by the reader, in records. In row 25 they are windows with another count and
-  windows measured twice. Tests in which nothing is to be answered have no events.
-- **Recovery** is how long the next answer took after a fault or its end, the longest of a run: counted from the last
+  windows measured twice. Tests without answers have no events.
+- **Recovery** is how long the next answer took after a fault or its end, the longest of a run. It counts from the last
   of them, or from the first event after it if everything had been answered. Median and maximum over the runs.
 
 {when}

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network import Network
-from network import network as started_network
-from stage import Stage
+from support.network import Network
+from support.network import network as started_network
+from support.stage import Stage
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def network(network_of_the_run: Network) -> Iterator[Network]:
 
 @pytest.fixture
 def far(network: Network, topic_prefix: str, telco_bundle: Path, tmp_path: Path) -> Iterator[Stage]:
-    """A stage whose reader and upstream are beside the broker; scorers may stand behind `network.proxies`."""
+    """A stage whose reader and upstream are beside the broker; scorers may connect through `network.proxies`."""
     stage = Stage(network.broker, topic_prefix, telco_bundle, tmp_path)
     yield stage
     stage.reader.close()

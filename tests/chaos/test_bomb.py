@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from oracle import Sent, assert_exactly_once, committed, send
-from stage import Stage
-from waiting import wait_until
+from support.oracle import Sent, assert_exactly_once, committed, send
+from support.stage import Stage
+from support.waiting import wait_until
 
 MEGABYTE = 1 << 20
 BOMB_BYTES = 400 * MEGABYTE
@@ -16,7 +16,7 @@ BOMB_BYTES = 400 * MEGABYTE
 @pytest.mark.row(15)
 @pytest.mark.parametrize("codec", ["zstd", pytest.param("gzip", marks=pytest.mark.long_only)])
 def test_a_batch_that_becomes_400_megabytes_stops_its_partition_alone(stage: Stage, codec: str) -> None:
-    """Memory stays bounded, the partition is quarantined and says why, what stands before is answered, others go on."""
+    """Memory stays bounded; the partition is quarantined with a reason; earlier records are answered, others go on."""
     source, sent = stage.source(), Sent()
 
     def produce(count: int, partitions: range) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from network import Network
-from oracle import assert_exactly_once
-from proxy import Api, Proxy, Side
-from stage import Stage
-from waiting import wait_until
+from support.network import Network
+from support.oracle import assert_exactly_once
+from support.proxy import Api, Proxy, Side
+from support.stage import Stage
+from support.waiting import wait_until
 
 SMALL = {"SCORER_MAX_BATCH_RECORDS": "100"}
 DRAIN_S = 5.0
@@ -55,7 +55,7 @@ FAULTS = {"refuses": Proxy.cut, "is silent": lambda proxy: proxy.silence(*Side)}
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.row(23)
 def test_sigterm_while_the_broker_is_away(network: Network, far: Stage, fault: str) -> None:
-    """Row 23: with a batch in hand whose outcome nobody can tell it, the scorer ends within its grace period."""
+    """Row 23: with an open batch whose outcome is unknown, the scorer ends within its grace period."""
     proxy = network.proxies[0]
     environment = {**SMALL, "SCORER_DRAIN_TIMEOUT": f"{DRAIN_S:.0f}s"}
     with far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address, **environment) as scorer:
@@ -77,7 +77,7 @@ def test_sigterm_while_the_broker_is_away(network: Network, far: Stage, fault: s
 
 @pytest.mark.row(23)
 def test_sigterm_before_there_is_a_broker(network: Network, far: Stage) -> None:
-    """Row 23: a scorer that has never reached its broker is alive, says why it is not ready, and ends at once."""
+    """Row 23: a scorer that has never reached its broker is alive, reports why it is not ready, and ends at once."""
     proxy = network.proxies[0]
     proxy.cut()
     with far.scorer(KAFKA_BOOTSTRAP_SERVERS=proxy.address) as scorer:

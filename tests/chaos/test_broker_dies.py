@@ -9,15 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import history
 import pytest
-from brokers import Broker, Cluster
 from confluent_kafka.admin import AdminClient
-from network import Network
-from oracle import WAIT_S, Names, Sent, assert_exactly_once
-from services import Service
-from stage import Stage
-from waiting import wait_until
+from support import history
+from support.brokers import Broker, Cluster
+from support.network import Network
+from support.oracle import WAIT_S, Names, Sent, assert_exactly_once
+from support.services import Service
+from support.stage import Stage
+from support.waiting import wait_until
 
 SMALL = {"SCORER_MAX_BATCH_RECORDS": "100"}
 # Upstream goes on producing while a broker is away: only an idempotent producer does not double its events then.
@@ -31,7 +31,7 @@ def both_own_two(scorers: tuple[Service, Service]) -> None:
 
 
 def never_restarted(scorers: tuple[Service, ...]) -> None:
-    """Whatever happened, they are the processes that were started, and end in order."""
+    """The original processes survive, and end in order."""
     for scorer in scorers:
         assert scorer.process.poll() is None
         assert scorer.stop() == 0
@@ -88,7 +88,7 @@ def under_replicated(admin: AdminClient, names: Names) -> int:
 def test_each_of_three_brokers_is_killed(cluster: Cluster, replicated: Stage, seed: int) -> None:
     """One after the other, and so the leader of every partition, every coordinator and the controller among them.
 
-    Events stream in all the time; nobody waits until the dead one is back.
+    Events stream in all the time, also while the broker is down.
     """
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
     sent, source, ended = Sent(), replicated.source(), threading.Event()
@@ -161,7 +161,7 @@ def test_a_broker_that_is_down_at_the_start_and_later(network: Network, far: Sta
 
 @pytest.fixture
 def small_disk(topic_prefix: str, telco_bundle: Path, tmp_path: Path) -> Iterator[tuple[Broker, Stage]]:
-    """A broker of its own, whose files a test may keep from growing."""
+    """A separate broker, whose files a test may keep from growing."""
     with Broker() as broker:
         stage = Stage(broker, topic_prefix, telco_bundle, tmp_path)
         yield broker, stage
@@ -174,8 +174,8 @@ def small_disk(topic_prefix: str, telco_bundle: Path, tmp_path: Path) -> Iterato
 def test_no_room_on_the_brokers_disk(small_disk: tuple[Broker, Stage]) -> None:
     """The broker cannot write and goes down; scorers retry, are not ready, and lose nothing once there is room again.
 
-    What stands for the full disk is a limit on the size of files, which needs no rights: writes fail in the middle of
-    a transaction, and Kafka does what it does without space, it gives up its log folder and ends.
+    A limit on the size of files replaces a full disk and needs no rights. Writes fail in the middle of a transaction.
+    As without space, Kafka gives up its log folder and ends.
     """
     broker, stage = small_disk
     with stage.scorer(**SMALL) as first, stage.scorer(**SMALL) as second:

@@ -1,4 +1,4 @@
-"""Clocks that jump, and producers whose clocks say 1970 or 2099 (row 17)."""
+"""Clocks that jump, and producers with clocks in 1970 or 2099 (row 17)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import time
 from pathlib import Path
 
-import history
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-from drifting import measurements_of, start_worker
-from oracle import Sent, assert_exactly_once, send
-from stage import Stage
-from waiting import wait_until
+from support import history
+from support.drifting import measurements_of, start_worker
+from support.oracle import Sent, assert_exactly_once, send
+from support.stage import Stage
+from support.waiting import wait_until
 
-from schemas.rfc3339 import render
+from schemas.timestamps import render
 
 DAY_S = 86_400
 YEAR_2099_MS = 4_070_908_800_000
@@ -52,7 +52,7 @@ def test_a_clock_that_jumps_changes_no_duration(stage: Stage, tmp_path: Path, lo
         rebalances = [scorer.metric("driftline_scorer_rebalances_total") for scorer in scorers]
         for jump in jumps:
             turn(wrong_s, jump)
-            time.sleep(1.0)  # every loop has come round, and whoever waits for a moment of the wrong clock waits now
+            time.sleep(1.0)  # every loop has run, and every wait for a moment of the wrong clock is in progress
             stage.send_from(source, 400, sent)
             stage.reader.wait_for(len(sent.records))
             for scorer in scorers:

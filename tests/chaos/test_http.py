@@ -1,4 +1,4 @@
-"""What people and probes do to a scorer's HTTP, and what it tells them when it is stuck (row 26)."""
+"""Requests of people and probes to a scorer's HTTP, and its answers when it is stuck (row 26)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-import bundles
-import history
 import httpx
 import pytest
-from brokers import Broker
-from events import GOOD
-from oracle import assert_exactly_once, send
-from services import ANSWER_S, Service
-from stage import Stage
-from stuck_model import StuckClassifier
-from waiting import wait_until
+from support import bundles, history
+from support.brokers import Broker
+from support.events import GOOD
+from support.oracle import assert_exactly_once, send
+from support.services import ANSWER_S, Service
+from support.stage import Stage
+from support.stuck_model import StuckClassifier
+from support.waiting import wait_until
 
-HURRY = {"streaming.consumer.LOOP_STUCK_S": 3, "streaming.consumer.BATCH_STUCK_S": 3}
+HURRY = {"kafka_runtime.group_member.LOOP_STUCK_S": 3, "kafka_runtime.group_member.BATCH_STUCK_S": 3}
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"  # an empty line is missing
 CLIENTS = 8
 SLOW_CLIENTS = 200
@@ -33,7 +32,7 @@ SLOW_CLIENTS = 200
 
 @pytest.fixture
 def stuck(broker: Broker, topic_prefix: str, tmp_path: Path) -> Iterator[Stage]:
-    """A stage whose model can be told to stop its process (`tmp_path / "trap"`)."""
+    """A stage whose model stops its process on request (`tmp_path / "trap"`)."""
     stage = Stage(broker, topic_prefix, tmp_path / "stuck", tmp_path)
     yield stage
     stage.reader.close()
@@ -51,7 +50,7 @@ def test_a_stuck_scorer_says_so_and_the_other_one_goes_on(stuck: Stage, tmp_path
     bundles.write(stuck.bundle, StuckClassifier(str(trap), seconds))
     events = [json.dumps({**GOOD, "event_id": f"e{i}"}).encode() for i in range(2000)]
     records = [(b"k", event, [], i % 4) for i, event in enumerate(events)]
-    support = str(Path(__file__).parents[1] / "support")
+    support = str(Path(__file__).parents[1])
     packages = os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])])
     hurry = None if long else HURRY
     with stuck.scorer(hurry, PYTHONPATH=packages) as first, stuck.scorer(hurry, PYTHONPATH=packages) as second:
@@ -73,7 +72,7 @@ def test_a_stuck_scorer_says_so_and_the_other_one_goes_on(stuck: Stage, tmp_path
             return bool(told)
 
         wait_until(dead, "somebody is not alive")
-        assert ("the event loop has not turned" if what == "loop" else "has finished nothing for") in told[0]
+        assert ("the event loop has not run" if what == "loop" else "has finished no batch for") in told[0]
         assert all(scorer.get("/metrics").status_code == 200 for scorer in scorers)
         for scorer in scorers:
             wait_until(lambda s=scorer: s.get("/livez").status_code == 200 and s.reasons() == [], "it has recovered")
@@ -101,7 +100,7 @@ class Hammer:
     def __enter__(self) -> Self:
         for i in range(SLOW_CLIENTS):
             slow = self._slow.enter_context(socket.create_connection(("127.0.0.1", self._port), ANSWER_S))
-            # half of them never end their request, the others never read what they asked for
+            # half of them never end their request, the others never read the answer
             slow.sendall(REQUEST if i % 2 else (REQUEST + b"\r\n") * 50)
         for thread in self._threads:
             thread.start()
@@ -117,7 +116,7 @@ class Hammer:
 @pytest.mark.row(26)
 @pytest.mark.long_only
 def test_hammering_on_metrics_does_not_disturb_scoring(stage: Stage) -> None:
-    """Eight clients without a pause and 200 slow ones: all is answered meanwhile, nobody leaves the group."""
+    """Eight clients without a pause and 200 slow ones: everything is answered meanwhile, no member leaves the group."""
     rounds = 40
     with stage.scorer() as first, stage.scorer() as second:
         scorers = (first, second)

@@ -1,4 +1,4 @@
-"""What upstream can do to a scorer: nothing but bad records, records too large, batches nobody can read, any codec.
+"""Bad input from upstream: only bad records, records too large, unreadable batches, any codec.
 
 Rows 12, 13 and 14.
 """
@@ -6,31 +6,28 @@ Rows 12, 13 and 14.
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from fractions import Fraction
 
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-from network import Network
-from oracle import Sent, assert_exactly_once, committed, members, send
-from segments import Batch, batches, rewrite
-from stage import Stage
-from waiting import wait_until
+from support.network import Network
+from support.oracle import Sent, assert_exactly_once, committed, members, send
+from support.segments import Batch, batches, rewrite
+from support.stage import Stage
+from support.waiting import wait_until
 
-from driftline.broker import LocalBroker
+from driftline.local_kafka.broker import LocalBroker
 
 # The group leaves out a member that has not polled for so long: 5 minutes, were it not for this.
 POLL_INTERVAL_S = 3.0
-IMPATIENT = {"streaming.clients.MAX_POLL_INTERVAL_MS": 1000 * POLL_INTERVAL_S, "streaming.inbox.ROOM_S": 0.5}
+IMPATIENT = {"kafka_runtime.clients.MAX_POLL_INTERVAL_MS": 1000 * POLL_INTERVAL_S, "kafka_runtime.prefetch.ROOM_S": 0.5}
 
 
 @pytest.mark.row(12)
 def test_nothing_but_bad_records_pauses_the_scorer_until_a_person_decides(stage: Stage) -> None:
-    """Row 12: it stops at the limit, says so, drops nothing, stays in its group, and goes on with a higher limit."""
+    """Row 12: it stops at the limit, reports it, drops nothing, stays in its group; a higher limit lets it continue."""
     good = stage.send_customers(400)
     with stage.scorer(IMPATIENT, SCORER_MAX_BATCH_RECORDS="200") as scorer:
         stage.reader.wait_for(400)
@@ -143,7 +140,7 @@ def spoil_header_key(batch: Batch) -> None:
 
 @pytest.mark.row(14)
 def test_a_batch_that_cannot_be_read_stops_its_partition_alone(network: Network, far: Stage) -> None:
-    """Row 14: what stands before it is answered, it is named, the other partitions go on; with it passed, so does its.
+    """Row 14: earlier records are answered, it is named, the other partitions continue; after a skip, so does its.
 
     The broker would refuse such batches: they are written well and spoilt on its disk.
     """
@@ -195,13 +192,10 @@ def test_a_batch_that_cannot_be_read_stops_its_partition_alone(network: Network,
 
 
 def skip(stage: Stage, partition: int, to_offset: int) -> None:
-    """What the runbook tells a person to do."""
-    subprocess.run(
-        [sys.executable, "-m", "driftline", "skip", "--topic", stage.names.events, "--partition", str(partition),
-         "--to-offset", str(to_offset), "--why", "spoilt on disk"],
-        env={**os.environ, **stage.names.environment, "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap},
-        check=True,
-    )  # fmt: skip
+    """Carry out the runbook's instructions."""
+    where = ["--topic", stage.names.events, "--partition", str(partition), "--to-offset", str(to_offset)]
+    done = stage.driftline("skip", *where, "--why", "spoilt on disk")
+    assert done.returncode == 0, done.stderr
 
 
 def test_upstream_chooses_the_codec(stage: Stage, broker: LocalBroker) -> None:

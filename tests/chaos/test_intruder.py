@@ -1,22 +1,22 @@
-"""Somebody else starts producers with our transactional id (row 4)."""
+"""Another program starts producers with a scorer's transactional id (row 4)."""
 
 from __future__ import annotations
 
 import json
 import time
 
-import history
 import pytest
 from confluent_kafka import Producer
-from oracle import WAIT_S, assert_exactly_once
-from stage import Stage
-from waiting import wait_until
+from support import history
+from support.oracle import WAIT_S, assert_exactly_once
+from support.stage import Stage
+from support.waiting import wait_until
 
 BACK_OFF_S = 2.0  # a partition that was fenced waits at least so long
 
 
 def somebody(stage: Stage, identity: str) -> Producer:
-    """A producer of somebody else's that has just taken our id."""
+    """A foreign producer that has just taken the scorer's id."""
     options = {"bootstrap.servers": stage.bootstrap, "transactional.id": identity, "transaction.timeout.ms": 60_000}
     intruder = Producer({**options, "log_level": 0})
     intruder.init_transactions(WAIT_S)
@@ -53,14 +53,14 @@ def test_somebody_else_uses_our_transactional_id(stage: Stage, long: bool) -> No
             # ours takes its id back, and with it ends what the intruder has begun
             stage.reader.wait_for(len(sent.records))
             assert fenced() >= attempt
-        # somebody who does not give up: ours must not take the id back as often
+        # a persistent intruder: the scorer must not take the id back as often
         before, began = fenced(), time.monotonic()
         while time.monotonic() < began + (30.0 if long else 5.0):
             somebody(stage, identity)
             stage.send_from(source, 20, sent)
         assert fenced() - before <= (time.monotonic() - began) / BACK_OFF_S + 2
         stage.reader.wait_for(len(sent.records))
-        # the other one has something to do meanwhile, and is not told
+        # the other one has work meanwhile, and is not informed
         assert fenced() == owner.metric("driftline_scorer_producer_rebuilds_total", cause="fenced")
         assert [scorer.stop() for scorer in scorers] == [0, 0]
     lines = [json.loads(line) for line in owner.log_lines() if '"producer_rebuilt"' in line]

@@ -7,8 +7,8 @@ import time
 from fractions import Fraction
 
 import pytest
-from oracle import assert_exactly_once
-from stage import Stage
+from support.oracle import assert_exactly_once
+from support.stage import Stage
 
 
 @pytest.mark.timeout(900)

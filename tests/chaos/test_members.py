@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from guests import Guests
-from oracle import Sent, assert_exactly_once
-from services import Service
-from stage import Stage
-from waiting import wait_until
+from support.guests import Guests
+from support.oracle import Sent, assert_exactly_once
+from support.services import Service
+from support.stage import Stage
+from support.waiting import wait_until
 
 MEGABYTE = 1 << 20
 PATIENCE_S = 30.0

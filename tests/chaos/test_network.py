@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 
 import pytest
-from network import Network
-from oracle import Sent, assert_exactly_once
-from proxy import Api, Proxy, Side
-from services import Service
-from stage import Stage
-from waiting import wait_until
+from support.network import Network
+from support.oracle import Sent, assert_exactly_once
+from support.proxy import Api, Proxy, Side
+from support.services import Service
+from support.stage import Stage
+from support.waiting import wait_until
 
 SMALL = {"SCORER_MAX_BATCH_RECORDS": "100"}
-# Whoever waits for a broker looks again some times a second; a busy loop takes a core and logs hundreds of lines.
+# A process that waits for a broker retries a few times a second; a busy loop takes a core and logs hundreds of lines.
 MAX_CPU_SHARE = 0.5
 MAX_LINES_PER_S = 25.0
 
 
 def of(stage: Stage, partition: int) -> bytes:
-    """The transactional id of an input partition, as it stands in a request."""
+    """The transactional id of an input partition, as in a request."""
     return f"{stage.names.group}.{stage.names.events}.{partition}".encode()
 
 
@@ -116,11 +116,11 @@ def test_the_answer_to_the_end_of_a_transaction_is_lost(network: Network, far: S
 def test_the_answer_to_the_end_of_a_transaction_comes_late(network: Network, far: Stage) -> None:
     """Row 10: the scorer has given the transaction up and begun others when it hears that it was committed.
 
-    Meanwhile the partition's inbox was full for so long that its reader paused: it must read on afterwards.
+    Meanwhile the partition's prefetcher was full for so long that its reader paused: it must read on afterwards.
     """
     proxy = network.proxies[0]
     with far.scorer(
-        {"streaming.inbox.ROOM_S": 0.3},
+        {"kafka_runtime.prefetch.ROOM_S": 0.3},
         KAFKA_BOOTSTRAP_SERVERS=proxy.address,
         KAFKA_TRANSACTION_TIMEOUT="2s",
         **SMALL,
@@ -151,7 +151,7 @@ def test_the_end_of_a_transaction_that_arrives_late_ends_no_later_one(network: N
     sent = far.send_customers(2000)
     late = proxy.catch(Api.END_TXN, skip=1, where=lambda request: of(far, 1) in request)
     with far.scorer(
-        {"streaming.clients.REQUEST_TIMEOUT_MS": 1500},
+        {"kafka_runtime.clients.REQUEST_TIMEOUT_MS": 1500},
         KAFKA_BOOTSTRAP_SERVERS=proxy.address,
         KAFKA_TRANSACTION_TIMEOUT="3s",
         **SMALL,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
-from oracle import WAIT_S, Sent, assert_exactly_once, committed, send
-from stage import Stage
-from waiting import wait_until
+from support.drifting import start_worker
+from support.oracle import WAIT_S, Sent, assert_exactly_once, committed, send
+from support.stage import Stage
+from support.waiting import wait_until
 
-HURRY = {"streaming.clients.METADATA_MAX_AGE_MS": 2000}
+HURRY = {"kafka_runtime.clients.METADATA_MAX_AGE_MS": 2000}
 
 
 def send_to(stage: Stage, partitions: range, count: int, sent: Sent, seed: int = 0) -> None:
-    """So many events into each of these partitions."""
+    """Send this number of events into each of these partitions."""
     source = stage.source(seed=seed)
     for partition in partitions:
         records = source.take(count, 0.0, time.time_ns() // 1_000_000)
@@ -126,3 +128,72 @@ def test_a_group_whose_offsets_expired_does_not_begin_anew(stage: Stage) -> None
         stage.reader.wait_for(240)
         assert scorer.stop() == 0
     assert_exactly_once(sent, stage.reader.answers)
+
+
+def test_an_offset_that_was_moved_by_hand_is_reported_with_its_numbers(stage: Stage) -> None:
+    """Partition 0 is moved back by 20 records, partition 1 forward over 15; nobody touches the others."""
+    names, sent = stage.names, Sent()
+    send_to(stage, range(4), 50, sent)
+    with stage.scorer() as scorer:
+        stage.reader.wait_for(200)
+        assert scorer.stop() == 0
+    send_to(stage, range(1, 2), 15, sent, seed=1)
+    moved = [TopicPartition(names.events, 0, 30), TopicPartition(names.events, 1, 65)]
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap})
+    (future,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(names.group, moved)]).values()
+    future.result(WAIT_S)
+    with stage.scorer() as scorer:
+        stage.reader.wait_for(220)
+        shown = "driftline_scorer_offset_moved_records{"  # the comparison is made beside the first batches
+        wait_until(lambda: scorer.get("/metrics").text.count(shown) == 8, "every partition is compared")
+        found = {
+            (partition, effect): scorer.metric(
+                "driftline_scorer_offset_moved_records", partition=str(partition), effect=effect
+            )
+            for partition in range(4)
+            for effect in ("again", "left_out")
+        }
+        lines = [json.loads(line) for line in scorer.log_lines() if "offset_moved" in line]
+        assert not any("offset_not_compared" in line for line in scorer.log_lines())
+    assert {key: value for key, value in found.items() if value} == {(0, "again"): 20, (1, "left_out"): 15}
+    told = [
+        {key: line[key] for key in ("partition", "committed", "answered_to", "again", "left_out")} for line in lines
+    ]
+    assert sorted(told, key=lambda line: line["partition"]) == [
+        {"partition": 0, "committed": 30, "answered_to": 50, "again": 20, "left_out": 0},
+        {"partition": 1, "committed": 65, "answered_to": 50, "again": 0, "left_out": 15},
+    ]
+
+
+def test_a_moved_offset_of_the_drift_worker_is_reported_with_its_numbers(stage: Stage) -> None:
+    """As above, by what an earlier drift worker counted; its predictions' topic is empty, and that is no move."""
+    names, sent = stage.names, Sent()
+    group = names.environment["DRIFT_GROUP"]
+    send_to(stage, range(4), 50, sent)
+    counted = "driftline_drift_counted_events_total"
+    with start_worker(stage, "before") as worker:
+        wait_until(lambda: worker.reasons() == [] and worker.metric(counted) == 200, "all are counted")
+        assert worker.stop() == 0
+    send_to(stage, range(1, 2), 15, sent, seed=1)
+    moved = [TopicPartition(names.events, 0, 30), TopicPartition(names.events, 1, 65)]
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap})
+    (future,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, moved)]).values()
+    future.result(WAIT_S)
+    with start_worker(stage, "after") as worker:
+        worker.wait_ready()
+        shown = f'driftline_drift_offset_moved_records{{effect="again",partition="%d",topic="{names.events}"}}'
+        wait_until(
+            lambda: all(shown % partition in worker.get("/metrics").text for partition in range(4)), "all are compared"
+        )
+        found = {
+            (partition, effect): worker.metric(
+                "driftline_drift_offset_moved_records", topic=names.events, partition=str(partition), effect=effect
+            )
+            for partition in range(4)
+            for effect in ("again", "left_out")
+        }
+        lines = [json.loads(line) for line in worker.log_lines() if '"offset_moved"' in line]
+        assert not any("offset_not_compared" in line for line in worker.log_lines())
+    assert {key: value for key, value in found.items() if value} == {(0, "again"): 20, (1, "left_out"): 15}
+    said = [(line["partition"], line["committed"], line["answered_to"]) for line in lines]
+    assert sorted(said) == [(0, 30, 50), (1, 65, 50)]

@@ -6,14 +6,14 @@ import random
 import time
 from fractions import Fraction
 
-import history
 import pytest
-from drifting import alerts_of, measurements_of, numbers_of, own_topics, start_worker, units_of
-from oracle import send
-from stage import Stage
-from waiting import wait_until
+from support import history
+from support.drifting import alerts_of, measurements_of, numbers_of, own_topics, start_worker, units_of
+from support.oracle import send
+from support.stage import Stage
+from support.waiting import wait_until
 
-from schemas.rfc3339 import parse, render
+from schemas.timestamps import parse, render
 
 HOUR_MS = 3_600_000
 PER_MINUTE = 30

@@ -6,19 +6,19 @@ import json
 import os
 from pathlib import Path
 
-import bundles
 import pytest
-from events import GOOD
-from oracle import Sent, assert_exactly_once, committed, members, send
-from slow_model import SlowClassifier
-from stage import Stage
-from waiting import wait_until
+from support import bundles
+from support.events import GOOD
+from support.oracle import Sent, assert_exactly_once, committed, members, send
+from support.slow_model import SlowClassifier
+from support.stage import Stage
+from support.waiting import wait_until
 
-from driftline.broker import LocalBroker
+from driftline.local_kafka.broker import LocalBroker
 
 SECONDS_PER_RECORD = 0.08
 # Were it not for these two, a member that has not polled for 5 minutes would be left out.
-IMPATIENT = {"streaming.clients.MAX_POLL_INTERVAL_MS": 3000, "streaming.inbox.ROOM_S": 0.5}
+IMPATIENT = {"kafka_runtime.clients.MAX_POLL_INTERVAL_MS": 3000, "kafka_runtime.prefetch.ROOM_S": 0.5}
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def slow(broker: LocalBroker, topic_prefix: str, tmp_path: Path) -> Stage:
 
 @pytest.mark.row(18)
 def test_a_model_slower_than_the_groups_patience(slow: Stage) -> None:
-    """Nobody is thrown out of the group, batches become small, the lag is true all the time, and SIGTERM drains.
+    """No member is removed from the group, batches become small, the lag stays correct, and SIGTERM drains.
 
     The first batch, of 50 records, takes 4 s, one of 200 would take 16 s, and four partitions wait for the same model.
     """
     events = [json.dumps({**GOOD, "event_id": f"e{i}"}).encode() for i in range(2000)]
     sent = send(slow.bootstrap, slow.names.events, [(b"k", event, [], i % 4) for i, event in enumerate(events)])
-    support = str(Path(__file__).parents[1] / "support")
+    support = str(Path(__file__).parents[1])
     packages = os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])])
     with slow.scorer(
         IMPATIENT,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-import history
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from oracle import WAIT_S, Sent, assert_exactly_once, send
-from stage import Stage
-from waiting import wait_until
+from support import history
+from support.oracle import WAIT_S, Sent, assert_exactly_once, send
+from support.stage import Stage
+from support.waiting import wait_until
 
 
 def made_again(stage: Stage) -> None:
@@ -32,7 +32,7 @@ def made_again(stage: Stage) -> None:
 
 
 def per_partition(stage: Stage, count: int, seed: int, sent: Sent) -> None:
-    """So many events into each of the four."""
+    """Send this number of events into each of the four."""
     source = stage.source(seed=seed)
     records = [
         (*record, [], i % 4) for i, record in enumerate(source.take(4 * count, 0.0, time.time_ns() // 1_000_000))

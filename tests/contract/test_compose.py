@@ -1,4 +1,4 @@
-"""What the Compose files promise, read without an engine: `make smoke` asks the running containers the same."""
+"""Guarantees of the Compose files, read without an engine: `make smoke` checks the same in the running containers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
-from secured import documented_acls
+from support.secured import documented_acls
 
-from driftline.demo import DRIFT_PROFILE
-from driftline.kafka_files import KAFKA_VERSION
-from schemas.environment import Topics
+from driftline.demo.pipeline import DRIFT_PROFILE
+from driftline.local_kafka.jars import KAFKA_VERSION
+from schemas.setting_names import Topics
 from scorer.settings import ScorerSettings
 
 VARIANTS = ("", "secure", "cluster")
-# Whoever ends by itself, or does nothing that could be asked after.
+# Containers that end by themselves, or have no endpoint for a check.
 WITHOUT_HEALTH = {"topics-init", "model-init", "secrets-init", "access-init", "driftline", "producer"}
 PRINCIPALS = {
     "scorer": ["Scorer"],
@@ -127,13 +127,25 @@ def test_the_networks_have_no_way_out() -> None:
 
 @pytest.mark.parametrize("service", EVERY)
 def test_images_are_pinned(service: dict[str, Any]) -> None:
-    """By a tag with a version; ours by one that can be set. The broker is the one that the tests run on."""
-    repository, tag = service["image"].split(":", 1)
+    """By a tag with a version and perhaps a digest; ours by a tag that can be set. The broker is the tests' own."""
+    image, _, digest = service["image"].partition("@")
+    repository, tag = image.split(":", 1)
+    assert re.fullmatch(r"(sha256:[0-9a-f]{64})?", digest)
     if repository.startswith("driftline-"):
         assert tag == "${DRIFTLINE_TAG:-dev}"
     else:
         assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag)
     assert repository != "apache/kafka" or tag == KAFKA_VERSION
+
+
+@pytest.mark.parametrize("name", ["scorer", "drift"])
+def test_a_base_image_can_be_given_by_digest(name: str) -> None:
+    """Every stage starts from the one argument, whose default is the tag; the image says what it was made from."""
+    text = Path(f"Dockerfile.{name}").read_text(encoding="utf-8")
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
+    assert "ARG PYTHON_IMAGE=python:${PYTHON_VERSION}-slim\n" in text
+    assert 'org.opencontainers.image.base.name="${PYTHON_IMAGE}"' in text
+    assert all("PYTHON_IMAGE" in BASE["services"][service]["build"]["args"] for service in ("scorer", "drift-worker"))
 
 
 @pytest.mark.parametrize("service", EVERY)
@@ -151,7 +163,7 @@ def test_every_service_that_stays_has_a_health_check(service: dict[str, Any]) ->
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_ends_ends_well_before_others_start(variant: str) -> None:
-    """Every one-shot is waited for by somebody, else `up --wait` would call it a failure."""
+    """Every one-shot has a dependant that waits for it, otherwise `up --wait` would report a failure."""
     services = _services(variant)
     awaited = {
         other
@@ -171,7 +183,7 @@ def test_a_container_has_longer_than_a_drain_takes() -> None:
 
 @pytest.mark.parametrize("service", EVERY)
 def test_no_password_stands_in_a_file(service: dict[str, Any]) -> None:
-    """Of what sounds like a secret, only the path of a file is given; nobody can log in to Grafana."""
+    """Only the path of a file is given for a secret; Grafana has no login."""
     environment = service.get("environment", {})
     secret = {n for n in environment if re.search("PASSWORD|SECRET|TOKEN|CREDENTIAL|HASH_KEY", n)}
     assert all(n.endswith("_FILE") for n in secret)
@@ -262,3 +274,13 @@ def test_workflows_run_what_is_pinned_with_least_permissions(path: Path) -> None
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.scorer", "Dockerfile.drift"])
+def test_the_images_take_boosters_and_private_packages(name: str) -> None:
+    """LightGBM's wheel needs the system's libgomp; a folder of wheels is in the build context, and pip looks there."""
+    text = Path(name).read_text(encoding="utf-8")
+    build, served = text.split("FROM ${PYTHON_IMAGE}\n")
+    assert "libgomp1" in served
+    assert re.search(r"install --constraint constraints.txt --find-links wheels \\\n *\$EXTRA_REQUIREMENTS", build)
+    assert "!wheels" in Path(".dockerignore").read_text(encoding="utf-8").splitlines()

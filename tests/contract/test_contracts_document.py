@@ -1,4 +1,4 @@
-"""docs/contracts.md says what the code does: its tables and examples are read and held against it."""
+"""docs/contracts.md describes the code: its tables and examples are read and compared with it."""
 
 import json
 import re
@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 import typer
-from events import NOW_MS, Decoders, record
 from fastapi import FastAPI
+from support.events import NOW_MS, Decoders, record
 
 from drift_worker.settings import DriftSettings
 from driftline.cli import app as commands
+from driftline.training.spec import parse_spec
+from kafka_runtime.readiness import NotReady
+from kafka_runtime.service.http import serve_docs
 from schemas import headers as h
 from schemas.alert import AlertName, decode_alert, fingerprint
 from schemas.bundle import EventMapping, Feature, Manifest
-from schemas.environment import KNOWN, Topics
 from schemas.label import LabelReason, decode_label
 from schemas.measurement import decode_measurement
 from schemas.performance import Cohort, Performance
 from schemas.prediction import ModelRef, PredictionEncoder, decode_prediction
-from schemas.verdict import Reason
+from schemas.rejection import Reason
+from schemas.setting_names import KNOWN, Topics
 from scorer.http import add_predict
 from scorer.settings import ScorerSettings
-from streaming.api_docs import serve_docs
-from streaming.consumer import NotReady
-from training.spec import parse_spec
 
 TEXT = (Path(__file__).parents[2] / "docs" / "contracts.md").read_text(encoding="utf-8")
 
@@ -123,6 +123,22 @@ def test_the_commands_are_the_codes():
     assert documented == found
 
 
+def test_the_options_of_the_commands_are_the_codes():
+    """Each section of *Options and output* lists exactly the options of the commands in its heading."""
+    options = {}
+    for name, command in typer.main.get_command(commands).commands.items():
+        inner = getattr(command, "commands", None)
+        for words, leaf in ({f"{name} {n}": c for n, c in inner.items()} if inner else {name: command}).items():
+            options[words] = {o for p in leaf.params for o in p.opts if o.startswith("--")} - {"--help"}
+    for title, text in re.findall(r"^#### (.*?)\n(.*?)(?=^#)", _section("Commands"), re.MULTILINE | re.DOTALL):
+        named = [name.removeprefix("driftline ") for name in title.split(", ")]
+        group = named[0].rpartition(" ")[0]
+        own = [options.pop(name if name in options else f"{group} {name}") for name in named]
+        cells = [row.split(" | ")[0] for row in text.splitlines() if row.startswith("|")]
+        assert {option for cell in cells for option in re.findall(r"`(--[a-z-]+)", cell)} == set().union(*own), title
+    assert options == {}
+
+
 def test_the_manifests_members_are_the_codes():
     """Every member of manifest.json has its row, and every member of a feature is named."""
     rows = _rows(_section("Model bundle"), "manifest")
@@ -155,7 +171,7 @@ def test_the_example_of_an_event_is_valid():
     """It is what a producer would copy."""
     value = _example(_section("Event")).encode()
     batch = Decoders(EventMapping(), FEATURES).decode([record(value)], now_ms=NOW_MS + 1000)
-    assert batch.defects == [None]
+    assert batch.rejections == [None]
     assert batch.unknown_fields == 0
 
 

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import generate
-import metrics_page
 import pytest
 import yaml
 
-from drift_worker.mismatch import COMPARED
+from deploy import generate, metrics_page
+from drift_worker.alerting.reference_fit import COMPARED
 from schemas.alert import AlertName
 
 ROOT = Path(__file__).parents[2]
@@ -20,13 +19,24 @@ RULES = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
 RULE_TESTS = sorted((ROOT / "deploy" / "prometheus" / "tests").glob("*.yml"))
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# What every alert must say of a drift that the worker announces.
+# Labels that every alert about a drift of the worker must have.
 BY_STATE = {name.value for name in AlertName}
 ALERTS = {
-    *("Watchdog", "ScorerDown", "NoProgress", "LagGrowing", "EventAgeSLOBurn", "PredictionSLOBurn"),
+    *(
+        "Watchdog",
+        "ScorerDown",
+        "NoProgress",
+        "InputBlocked",
+        "OffsetMoved",
+        "LagGrowing",
+        "EventAgeSLOBurn",
+        "PredictionSLOBurn",
+    ),
     *("DeadLetterRatioHigh", "DeadLetterLimitReached", "PartitionQuarantined", "ConservationBroken"),
-    *("FencedRepeatedly", "RebalanceStorm", "ModelStale", "ModelReloadRefused"),
-    *("DriftWorkerDown", "WatermarkStuck", "WindowIncomplete"),
+    *("FencedRepeatedly", "RebalanceStorm", "ModelStale", "ModelReloadRefused", "ScorerPartDown"),
+    "KafkaTokenNotRenewed",
+    *("DriftWorkerDown", "WatermarkStuck", "WindowIncomplete", "DriftPartDown", "FeatureNotWatched"),
+    *("DriftOffsetMoved", "EpisodesFoundLate"),
     *BY_STATE,
 }
 ADDED_BY_PROMETHEUS = {"job", "instance", "le", "alertstate"}
@@ -102,7 +112,7 @@ def test_what_is_exported_is_documented_and_looked_at() -> None:
 
 
 def test_every_alert_has_its_rule() -> None:
-    """Those of the pipeline, and one for whatever the drift worker can announce."""
+    """Those of the pipeline, and one for every alert of the drift worker."""
     assert {rule["alert"] for rule in ALERTING} == ALERTS
     by_state = {
         name for rule in ALERTING for name in re.findall(r'driftline:drift_state\{alertname="(\w+)"\}', rule["expr"])
@@ -131,7 +141,7 @@ GROUPS = [group for path in RULE_TESTS for group in yaml.safe_load(path.read_tex
 
 
 def _checks(alert: str) -> list[list[list[str]]]:
-    """Per test group that asks for this alert, in order of time: the labels of those that fire."""
+    """Per test group about this alert, in order of time: the labels of those that fire."""
     found = []
     for group in GROUPS:
         asked = [c for c in group["promql_expr_test"] if f'alertname="{alert}"' in c["expr"]]
@@ -158,9 +168,9 @@ def test_an_alerts_words_use_labels_that_it_has(rule: dict[str, Any]) -> None:
 
 
 def test_an_alertmanager_rule_names_alerts_that_exist() -> None:
-    """And what is kept back while the pipeline is down is everything that windows say of customers.
+    """While the pipeline is down, every alert from windows is inhibited.
 
-    Labels speak of days long before: what they say is told.
+    Labels concern much earlier days: their alerts are sent.
     """
     config = yaml.safe_load((ROOT / "deploy" / "alertmanager" / "alertmanager.yml").read_text())
     matchers = [m for rule in config["inhibit_rules"] for m in (*rule["source_matchers"], *rule["target_matchers"])]
@@ -189,7 +199,7 @@ def test_a_panel_says_what_it_shows_and_in_what(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_panels_have_a_place_of_their_own(path: Path) -> None:
-    """Within the 24 columns, none over another, each with a number of its own."""
+    """Within the 24 columns, none over another, each with a separate number."""
     panels = json.loads(path.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()

@@ -11,9 +11,9 @@ import typer
 import yaml
 
 from driftline.cli import app as commands
+from kafka_runtime.readiness import NotReady
 from schemas.alert import AlertName
-from schemas.verdict import Reason
-from streaming.consumer import NotReady
+from schemas.rejection import Reason
 
 RUNBOOK = Path("docs/runbook.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^#|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
@@ -34,7 +34,7 @@ PANELS = {
 
 @pytest.mark.parametrize("alertname", sorted(ALERTS | set(AlertName)))
 def test_an_alerts_url_leads_to_a_section(alertname: str) -> None:
-    """`docs/runbook.md#{alertname in lower case}` is a heading, and its section says the impact and what to do."""
+    """`docs/runbook.md#{alertname in lower case}` is a heading, and its section has the impact and the steps."""
     (section,) = [text for heading, text in SECTIONS.items() if heading.lower() == alertname.lower()]
     assert "**Impact.**" in section
     assert "**Act.**" in section
@@ -79,7 +79,7 @@ def test_what_readiness_says_has_a_section(reason: NotReady) -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_what_a_dead_letter_says_is_explained(reason: Reason) -> None:
-    """Every reason stands in the table of dead letters."""
+    """Every reason is in the table of dead letters."""
     table = RUNBOOK.split("# A dead letter")[1]
     assert f"`{reason.value}`" in table
 

@@ -1,11 +1,11 @@
 """A broker in memory: an input log, transactions by transactional id with epochs, offsets, and a network that fails.
 
-What is modelled is what the ownership protocol leans on, in the first version of the transaction protocol, as
-Apache Kafka 4 keeps it for clients like aiokafka 0.14: InitProducerId raises the epoch and ends what is open; a request
-of an older epoch is fenced; what is produced is held against the open transaction (KIP-890); EndTxn is answered before
-its markers are written, and each marker is written when it likes; a transaction that takes too long is ended by the
-broker; a repeated EndTxn of a finished transaction succeeds. Requests on one connection arrive in order, on two in any;
-any of them can be lost, come late, or be answered to nobody, and a frozen broker takes them all up when it wakes.
+The model covers what the ownership protocol depends on: the first version of the transaction protocol, as Apache Kafka
+4 keeps it for clients like aiokafka 0.14. InitProducerId raises the epoch and ends open transactions. A request of an
+older epoch is fenced. Produced records are checked against the open transaction (KIP-890). EndTxn is answered before
+its markers are written, and each marker is written at any later time. The broker ends a transaction that takes too
+long. A repeated EndTxn of a finished transaction succeeds. Requests on one connection arrive in order, on two in any.
+Each can be lost, arrive late, or be answered without a reader. A frozen broker processes them all when it wakes.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """aiokafka's producer, consumer and admin client as the services use them, against a `Cluster`.
 
 The producer keeps aiokafka 0.14's habits. One transactional request at a time; a request that times out is repeated on
-a new connection; a failed future does not fail the commit; commit and abort go on when whoever waits is cancelled;
-after an error that is final its state machine raises; `stop` waits for what is under way.
+a new connection. A failed future does not fail the commit. Commit and abort continue when their caller is cancelled.
+After a final error its state machine raises. `stop` waits for requests in progress.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
@@ -18,7 +19,7 @@ from uuid import UUID
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
-from cluster import OK, RETRY, Connection
+from deterministic.cluster import OK, RETRY, Connection
 
 # Whose code runs: an operating system's process, with `cluster`, `group` and `alive`.
 PROCESS: contextvars.ContextVar[Any] = contextvars.ContextVar("process")
@@ -80,7 +81,7 @@ class Producer:
         assert self._state == "in"
         target = TopicPartition(topic, partition)
         sequence = self._sequences[target]
-        self._sequences[target] += len(batch.offsets)  # counted, whatever becomes of it
+        self._sequences[target] += len(batch.offsets)  # counted for every outcome
         delivery: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._deliveries.add(delivery)
         delivery.add_done_callback(lambda done: (self._deliveries.discard(done), done.cancelled() or done.exception()))
@@ -121,7 +122,7 @@ class Producer:
         await self._done(self._end(outcome))
 
     async def _done(self, work: Coroutine[Any, Any, None]) -> None:
-        """Shielded: it goes on when whoever waits for it is cancelled."""
+        """Shielded: it continues when its caller is cancelled."""
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._spawn(work, done)
@@ -209,7 +210,9 @@ class Consumer:
         self._cluster, self._group = self.process.cluster, self.process.group
         self._paused: set[TopicPartition] = set()
         self._client = SimpleNamespace(cluster=SimpleNamespace(leader_for_partition=lambda _: 1))
-        self._fetcher = SimpleNamespace(error_future=self._cluster.loop.create_future())  # never ends
+        self._subscription = SimpleNamespace(fetch_context=contextlib.nullcontext)  # no member is idle too long here
+        never = self._cluster.loop.create_future()
+        self._fetcher = SimpleNamespace(error_future=never, end_offsets=lambda sources, _: self.end_offsets(sources))
 
     def subscribe(self, topics: object, listener: Any) -> None:  # noqa: ARG002
         self.listener = listener
@@ -238,6 +241,9 @@ class Consumer:
         return {source: self._cluster.inputs[source] for source in sources}
 
     def last_stable_offset(self, source: TopicPartition) -> int:
+        return self._cluster.inputs[source]
+
+    def highwater(self, source: TopicPartition) -> int:
         return self._cluster.inputs[source]
 
     async def position(self, source: TopicPartition) -> int:

@@ -1,7 +1,7 @@
 """Both drift stages on a simulated log, by workers that come, go, die and hand over: the sums of one that never rested.
 
-Every partition has one owner at a time, as `test_ownership` shows; what is looked at here is what the owners leave
-behind: committed offsets with their metadata, deltas, checkpoints.
+Every partition has one owner at a time, as `test_ownership` shows. This test examines what the owners leave: committed
+offsets with their metadata, deltas, checkpoints.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from random import Random
 
 import msgspec
 import pytest
-from two_stages import DATA, PANES, SOURCES, START_MS, STEP_S, Log, Scorer, Worker, measurements_of
+from support.two_stages import DATA, PANES, SOURCES, START_MS, STEP_S, Log, Scorer, Worker, measurements_of
 
-from drift_worker import counts, deltas
-from drift_worker.deltas import Delta
-from driftline.replay import open_source
+from drift_worker.counts import aggregate, wire_format
+from drift_worker.counts.wire_format import Delta
+from driftline.replay.event_source import open_source
 
 FIRST_SEED = 20_261_126
 STORIES, LONG_STORIES = 2, 300
@@ -35,7 +35,7 @@ def story(telco_bundle):
 
 
 class Crew:
-    """Several workers on one log. `owner` says who has which partition; the others do not touch it."""
+    """Several workers on one log. `owner` maps a partition to its owner; the others do not touch it."""
 
     def __init__(self, log: Log, bundle, size: int) -> None:
         self.log, self.bundle = log, bundle
@@ -51,7 +51,7 @@ class Crew:
     def hand_over(self, source, to: int) -> None:
         """The old owner forgets what it has not committed; the new one goes on from what was."""
         work = self._work(source)
-        work.closed(source)
+        work.on_revoked(source)
         self.owner[source] = to
         self.workers[to]._open(self._work(source), source)
 
@@ -60,7 +60,7 @@ class Crew:
         return worker.evaluating if source == PANES else worker.counting
 
     def step(self, at_s: float, draw: Random | None) -> None:
-        """Everybody reads what is theirs, in batches of any size; a write may fail, and its reader then starts anew."""
+        """Owners read their partitions, in batches of any size; a write may fail, and its reader then starts again."""
         for worker in self.workers:
             worker.at_s = at_s
         for source in [*SOURCES, PANES]:
@@ -73,18 +73,18 @@ class Crew:
                 at_end = worker.positions[source] == len(records)
                 result = work.process(source, new, at_end=at_end)
                 if result is not None and draw is not None and draw.random() < 0.1:
-                    self.hand_over(source, draw.randrange(len(self.workers)))  # nobody knows that it was tried
+                    self.hand_over(source, draw.randrange(len(self.workers)))  # the attempt leaves no trace
                     worker, work = self.workers[self.owner[source]], self._work(source)
                     continue
                 if result is not None:
                     self.log.commit(source, result, worker.positions[source], worker.wall_ms)
-                    work.committed(source, result, new)
+                    work.on_committed(source, result, new)
                 if at_end:
                     break
 
 
 def _tell(story, bundle, seed: int | None, log: Log | None = None) -> Log:
-    """The log after the story: with a seed, told by three workers among whom partitions move all the time."""
+    """The log after the story: with a seed, by three workers among whom partitions move all the time."""
     log = log or Log()
     draw = None if seed is None else Random(seed)
     crew = Crew(log, bundle, 1 if draw is None else 3)
@@ -105,9 +105,9 @@ def _sums(log: Log) -> dict[tuple[int, int], tuple[int, Counter[int]]]:
     parts: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
     events: Counter[tuple[int, int]] = Counter()
     for value in log.values("panes"):
-        found = deltas.decode(value)
+        found = wire_format.decode(value)
         if isinstance(found, Delta):
-            part = deltas.unpack(found.packed, 1 << 31)
+            part = wire_format.unpack(found.packed, 1 << 31)
             parts[found.pane_ms, found.series].update(
                 dict(zip(part.indices.tolist(), part.counts.tolist(), strict=True))
             )
@@ -139,7 +139,7 @@ def test_workers_that_die_repeat_and_hand_over_leave_the_same_sums(story, telco_
     """Every pane's counts and every window's numbers are those of one uninterrupted run, to the bit."""
     sums, windows = _sums(uninterrupted), _windows(uninterrupted)
     assert sum(events for (_, series), (events, _) in sums.items() if series == 0) > 400
-    assert counts.SCORE in {series for _, series in sums}
+    assert aggregate.SCORE in {series for _, series in sums}
     for seed in range(FIRST_SEED, FIRST_SEED + (LONG_STORIES if long else STORIES)):
         log = _tell(story, telco_bundle, seed)
         assert _sums(log) == sums, f"seed {seed}"

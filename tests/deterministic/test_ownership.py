@@ -1,6 +1,6 @@
-"""Every input record is answered once, in order, whatever is assigned, revoked, fenced, timed out or killed.
+"""Every input record is answered once, in order, under assignments, revocations, fences, time-outs and kills.
 
-Thousands of stories with `--long`. A story is its seed: `world.play(seed)` tells it again.
+Thousands of stories with `--long`. A story is its seed: `world.play(seed)` repeats it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import textwrap
 from collections.abc import Callable
 
 import pytest
-from cluster import ViolationError
+from deterministic.cluster import ViolationError
+from deterministic.world import KINDS, World, play, press, world
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from world import KINDS, World, play, press, world
 
-from streaming import clients, partitions, transactions
+from kafka_runtime import clients, owned_partition, sinks
 
 FIRST_SEED = 20_261_126
 STORIES, LONG_STORIES = 16, 3000
-# A planted bug must show within so many stories.
+# A planted bug must show within this number of stories.
 HUNT = 200
 
 
@@ -81,7 +81,7 @@ class Ownership(RuleBasedStateMachine):
         self.made.run(seconds)
 
     def teardown(self) -> None:
-        """Whatever was broken is mended, and then everything is answered."""
+        """Every fault is repaired, and then everything is answered."""
         try:
             self.made.settle()
         finally:
@@ -117,11 +117,11 @@ def _rewritten(owner: object, name: str, old: str, new: str) -> Callable[..., ob
     return space[name]
 
 
-SERVE = (partitions.OwnedPartition, "_serve")
-ANSWER = (partitions.OwnedPartition, "_answer")
-WRITE = (transactions.TransactionalSink, "write")
+SERVE = (owned_partition.OwnedPartition, "_serve")
+ANSWER = (owned_partition.OwnedPartition, "_answer")
+WRITE = (sinks.TransactionalSink, "write")
 PRODUCER = (clients, "transactional_producer")
-FENCE = """    await sink.start()
+FENCE = """    await self._start(sink)
     async with asyncio.timeout(CALL_TIMEOUT_S):
         self._identity = await self._topic_id(self.source)
     position, metadata, placed = await self._position()
@@ -130,7 +130,7 @@ BUGS = {
     "the offset is read before the fence": (
         *SERVE,
         FENCE,
-        FENCE.removeprefix("    await sink.start()\n") + "    await sink.start()\n",
+        FENCE.removeprefix("    await self._start(sink)\n") + "    await self._start(sink)\n",
     ),
     "the gate is open before the seek": (*SERVE, "    self._consumer.seek(self.source, position)\n", ""),
     "a transactional id of its own for every owner": (
@@ -155,17 +155,17 @@ BUGS = {
     ),
     "after a failure it goes on from memory": (
         *SERVE,
-        "    restored = await self._work.opened(self.source, position, metadata)\n",
+        "    restored = await self._work.on_assigned(self.source, position, metadata)\n",
         "    position = self._read_to or position\n    restored = None\n",
     ),
 }
 
 
 async def _deliver_unseen(producer: object, input_partition: int, result: object) -> None:
-    """As `streaming.transactions.deliver`, and the futures are forgotten."""
+    """As `kafka_runtime.sinks.deliver`, and the futures are forgotten."""
     for to, outputs in result.outputs.items():  # type: ignore[attr-defined]
-        target = transactions.TopicPartition(to, input_partition % 2)
-        await transactions._send(producer, target, outputs)
+        target = sinks.TopicPartition(to, input_partition % 2)
+        await sinks._send(producer, target, outputs)
 
 
 def _hunt(seeds: int) -> int | None:
@@ -183,41 +183,41 @@ def _hunt(seeds: int) -> int | None:
 def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What protects is taken out of the code, and some story shows it: a record twice, or never, or out of order."""
     owner, name, old, new = BUGS[bug]
-    monkeypatch.setattr(transactions, "_deliver_unseen", _deliver_unseen, raising=False)
+    monkeypatch.setattr(sinks, "_deliver_unseen", _deliver_unseen, raising=False)
     monkeypatch.setattr(owner, name, _rewritten(owner, name, old, new))
     assert _hunt(HUNT) is not None
 
 
 def test_a_producer_that_is_used_again_after_a_failed_produce_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sequence numbers have counted what was lost: nothing more is ever taken from it."""
-    kept: dict[object, transactions.TransactionalSink] = {}
-    made = partitions.OwnedPartition._sink
+    kept: dict[object, sinks.TransactionalSink] = {}
+    made = owned_partition.OwnedPartition._sink
 
-    def sink(self: partitions.OwnedPartition) -> transactions.Sink:
+    def sink(self: owned_partition.OwnedPartition) -> sinks.Sink:
         return kept.setdefault(self, made(self))  # type: ignore[return-value]
 
-    async def start_once(self: transactions.TransactionalSink) -> None:
+    async def start_once(self: sinks.TransactionalSink) -> None:
         if self._producer._epoch < 0:
             await self._producer.start()
 
-    async def only_abort(self: transactions.TransactionalSink) -> None:
+    async def only_abort(self: sinks.TransactionalSink) -> None:
         if self._abortable:
             await self._producer.abort_transaction()
 
-    monkeypatch.setattr(partitions.OwnedPartition, "_sink", sink)
-    monkeypatch.setattr(transactions.TransactionalSink, "start", start_once)
-    monkeypatch.setattr(transactions.TransactionalSink, "stop", only_abort)
+    monkeypatch.setattr(owned_partition.OwnedPartition, "_sink", sink)
+    monkeypatch.setattr(sinks.TransactionalSink, "start", start_once)
+    monkeypatch.setattr(sinks.TransactionalSink, "stop", only_abort)
     assert _hunt(HUNT) is not None
 
 
 def test_a_broker_that_does_not_fence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The epoch is what the protocol stands on: without the broker's check a zombie answers twice."""
-    monkeypatch.setattr("cluster.Cluster._fenced", lambda *_: None)
+    """The protocol depends on the epoch: without the broker's check a zombie answers twice."""
+    monkeypatch.setattr("deterministic.cluster.Cluster._fenced", lambda *_: None)
     assert _hunt(HUNT) is not None
 
 
 def test_the_same_seed_is_the_same_story() -> None:
-    """What a failing run names can be told again."""
+    """The seed of a failing run repeats it."""
     first, again = (play(FIRST_SEED + 1) for _ in range(2))
     assert first.cluster.requests == again.cluster.requests
     assert first.loop.time() == again.loop.time()

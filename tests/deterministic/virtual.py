@@ -1,4 +1,4 @@
-"""An asyncio loop whose time passes only when nobody has anything to do: hours in milliseconds, and always the same."""
+"""An asyncio loop whose time advances only when no task can run: hours in milliseconds, and always the same."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class _Selector(selectors.SelectSelector):
         """No socket is ever ready."""
         if timeout is None:
             raise RuntimeError("nothing will ever happen again")
-        # a timer is due a little before its time (the clock's resolution): without a step of its own time would stand
+        # a timer is due slightly before its time (the clock's resolution): without a separate step the time would not
+        # advance
         self.now += max(timeout, 1e-9)
         return []
 
@@ -53,7 +54,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class Clock:
-    """Stands for the module `time` where the code under test asks for it."""
+    """Replaces the module `time` where the code under test reads it."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.monotonic = loop.time

@@ -1,8 +1,8 @@
 """Scorers' processes on a simulated cluster: the services' own ownership protocol, and everything that can befall it.
 
-What runs is `streaming.consumer.GroupMember` with all that is under it; replaced are aiokafka's three classes, the
-clock, and the thread. A `World` is moved by its verbs, which a test draws; `settle` ends what was broken and then
-expects that every record was answered.
+What runs is `kafka_runtime.group_member.GroupMember` with all that is under it; replaced are aiokafka's three
+classes, the clock, and the thread. A `World` is moved by its verbs, which a test draws; `settle` ends what was broken
+and then expects that every record was answered.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from random import Random
-from types import SimpleNamespace
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from cluster import Cluster, ViolationError
-from stand_ins import PROCESS, Admin, Consumer, Producer
-from virtual import Clock, VirtualLoop
+from deterministic.cluster import Cluster, ViolationError
+from deterministic.stand_ins import PROCESS, Admin, Consumer, Producer
+from deterministic.virtual import Clock, VirtualLoop
 
-from streaming import clients, consumer, inbox, partitions, transactions
-from streaming.consumer import GroupMember
-from streaming.transactions import Result
-from streaming.work import Policy
+from kafka_runtime import clients, group_member, owned_partition, prefetch, sinks
+from kafka_runtime.group_member import GroupMember
+from kafka_runtime.processor import Policy
+from kafka_runtime.service.settings import KafkaSettings
+from kafka_runtime.sinks import Result
 
 SOURCES = [TopicPartition("events", 0), TopicPartition("events", 1)]
 TARGETS = {source: TopicPartition("predictions", source.partition) for source in SOURCES}
@@ -35,17 +35,17 @@ SETTLE_S = 600.0
 
 
 class Silent:
-    """Telemetry and Work in one: says nothing, and answers every record with its offset."""
+    """Telemetry and Work in one: reports nothing, and answers every record with its offset."""
 
     def __getattr__(self, name: str):
         return lambda *_args, **_options: None
 
-    async def opened(self, source: TopicPartition, position: int, metadata: str) -> None:
+    async def on_assigned(self, source: TopicPartition, position: int, metadata: str) -> None:
         """Nothing is kept."""
 
     def process(self, source: TopicPartition, records: Sequence[ConsumerRecord], *, at_end: bool) -> Result | None:  # noqa: ARG002
         outputs = [(b"%d" % record.offset, b"", []) for record in records]
-        return Result({"predictions": outputs}) if records else None
+        return Result({"predictions": outputs}, None) if records else None
 
 
 class Process:
@@ -58,14 +58,13 @@ class Process:
         self._drain = asyncio.Event()
         self.context = contextvars.copy_context()
         self.context.run(PROCESS.set, self)
-        settings = SimpleNamespace(
+        settings = KafkaSettings.model_construct(
             kafka_bootstrap_servers="simulated:9092",
-            kafka_security_protocol="PLAINTEXT",
             kafka_session_timeout=timedelta(seconds=SESSION_S),
             kafka_transaction_timeout=timedelta(seconds=world.transaction_timeout_s),
         )
         policy = Policy(group="g", max_records=5, commit_interval_s=0.02)
-        self._member = GroupMember(settings, ["events"], policy, Silent(), Silent())  # type: ignore[arg-type]
+        self._member = GroupMember(settings, ["events"], policy, Silent(), Silent())
         self.life = world.loop.create_task(self._member.run(self._drain), context=self.context)
 
     def is_alive(self) -> bool:
@@ -103,12 +102,12 @@ class Group:
             self._remove(member)
 
     def died(self, process: Process) -> None:
-        """Nobody hears of it before the session's time-out."""
+        """It is noticed only after the session's time-out."""
         for member in [m for m in self._members if m.process is process]:
             self._cluster.loop.call_later(SESSION_S, self._remove, member)
 
     def rebalance(self, deaf_s: float = 0.0) -> None:
-        """Partitions are dealt anew; with `deaf_s`, some member hears of it so much later, and is not waited for."""
+        """Partitions are assigned again; with `deaf_s`, some member learns of it this late, and is not waited for."""
         self._generation += 1
         self._revoked = set()
         members = list(self._members)
@@ -192,7 +191,7 @@ class World:
         self.processes.pop(number % len(self.processes)).drain()
 
     def rebalance(self, deaf_s: float) -> None:
-        """The group deals its partitions anew, and one member may hear of it late."""
+        """The group assigns its partitions again, and one member may be informed late."""
         self.group.rebalance(deaf_s)
 
     def fault(self, kind: str, what: str) -> None:
@@ -232,7 +231,7 @@ class World:
                 raise ViolationError(f"a scorer ended: {process.life.exception()!r}")
 
     def close(self) -> None:
-        """Whatever still runs ends."""
+        """All running tasks end."""
         for process in self.processes:
             process.kill()
         self.loop.set_exception_handler(lambda *_: None)
@@ -261,14 +260,14 @@ class World:
             self.broken.append(error)
 
     def _patch(self) -> None:
-        for module in (partitions, inbox, transactions, consumer):
+        for module in (owned_partition, prefetch, sinks, group_member):
             self._patches.setattr(module, "time", Clock(self.loop))
-        self._patches.setattr(partitions, "random", self.draw)
-        for module in (transactions, consumer):
+        self._patches.setattr(owned_partition, "random", self.draw)
+        for module in (sinks, group_member):
             self._patches.setattr(module, "log", Silent())
         self._patches.setattr(clients, "AIOKafkaProducer", Producer)
         self._patches.setattr(clients, "AIOKafkaConsumer", Consumer)
-        self._patches.setattr(consumer, "AIOKafkaConsumer", Consumer)
+        self._patches.setattr(group_member, "AIOKafkaConsumer", Consumer)
         self._patches.setattr(clients, "AIOKafkaAdminClient", Admin)
 
 

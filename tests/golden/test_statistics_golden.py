@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from drift_worker import ks, psi
-from drift_worker.cells import NumericCells
+from drift_worker.counts.bins import NumericCells
+from drift_worker.statistics import ks, psi
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,19 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from events import NOW_MS
 from prometheus_client import CollectorRegistry
+from support.events import NOW_MS
 
-from drift_worker.counting import Counted, CountingWork
 from drift_worker.metrics import DriftMetrics
 from drift_worker.reference import load
-from drift_worker.report import Report
-from schemas.verdict import Rules
-from streaming.transactions import Result
+from drift_worker.stages.count_events import EventCounter
+from drift_worker.telemetry import Counted, DriftTelemetry
+from kafka_runtime.sinks import Result
+from schemas.validation import Rules
 
 
 @pytest.fixture
-def counting_of() -> Callable[..., tuple[CountingWork, Callable[[Result], Counted]]]:
+def counting_of() -> Callable[..., tuple[EventCounter, Callable[[Result], Counted]]]:
     """Counting for a bundle, over topics of two partitions, where ten seconds pass between two looks at the clock."""
 
     async def two(_topic: str) -> int:
@@ -25,15 +25,16 @@ def counting_of() -> Callable[..., tuple[CountingWork, Callable[[Result], Counte
 
     def made(
         bundle: Path, registry: CollectorRegistry | None = None
-    ) -> tuple[CountingWork, Callable[[Result], Counted]]:
+    ) -> tuple[EventCounter, Callable[[Result], Counted]]:
         ticks = count(0, 10)
-        work = CountingWork(
+        work = EventCounter(
             load(bundle, None),
-            Report(DriftMetrics(registry or CollectorRegistry(), ["events", "predictions"])),
+            DriftTelemetry(DriftMetrics(registry or CollectorRegistry(), ["events", "predictions"])),
             events_topic="events",
             panes_topic="panes",
             rules=Rules(),
             pane_ms=1000,
+            span_ms=86_400_000,
             idle_timeout_s=5.0,
             partitions_of=two,
             now_ms=lambda: NOW_MS,

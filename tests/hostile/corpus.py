@@ -1,4 +1,4 @@
-"""Records that somebody sends who means no good, or only knows no better; and what becomes of each.
+"""Malicious and mistaken records, with the outcome of each.
 
 The features are those of tests/support/events.py. An outcome is `predicted`, or the reason of the dead letter.
 """
@@ -10,7 +10,7 @@ import json
 import zlib
 from dataclasses import dataclass
 
-from events import GOOD, GOOD_FEATURES, raw, with_features, without, without_feature
+from support.events import GOOD, GOOD_FEATURES, raw, with_features, without, without_feature
 
 GOOD_KEY = b"7590-VHVEG"
 PREDICTED = "predicted"
@@ -28,7 +28,7 @@ class Hostile:
 
 
 def _number(token: str) -> bytes:
-    """The valid event with this token for a number that has no bounds of its own."""
+    """The valid event with this token for a number without bounds."""
     return with_features(monthly_charges="@").replace(b'"@"', token.encode())
 
 
@@ -106,7 +106,7 @@ CORPUS = [
     Hostile("Debezium", json.dumps({"schema": {}, "payload": {"before": None, "after": GOOD}}).encode(), "envelope"),
     Hostile("JSON in a JSON string", json.dumps(raw().decode()).encode(), "envelope"),
     Hostile("base64", b"eyJldmVudF9pZCI6IjAxSjkifQ==", "not_json"),
-    # compressed where nobody unpacks, and bombs
+    # compressed where no reader decompresses, and bombs
     Hostile("gzip", gzip.compress(raw(), mtime=0), "not_json"),
     Hostile("a gzip bomb of 30 MB", gzip.compress(b"0" * 30_000_000, mtime=0), "not_json"),
     Hostile("a zlib bomb in a string", raw(x=zlib.compress(b"0" * 3_000_000).hex()), PREDICTED),
@@ -148,15 +148,20 @@ CORPUS = [
     ),
     # fields twice, absent, of another type
     Hostile("the same field twice, the last good", b'{"event_id":7,' + raw()[1:], PREDICTED),
-    Hostile("the same field twice, the last bad", raw()[:-1] + b',"event_id":7}', "envelope"),
+    Hostile("the same field twice, the last bad", raw()[:-1] + b',"event_id":7.5}', "envelope"),
     Hostile("the features twice", raw()[:-1] + b',"features":{}}', "missing_feature"),
-    Hostile("the same name in escapes", raw()[:-1] + b',"\\u0065vent_id":7}', "envelope"),
+    Hostile("the same name in escapes", raw()[:-1] + b',"\\u0065vent_id":7.5}', "envelope"),
     Hostile("an array", json.dumps([GOOD]).encode(), "envelope"),
     Hostile("null", b"null", "envelope"),
     Hostile("a number", b"12", "envelope"),
     Hostile("an empty object", b"{}", "envelope"),
     Hostile("no event id", without("event_id"), "envelope"),
-    Hostile("an event id that is a number", raw(event_id=7), "envelope"),
+    Hostile("an event id that is an integer", raw(event_id=7), PREDICTED),
+    Hostile("an event id that is a number", raw(event_id=7.0), "envelope"),
+    Hostile("an event id of 300 digits", raw(event_id=10**300), "envelope"),
+    Hostile("an event id that is true", raw(event_id=True), "envelope"),
+    Hostile("a time of 5,000 digits", raw(event_time="9" * 5000), "envelope"),
+    Hostile("a time with a space and no colon", raw(event_time="2026-11-22 05:59:59.5+0000"), PREDICTED),
     Hostile("an empty customer id", raw(customer_id=""), "envelope"),
     Hostile("a customer id of 128", raw(customer_id="é" * 128), PREDICTED),
     Hostile("a customer id of 129", raw(customer_id="x" * 129), "envelope"),

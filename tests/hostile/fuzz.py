@@ -1,8 +1,8 @@
-"""Bounded fuzzing of everything in `targets`: `python tests/hostile/fuzz.py --minutes 60`.
+"""Bounded fuzzing of everything in `targets`: `PYTHONPATH=tests python -m hostile.fuzz --minutes 60`.
 
-Two engines, one after the other: mutation of valid documents and of what was found before (`mutate`, any Python), and,
-where atheris can be imported, libFuzzer guided by the branches of our own code. What is found is written to `found/`,
-which the tests read again for ever; the exit code is then 1.
+Two engines in turn. `mutate` changes valid documents and earlier findings, on any Python. Where atheris can be
+imported, libFuzzer follows, guided by the branches of this code. What is found is written to `found/`, which the tests
+read again for ever; the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 from random import Random
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parents[1])]
 
 FOUND = HERE / "found"
 # Of one target in the long form: then the next has its turn.
@@ -34,10 +33,10 @@ def found() -> list[tuple[str, Path]]:
 
 
 class Mutating:
-    """Mutates what each target has seen; what makes it say a new word is kept and mutated further."""
+    """Mutates earlier inputs of each target; an input with a new result is kept and mutated further."""
 
     def __init__(self, seed: int) -> None:
-        import targets
+        from hostile import targets
 
         self._run, self._error = targets.run, targets.FoundError
         self._draw = Random(seed)
@@ -49,8 +48,8 @@ class Mutating:
         self.findings: dict[tuple[str, str], bytes] = {}
 
     def spend(self, name: str, executions: int) -> None:
-        """Run a target so many times."""
-        from mutate import mutate
+        """Run a target this number of times."""
+        from hostile.mutate import mutate
 
         pool, words = self.pools[name], self.words[name]
         for _ in range(executions):
@@ -93,8 +92,8 @@ def keep(name: str, data: bytes) -> None:
 
 
 def guided(minutes: float, seed: int) -> int:
-    """LibFuzzer on every target, each in a process of its own, for its share of the time."""
-    import targets
+    """LibFuzzer on every target, each in a separate process, for its share of the time."""
+    from hostile import targets
 
     share_s = max(1, round(60 * minutes / len(targets.TARGETS)))
     failed = 0
@@ -113,13 +112,13 @@ def guided(minutes: float, seed: int) -> int:
 
 
 def guide(name: str, seconds: int, seed: int) -> None:
-    """In a process of its own: libFuzzer until the time is over or something is found. Does not return."""
+    """In a separate process: libFuzzer until the time is over or there is a finding. Does not return."""
     import atheris
 
-    packages = ["schemas", "scorer", "drift_worker", "training"]
+    packages = ["schemas", "scorer", "drift_worker", "driftline"]
     with atheris.instrument_imports(include=packages):
-        import targets
-    from mutate import MAX_BYTES, mutate
+        from hostile import targets
+    from hostile.mutate import MAX_BYTES, mutate
 
     pool = [*targets.seeds()[name], *(path.read_bytes() for target, path in found() if target == name)]
 
@@ -137,7 +136,7 @@ def guide(name: str, seconds: int, seed: int) -> None:
 
     import tempfile
 
-    # libFuzzer leaves without a word to Python, so that nobody would remove the folder: the system's own is
+    # libFuzzer ends without a call to Python, so the folder would remain: the system's own is
     corpus = Path(tempfile.mkdtemp(prefix="fuzz"))
     for i, data in enumerate(pool):
         (corpus / str(i)).write_bytes(data)

@@ -9,9 +9,9 @@ import re
 from random import Random
 
 MAX_BYTES = 20_000
-# A JSON (or TOML) token: what stands between two places where a parser looks again.
+# A JSON (or TOML) token: the text between two places where a parser looks again.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|[A-Za-z_]+|[\[\]{},:=]')
-# what stands where a value is expected
+# the text where a value is expected
 _VALUE = re.compile(rb'(?<=[:=\[,])\s*("(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|[a-z]+)')
 _OPENING, _CLOSING = {b"{": b"}", b"[": b"]"}, {b"}", b"]"}
 TOKENS = (

@@ -1,8 +1,8 @@
-"""What reads bytes that strangers wrote, each as a function of bytes that raises only where a defect is.
+"""What reads bytes that strangers wrote, each as a function of bytes that raises only where a rejection is.
 
-A target takes whatever bytes it is given and returns one word about them (what was decided), so that a corpus can be
-judged by how many ways it finds. It raises if the code under test raises anything but its own refusal, or if two ways
-to the same verdict differ. How long it took is looked at by `run`.
+A target accepts any bytes and returns one word for its decision. A corpus is measured by the number of ways it finds.
+It raises if the code under test raises anything but its own refusal, or if two ways to the same verdict differ. How
+long it took is looked at by `run`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable
 from itertools import count
 
-import bundles
 import msgspec
 import numpy as np
-from events import FEATURES, NOW_MS, Decoders, raw, record
+from support import bundles
+from support.events import FEATURES, NOW_MS, Decoders, raw, record
 
-from drift_worker import deltas
-from drift_worker.cells import Cells
-from drift_worker.deltas import Delta, Hour, Identity, Merged, Packed, Progress
-from drift_worker.windows import Side, Windows
+from drift_worker.counts import wire_format
+from drift_worker.counts.bins import Cells
+from drift_worker.counts.windows import Side, Windows, decode_state
+from drift_worker.counts.wire_format import Delta, Hour, Identity, Merged, Packed, Progress
+from driftline.training.spec import SpecError, parse_spec
 from schemas import headers as h
 from schemas.alert import decode_alert
 from schemas.bundle import BundleError, EventMapping, manifest_bytes, parse_manifest
@@ -29,17 +30,17 @@ from schemas.dead_letter import dead_letter, encoded_size
 from schemas.measurement import decode_measurement
 from schemas.prediction import decode_prediction
 from schemas.reference import Reference
-from schemas.verdict import Defect, Reason, Rules
+from schemas.rejection import Reason, Rejection
+from schemas.validation import Rules
 from scorer.model import Model
 from scorer.pipeline import Pipeline
 from scorer.predict import NotAnsweredError, Predictor
-from training.spec import SpecError, parse_spec
 
 # Of processor time, so that a busy machine is no finding.
 SLOW_S = 1.0
 MAX_DEAD_LETTER_BYTES = 4000
 
-# The first byte of an event's bytes says what stands around the value; the same bytes are always the same record.
+# The first byte of an event's bytes selects the text around the value; the same bytes are always the same record.
 KEYS = (b"7590-VHVEG", None, b"", b"\xff\xfe", b"\x00", b"k" * 129, b"\xed\xa0\x80", "é".encode())
 HEADERS = (
     (),
@@ -51,11 +52,11 @@ TIMESTAMPS = (NOW_MS, -1, 0, NOW_MS + 300_001, 1 << 53, -(1 << 63), (1 << 63) - 
 
 
 class FoundError(AssertionError):
-    """A defect: the code under test did what it must not."""
+    """A rejection: the code under test did what it must not."""
 
 
 def as_record(data: bytes, offset: int = 1042):
-    """The record that `data` stands for."""
+    """Return the record that `data` encodes."""
     choice = data[0] if data else 0
     value = data[1:] or (None if choice & 1 else b"")
     return record(
@@ -67,6 +68,19 @@ def as_record(data: bytes, offset: int = 1042):
     )
 
 
+# The same features, as other teams write them.
+WIDE = tuple(
+    feature.model_copy(
+        update={
+            "numeric": {"parse": "number"},
+            "categorical": {"integers": True},
+            "boolean": {"true": (True, 1), "false": (False, "N")},
+        }[feature.kind]
+    )
+    for feature in FEATURES
+)
+
+
 @functools.cache
 def _decoders() -> tuple[Decoders, ...]:
     return (
@@ -74,19 +88,26 @@ def _decoders() -> tuple[Decoders, ...]:
         Decoders(reject_unknown_fields=True, detail_values=True),
         Decoders(EventMapping(event_id="meta.id", customer_id="", event_time="", features="")),
         Decoders(EventMapping(event_id="", customer_id="c.id", event_time="c.at", features="c.features")),
+        Decoders(EventMapping(only={"schema_version": [1], "$header.x": ["y"]}, tombstones="ignore"), WIDE),
+        Decoders(EventMapping(time_unit="us", event_time="features.tenure"), WIDE[1:]),
+        Decoders(EventMapping(event_id="$key.id", customer_id="$header.x", event_time="$timestamp", features="a|json")),
+        Decoders(EventMapping(preset="debezium", customer_id="customer_id", features="features", only={})),
+        Decoders(EventMapping(preset="cloudevents", features="features")),
     )
 
 
 def event(data: bytes) -> str:
-    """The fast decoder says what the definition says, in every mapping, and good neighbours are untouched."""
+    """The fast decoder agrees with the definition, in every mapping, and good neighbours are untouched."""
     ours, words = as_record(data), []
     for decoders in _decoders():
-        alone = decoders.decode([ours])  # held against the examiner
-        words.append("accepted" if alone.defects[0] is None else alone.defects[0].reason.value)
+        alone = decoders.decode([ours])  # held against the validator
+        words.append("accepted" if alone.rejections[0] is None else alone.rejections[0].reason.value)
         batch = decoders.decode([record(raw(), offset=1), ours, record(raw(), offset=2)])
-        expected = decoders.decode([record(raw(), offset=1)]).defects[0]
-        if [batch.defects[0], batch.defects[2]] != [expected, expected] or batch.defects[1] != alone.defects[0]:
-            raise FoundError(f"neighbours change the verdict: {batch.defects}")
+        expected = decoders.decode([record(raw(), offset=1)]).rejections[0]
+        if [batch.rejections[0], batch.rejections[2]] != [expected, expected] or batch.rejections[
+            1
+        ] != alone.rejections[0]:
+            raise FoundError(f"neighbours change the outcome: {batch.rejections}")
     return words[0] if words[0] != "accepted" else "/".join(words)
 
 
@@ -96,9 +117,9 @@ class _Constant:
     def __init__(self, manifest) -> None:
         self.manifest = manifest
 
-    def predict(self, columns):
-        """One half for every row."""
-        return np.full(columns.n, 0.5)
+    def score_each(self, columns):
+        """One half for every row, and no row without a score."""
+        return np.full(columns.n, 0.5), {}
 
 
 @functools.cache
@@ -138,14 +159,14 @@ def pipeline(data: bytes) -> str:
 
 
 def letters(data: bytes) -> str:
-    """A dead letter of any parts and any limit: ours are said once, and nothing is larger than it may be."""
+    """A dead letter of any parts and limit: each of our headers is there once, and nothing is larger than allowed."""
     size = len(data)
     cuts = sorted(data[i] * size // 256 if i < size else 0 for i in range(2))
     names = [name.decode("utf-8", "replace") for name in data[cuts[0] : cuts[1]].split(b"\x00")]
     headers = [(name, name.encode()[::-1] or None) for name in names]
     ours = record(data[cuts[1] :], key=data[: cuts[0]], headers=headers)
     stamp = h.Stamp("customer-events", 3, "1.4.0", "driftline-scorer")
-    letter = dead_letter(ours, Defect(Reason.NOT_JSON, "x"), stamp, 2000 + size % 3000)
+    letter = dead_letter(ours, Rejection(Reason.NOT_JSON, "x"), stamp, 2000 + size % 3000)
     if len([name for name, _ in letter.headers if name == h.ATTEMPT]) != 1 or h.attempt(letter.headers) > 999_999_999:
         raise FoundError("not one attempt")
     h.traceparent(headers)
@@ -208,17 +229,17 @@ TOPICS = {Side.FEATURES: "events", Side.SCORE: "predictions"}
 def pane(data: bytes) -> str:
     """A record of drift-panes: refused, or taken in by windows that then can still be closed and remembered."""
     try:
-        found = deltas.decode(data)
+        found = wire_format.decode(data)
     except ValueError:
         return "refused"
     windows = Windows(CELLS, IDENTITY, {"5s": 5000, "15s": 15_000}, TOPICS, lateness_ms=1000, straggler_s=60.0)
     try:
         if isinstance(found, Delta):
-            windows.delta(found, 7, replayed=False)
+            windows.add_delta(found, 7, replayed=False)
         elif isinstance(found, Progress):
-            windows.progress(found, replayed=False)
+            windows.update_progress(found, replayed=False)
         elif isinstance(found, Merged):
-            windows.merged(found)
+            windows.add_merged(found)
     except (ValueError, IndexError):  # what the evaluator takes for an unreadable record
         return f"{type(found).__name__} refused"
     for at_s in (0.0, 61.0, 130.0):
@@ -226,7 +247,7 @@ def pane(data: bytes) -> str:
     list(windows.late_units())
     windows.needed_from(8)
     windows.needed_since(NOW_MS)
-    windows.restore(windows.memory(), same_reference=True)
+    windows.restore(decode_state(windows.state()), same_reference=True)
     return f"{type(found).__name__} {len(closed)}"
 
 
@@ -273,13 +294,13 @@ def _out_of_time(*_: object) -> None:
 
 
 def run(name: str, data: bytes) -> str:
-    """What the target says; FoundError for a crash, a difference, or more than a second."""
+    """Return the target's word; FoundError for a crash, a difference, or more than a second."""
     started = time.process_time()
     before = signal.signal(signal.SIGVTALRM, _out_of_time)
     signal.setitimer(signal.ITIMER_VIRTUAL, 3 * SLOW_S)
     try:
         word = TARGETS[name](data)
-    except Exception as error:  # whatever it is, it is a finding
+    except Exception as error:  # any exception is a finding
         raise FoundError(f"{name}: {error!r} for {data[:200]!r}") from error
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
@@ -296,7 +317,7 @@ def seeds() -> dict[str, list[bytes]]:
     import json
     from pathlib import Path
 
-    from events import GOOD, GOOD_FEATURES
+    from support.events import GOOD, GOOD_FEATURES
 
     bare = {**GOOD_FEATURES, "meta": {"id": "e"}}
     nested = {"c": {"id": "c", "at": "2026-11-22T05:00:00Z", "features": GOOD_FEATURES}}
@@ -340,8 +361,8 @@ def seeds() -> dict[str, list[bytes]]:
         "prediction": [scored],
         "alert": [announced],
         "measurement": [measured],
-        "pane": [deltas.encode(found) for found in panes],
+        "pane": [wire_format.encode(found) for found in panes],
         "manifest": [_manifest()],
-        "spec": [path.read_bytes() for path in sorted(Path("training/specs").glob("*.toml"))],
+        "spec": [path.read_bytes() for path in sorted(Path("examples").glob("*.toml"))],
         "reference": [out.getvalue(), REFERENCE.to_bytes()],
     }

@@ -9,21 +9,26 @@ import time
 from itertools import count
 from pathlib import Path
 
-import bundles
 import httpx
 import pytest
 from aiokafka import TopicPartition
 from confluent_kafka import Producer
-from corpus import CORPUS, PREDICTED, Hostile
-from events import NOW_MS, raw, record
-from oracle import Sent, assert_exactly_once, send
-from services import Service
-from stage import Stage
-from waiting import wait_until
+from hostile.corpus import CORPUS, PREDICTED, Hostile
+from support import bundles
+from support.avro_events import SCHEMA, Known, framed
+from support.events import FEATURES, NOW_MS, raw, record
+from support.oracle import Sent, assert_exactly_once, send
+from support.services import Service
+from support.stage import Stage
+from support.waiting import wait_until
 
-from driftline.broker import LocalBroker
+from driftline.local_kafka.broker import LocalBroker
+from kafka_runtime.schema_registry.client import RegisteredSchema
+from schemas.bundle import EventMapping
+from schemas.event import EventDecoder
 from schemas.prediction import decode_prediction
-from schemas.verdict import Reason, Rules
+from schemas.rejection import Reason
+from schemas.validation import Rules
 from scorer.model import Model, load
 from scorer.pipeline import Pipeline
 from scorer.predict import NotAnsweredError, Predictor
@@ -54,12 +59,13 @@ def test_names_are_said_once_and_every_reason_a_record_can_have_is_there() -> No
     """A corpus that misses a reason would not notice its loss."""
     assert len({hostile.name for hostile in CORPUS}) == len(CORPUS)
     outside = {Reason.MODEL_ERROR, Reason.SKIPPED, Reason.UNKNOWN_FIELD}  # the model's, a person's, a setting's
+    outside |= {Reason.NOT_DECODABLE, Reason.SCHEMA_INCOMPATIBLE}  # of a registry's formats, see below
     assert {hostile.outcome for hostile in CORPUS} == {PREDICTED, *(set(Reason) - outside)}
 
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)
 def test_the_pipeline_gives_each_its_outcome(model, hostile):
-    """Between good neighbours, which are scored whatever stands beside them; a dead letter is the original."""
+    """Between good neighbours, which are scored beside any record; a dead letter is the original."""
     ticks = count()
     records = [record(raw(), offset=0), _record(hostile, 1), record(raw(), offset=2)]
     pipeline = Pipeline(model, Rules(), "driftline-scorer", 900_000)
@@ -75,6 +81,33 @@ def test_the_pipeline_gives_each_its_outcome(model, hostile):
         assert value == hostile.value
     assert key == hostile.key
     assert [found for name, found in headers if name == "driftline-source-offset"] == [b"1"]
+
+
+@pytest.mark.parametrize("form", ["avro", "json-schema"])
+@pytest.mark.parametrize("schema_id", [None, 1, 2, 3])
+def test_behind_a_schema_id_each_has_one_outcome(form, schema_id):
+    """The whole corpus as the records of a schema that fits, of one that does not, of none, and without framing."""
+    kind, text, bad = {
+        "avro": ("AVRO", json.dumps(SCHEMA), '"int"'),
+        "json-schema": ("JSON", "{}", '{"type": "string"}'),
+    }[form]
+    schemas = Known({1: RegisteredSchema(kind, text), 2: RegisteredSchema(kind, bad)})
+    decoder = EventDecoder(FEATURES, EventMapping(format=form), Rules(), schemas)
+    values = [h.value if schema_id is None or h.value is None else framed(h.value, schema_id) for h in CORPUS]
+    records = [
+        record(value, key=h.key, headers=h.headers, offset=i)
+        for i, (h, value) in enumerate(zip(CORPUS, values, strict=True))
+    ]
+    batch = decoder.decode(records, NOW_MS)
+    reasons = [rejection and rejection.reason for rejection in batch.rejections]
+    assert reasons.count(None) == len(batch.accepted)
+    if form == "json-schema" and schema_id == 1:
+        expected = {h.outcome for h in CORPUS} - {PREDICTED}
+        assert expected <= {*reasons}
+    elif schema_id is None:
+        assert {*reasons} <= {Reason.EMPTY, Reason.TOO_LARGE, Reason.NOT_DECODABLE}
+    else:
+        assert None not in reasons
 
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)
@@ -93,11 +126,11 @@ def test_predict_answers_or_names_the_problem(model, hostile):
 
 
 def test_the_drift_worker_counts_or_refuses_each(bundle, counting_of):
-    """As many counted, refused and future as the corpus says; the same records as predictions are none of ours."""
+    """The numbers of counted, refused and future match the corpus; as predictions, the same records are foreign."""
     outcomes = [hostile.outcome for hostile in CORPUS]
     counting, counted = counting_of(bundle)
     records = [_record(hostile, offset) for offset, hostile in enumerate(CORPUS)]
-    asyncio.run(counting.opened(EVENTS, 0, ""))
+    asyncio.run(counting.on_assigned(EVENTS, 0, ""))
     result = counting.process(EVENTS, records, at_end=True) or counting.process(EVENTS, [], at_end=True)
     found = counted(result)
     assert found.read == len(CORPUS)
@@ -111,7 +144,7 @@ def test_the_drift_worker_takes_none_of_them_for_a_prediction(bundle, counting_o
     """On the predictions' topic each is refused, and read on."""
     counting, counted = counting_of(bundle)
     predictions = TopicPartition("predictions", 0)
-    asyncio.run(counting.opened(predictions, 0, ""))
+    asyncio.run(counting.on_assigned(predictions, 0, ""))
     records = [_record(hostile, offset) for offset, hostile in enumerate(CORPUS)]
     result = counting.process(predictions, records, at_end=True) or counting.process(predictions, [], at_end=True)
     assert counted(result).refused == {"not_a_prediction": len(CORPUS)}
@@ -119,7 +152,7 @@ def test_the_drift_worker_takes_none_of_them_for_a_prediction(bundle, counting_o
 
 @pytest.mark.timeout(600)
 def test_all_of_it_through_a_real_kafka(broker: LocalBroker, topic_prefix: str, bundle: Path, tmp_path: Path) -> None:
-    """Good records between them, a bomb behind Kafka's own compression: one outcome each, and nobody has crashed."""
+    """Good records between them, a bomb behind Kafka's compression: one outcome each, and no process has crashed."""
     stage = Stage(broker, topic_prefix, bundle, tmp_path)
     sent = Sent()
     producer = Producer(

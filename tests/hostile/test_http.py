@@ -1,4 +1,4 @@
-"""The scorer's HTTP API under what nobody sends who means well: its own answers only, and /livez among them."""
+"""The scorer's HTTP API under malicious requests: only its documented answers, and /livez among them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ import socket
 from collections.abc import Iterator
 from random import Random
 
-import bundles
 import httpx
 import jsonschema
 import pytest
 import schemathesis
-import targets
-from corpus import CORPUS
+from hostile import targets
+from hostile.corpus import CORPUS
+from hostile.mutate import mutate
 from hypothesis import given, settings
-from mutate import mutate
 from prometheus_client import CollectorRegistry
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
-from services import free_port
+from support import bundles
+from support.services import free_port
 
-from schemas.verdict import Rules
+from kafka_runtime.service.http import HttpThread, application, serve_docs
+from schemas.validation import Rules
 from scorer import http
 from scorer.model import load
 from scorer.predict import Predictor
-from streaming.api_docs import serve_docs
-from streaming.http import HttpThread, application
 
 SEED = 20_261_126
 BODIES = 60
@@ -46,6 +45,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
         live=list,
         not_ready=lambda: ["starting"],
         standby=lambda: False,
+        refusal=lambda: None,
         health=lambda: {"service": "scorer"},
     )
     http.add_predict(app, lambda: predictor)
@@ -58,8 +58,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
 
 @pytest.fixture
 def client(address) -> Iterator[httpx.Client]:
-    """Somebody who asks."""
-    with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=60) as client:
+    """A client."""
+    with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=240) as client:
         yield client
 
 
@@ -72,7 +72,7 @@ def api(address) -> schemathesis.BaseSchema:
 load_all_checks()
 EXCLUDED = {
     "/readyz": CHECKS.get_by_names(["not_a_server_error"]),  # it is not ready
-    "/predict": CHECKS.get_by_names(["positive_data_acceptance"]),  # no schema can say what is the future
+    "/predict": CHECKS.get_by_names(["positive_data_acceptance"]),  # no schema can express the future
 }
 
 
@@ -145,7 +145,7 @@ def test_bytes_that_are_no_http_are_refused_and_forgotten(client, address):
         b"POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
     )
     for sent in hostile:
-        with socket.create_connection(address, timeout=60) as connection, contextlib.suppress(ConnectionError):
+        with socket.create_connection(address, timeout=240) as connection, contextlib.suppress(ConnectionError):
             connection.sendall(sent)
             with contextlib.suppress(OSError):  # not connected any more: it was refused before its end
                 connection.shutdown(socket.SHUT_WR)
@@ -155,13 +155,13 @@ def test_bytes_that_are_no_http_are_refused_and_forgotten(client, address):
 
 
 def test_slow_clients_keep_nobody_from_livez(client, address, monkeypatch):
-    """A hundred that stop in mid-header, and as many in mid-body as may be open: the next is told to come again."""
+    """A hundred clients stop in mid-header, and the maximum in mid-body: the next one must retry later."""
     monkeypatch.setattr(http, "BODY_TIMEOUT_S", 600.0)
     head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
     with contextlib.ExitStack() as held:
 
         def send_slowly(sent: bytes) -> None:
-            connection = held.enter_context(socket.create_connection(address, timeout=60))
+            connection = held.enter_context(socket.create_connection(address, timeout=240))
             for byte in (sent[i : i + 1] for i in range(len(sent))):
                 connection.sendall(byte)
 

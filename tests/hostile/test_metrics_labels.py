@@ -1,4 +1,4 @@
-"""An attack on /metrics: whatever strangers write, the number of series stays what it was at the start."""
+"""An attack on /metrics: for any content of records, the number of series stays as at the start."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 from itertools import count
 from pathlib import Path
 
-import bundles
 import pytest
 from aiokafka import TopicPartition
-from events import NOW_MS, raw, record, with_features
 from prometheus_client import CollectorRegistry
+from support import bundles
+from support.events import NOW_MS, raw, record, with_features
 
 from schemas.prediction import ModelRef, PredictionEncoder
-from schemas.verdict import Rules
+from schemas.validation import Rules
 from scorer.metrics import ScorerMetrics
 from scorer.model import load
 from scorer.pipeline import Pipeline
-from scorer.report import Report
+from scorer.telemetry import ScorerTelemetry
 
 STRANGERS = 2000
 
@@ -37,7 +37,7 @@ def _series(registry: CollectorRegistry) -> int:
 def test_a_scorers_series_do_not_grow_with_what_is_sent(bundle) -> None:
     """New categories, unknown fields, spoofed headers, every kind of refusal: each series was there before, or once."""
     registry = CollectorRegistry()
-    report = Report(ScorerMetrics(registry))
+    report = ScorerTelemetry(ScorerMetrics(registry))
     model = load(bundle, None)
     report.model_loaded(model, first=True)
     pipeline, ticks = Pipeline(model, Rules(), "g", 900_000), count()
@@ -59,14 +59,14 @@ def test_a_scorers_series_do_not_grow_with_what_is_sent(bundle) -> None:
 
 
 def test_a_drift_workers_series_do_not_grow_with_what_is_sent(bundle, counting_of) -> None:
-    """New categories, and predictions of models that nobody has: refused under one label, remembered are 20 names."""
+    """New categories, and predictions of unknown models: refused under one label; 20 names are kept."""
     registry = CollectorRegistry()
     counting, _ = counting_of(bundle, registry)
     events, predictions = TopicPartition("events", 0), TopicPartition("predictions", 0)
 
     def send(start: int) -> int:
         for source in (events, predictions):
-            asyncio.run(counting.opened(source, 0, ""))
+            asyncio.run(counting.on_assigned(source, 0, ""))
         strange = [record(with_features(contract=f"c{i}"), offset=i) for i in range(start, start + STRANGERS)]
         encoder = [PredictionEncoder(ModelRef(f"m{i}", f"{i}.0.0"), 0.5) for i in range(start, start + STRANGERS)]
         foreign = [
@@ -75,7 +75,7 @@ def test_a_drift_workers_series_do_not_grow_with_what_is_sent(bundle, counting_o
         ]
         for source, records in ((events, strange), (predictions, foreign)):
             result = counting.process(source, records, at_end=True) or counting.process(source, [], at_end=True)
-            counting.committed(source, result, records)
+            counting.on_committed(source, result, records)
         assert {name: len(names) for name, names in counting.unseen.items()} == {"contract": 20}
         return _series(registry)
 

@@ -2,13 +2,13 @@
 
 import asyncio
 
-import bundles
 import msgspec
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from support import bundles
 
-from drift_worker import deltas
-from drift_worker.deltas import Progress
+from drift_worker.counts import wire_format
+from drift_worker.counts.wire_format import Progress
 from schemas.headers import Stamp
 from schemas.prediction import ModelRef, PredictionEncoder
 
@@ -42,13 +42,13 @@ def _prediction(offset: int, partition: int, answers: int) -> ConsumerRecord:
 
 def test_predictions_that_name_any_partition_leave_an_offset_that_a_broker_takes(counting):
     """A thousand invented partitions and an offset beyond all: noted is only what can be answered there."""
-    asyncio.run(counting.opened(PREDICTIONS, 0, ""))
+    asyncio.run(counting.on_assigned(PREDICTIONS, 0, ""))
     claims = [(partition, 10**17) for partition in range(1000)] + [(1, 41)]
     records = [_prediction(i, partition, answers) for i, (partition, answers) in enumerate(claims)]
     result = counting.process(PREDICTIONS, records, at_end=True) or counting.process(PREDICTIONS, [], at_end=True)
     assert len(result.metadata) < OFFSET_METADATA_BYTES
     assert msgspec.json.decode(result.metadata)["answered"] == {"1": 42}
-    progress = deltas.decode(result.outputs["panes"][-1][1])
+    progress = wire_format.decode(result.outputs["panes"][-1][1])
     assert isinstance(progress, Progress)
     assert (progress.read, progress.counted, progress.answered) == (1001, 1001, {1: 42})
 
@@ -56,7 +56,7 @@ def test_predictions_that_name_any_partition_leave_an_offset_that_a_broker_takes
 def test_what_was_committed_before_is_held_to_the_same(counting):
     """An offset whose metadata a stranger's headers had filled is cleaned by the next start."""
     kept = {"watermark_ms": 1, "event_ms": 1, "accepted_next": 0, "answered": {str(p): 5 for p in range(100)}}
-    asyncio.run(counting.opened(PREDICTIONS, 0, msgspec.json.encode(kept).decode()))
+    asyncio.run(counting.on_assigned(PREDICTIONS, 0, msgspec.json.encode(kept).decode()))
     result = counting.process(PREDICTIONS, [_prediction(0, 1, 7)], at_end=True) or counting.process(
         PREDICTIONS, [], at_end=True
     )

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from oracle import send
-from receiver import Receiver
-from stage import Stage
+from support import preloaded
+from support.oracle import send
+from support.processes import running
+from support.receiver import Receiver
+from support.stage import Stage
 
 from schemas.alert import Alert
 
@@ -44,10 +46,7 @@ def _alerts_topic(stage: Stage) -> str:
 
 
 def _list(stage: Stage, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "driftline", "alerts", "list", *arguments]
-    return subprocess.run(
-        command, env=_environment(stage), capture_output=True, text=True, timeout=60, check=False, stdin=None
-    )
+    return preloaded.run(["-m", "driftline", "alerts", "list", *arguments], _environment(stage))
 
 
 @contextmanager
@@ -55,13 +54,11 @@ def _forwarding(stage: Stage, *arguments: str) -> Iterator[subprocess.Popen]:
     log = stage.folder / "forward.log"
     command = [sys.executable, "-m", "driftline", "alerts", "forward", *arguments]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env=_environment(stage), stdout=out, stderr=out, cwd=Path.cwd())
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        sys.stdout.write(log.read_text())  # pytest shows it
+        try:
+            with running(command, env=_environment(stage), stdout=out, stderr=out, cwd=Path.cwd()) as process:
+                yield process
+        finally:
+            sys.stdout.write(log.read_text())  # pytest shows it
 
 
 def test_list_shows_what_is_open_and_all_the_history(stage: Stage) -> None:
@@ -120,8 +117,7 @@ def test_a_topic_that_is_not_there_is_one_line_and_exit_code_1(stage: Stage) -> 
     """Nothing to read is not nothing open."""
     environment = {**_environment(stage), "TOPIC_ALERTS": "nowhere"}
     for arguments in (["list"], ["forward", "--to", "http://127.0.0.1:9"]):
-        command = [sys.executable, "-m", "driftline", "alerts", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = preloaded.run(["-m", "driftline", "alerts", *arguments], environment)
         assert done.returncode == 1, done.stderr
         assert "nowhere" in done.stderr
         assert "Traceback" not in done.stderr

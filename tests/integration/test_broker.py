@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from support.processes import running
 
-from driftline import kafka_files
-from driftline.broker import LocalBroker
 from driftline.errors import CommandError
+from driftline.local_kafka import jars as kafka_files
+from driftline.local_kafka.broker import LocalBroker
 
 
 def create_topic(servers: str, name: str) -> None:
@@ -71,7 +72,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) 
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists (a zombie that nobody has waited for yet counts as gone)."""
+    """Whether a process exists (a zombie without a waiting parent counts as gone)."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return bool(state.strip()) and not state.startswith("Z")
 
@@ -109,7 +110,7 @@ def test_no_topic_is_made_by_writing_to_it(broker, topic_prefix):
     producer.produce(topic_prefix, b"x", on_delivery=lambda error, _record: failures.append(error))
     producer.flush(20)
     assert [failure is not None for failure in failures] == [True]
-    topics = AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=20).topics
+    topics = AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=60).topics
     assert topic_prefix not in topics
 
 
@@ -153,10 +154,10 @@ def test_a_frozen_broker_is_silent_goes_on_and_leaves_nothing_behind():
 def test_a_broker_does_not_outlive_its_parent():
     """When the process that started it is killed, the broker ends and its temporary folder goes."""
     script = (
-        "import time; from driftline.broker import LocalBroker; b = LocalBroker().start(); "
+        "import time; from driftline.local_kafka.broker import LocalBroker; b = LocalBroker().start(); "
         "print(b.pid, b.data_dir, flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+    with running([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
         pid, data_dir = parent.stdout.readline().split()
         assert is_running(int(pid))
         parent.kill()
@@ -167,19 +168,17 @@ def test_a_broker_does_not_outlive_its_parent():
 def test_the_command_prints_the_address_and_stops_on_ctrl_c(tmp_path):
     """The address alone on standard output; SIGINT ends with 0; meanwhile the port is refused to another one."""
     command = [sys.executable, "-m", "driftline", "broker", "--data-dir", str(tmp_path / "kafka")]
-    with subprocess.Popen(
-        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        address = running.stdout.readline().strip()
+    with running([*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        address = process.stdout.readline().strip()
         port = address.removeprefix("127.0.0.1:")
-        second = subprocess.run([*command, "--port", port], capture_output=True, text=True, check=False, timeout=60)
+        second = subprocess.run([*command, "--port", port], capture_output=True, text=True, check=False, timeout=240)
         assert second.returncode == 2
         assert second.stderr == (
             f"driftline: port {port} is in use: stop what listens there, or choose another with --port\n"
         )
-        running.send_signal(signal.SIGINT)
-        rest, said = running.communicate(timeout=60)
-    assert (running.returncode, rest) == (0, "")
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=240)
+    assert (process.returncode, rest) == (0, "")
     assert said.endswith("stopping\n")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(port)), timeout=5)
@@ -194,7 +193,7 @@ def test_contradicting_options_are_one_line_and_exit_2():
         check=False,
     )
     assert refused.returncode == 2
-    assert refused.stderr == "driftline: --ephemeral keeps nothing, so it does not go with --data-dir\n"
+    assert refused.stderr == "driftline: --ephemeral uses a temporary folder and excludes --data-dir\n"
 
 
 def test_a_jar_that_is_not_the_pinned_one_is_refused(jars, tmp_path, monkeypatch):
@@ -221,7 +220,7 @@ def test_kafka_home_comes_first(jars, tmp_path, monkeypatch):
         kafka_files.classpath()
     linked(jars, tmp_path / "kafka" / "libs")
     with LocalBroker() as broker:
-        assert AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=20).brokers
+        assert AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=60).brokers
     assert not (tmp_path / "empty").exists()
 
 

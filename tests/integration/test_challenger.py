@@ -8,23 +8,23 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import bundles
 import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from events import FEATURES, GOOD, GOOD_FEATURES
-from oracle import WAIT_S, Reader, Sent, assert_exactly_once, send
-from services import Service
-from slow_model import PickyClassifier, SlowClassifier
-from stage import Stage
-from waiting import wait_until
+from support import bundles
+from support.events import FEATURES, GOOD, GOOD_FEATURES
+from support.oracle import WAIT_S, Reader, Sent, assert_exactly_once, send
+from support.services import Service
+from support.slow_model import PickyClassifier, SlowClassifier
+from support.stage import Stage
+from support.waiting import wait_until
 
-from driftline.broker import LocalBroker
+from driftline.local_kafka.broker import LocalBroker
 from schemas.bundle import Feature, write_bundle
 from schemas.reference import Reference
-from scorer.split import is_challengers
+from scorer.challenger.split import is_challengers
 
-SUPPORT = str(Path(__file__).parents[1] / "support")
+SUPPORT = str(Path(__file__).parents[1])
 PRODUCED = "driftline_scorer_shadow_produced_total"
 DROPPED = "driftline_scorer_shadow_dropped_total"
 FALLBACKS = "driftline_scorer_challenger_fallbacks_total"
@@ -147,7 +147,7 @@ def _asking_for_more(directory: Path) -> None:
 
 
 def _lose_the_topic(stage: Stage, scorer: Service, sent: Sent) -> None:
-    """The challenger's topic is deleted while it writes, and made anew: half a minute for its producer's patience."""
+    """The challenger's topic is deleted while it writes, and recreated: half a minute for its producer's time-out."""
     admin, before = AdminClient({"bootstrap.servers": stage.bootstrap}), scorer.metric(PRODUCED)
     admin.delete_topics([stage.names.shadow])[stage.names.shadow].result(WAIT_S)
     _send(stage, 200, sent)
@@ -177,7 +177,7 @@ def test_whatever_a_challenger_does_the_champion_answers(small: Stage, long: boo
         scorer.wait_ready()
         wait_until(lambda: _challenger(scorer)["state"] == "refused", "refused", START_S)
         assert _challenger(scorer)["model"] is None
-        reason = "manifest.json: not in the events of the champion: region is required and was not asked for"
+        reason = "manifest.json: not in the events of the champion: region is required and did not exist before"
         assert _challenger(scorer)["reason"] == reason
         sent = _send(small, 10)
         _shadow_of(sent, scorer)
@@ -227,7 +227,7 @@ def test_a_split_answers_every_event_once_and_each_answer_names_its_model(small:
         assert scorer.metric(FALLBACKS, reason="not_scored") == len(theirs)
         assert scorer.metric("driftline_scorer_predictions_total") == 600
 
-        # the champion becomes what the challenger is: two of one name and version answer nobody
+        # the champion becomes the challenger: two models of one name and version give no comparison
         bundles.write(small.bundle, PickyClassifier(), name="churn-next", version="2.0.0")
         wait_until(lambda: _challenger(scorer)["state"] == "refused", "refused")
         assert _challenger(scorer)["reason"].startswith("manifest.json: the champion is churn-next 2.0.0, too")

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from fractions import Fraction
 
-from oracle import assert_exactly_once, committed, send
-from stage import Stage
-
-
-def driftline(stage: Stage, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command with this test's topics; never raises for an exit code."""
-    environment = {
-        **os.environ,
-        "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap,
-        **{n: v for n, v in stage.names.environment.items() if n.startswith(("TOPIC_", "SCORER_"))},
-    }
-    command = [sys.executable, "-m", "driftline", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+from support.oracle import assert_exactly_once, committed, send
+from support.stage import Stage
 
 
 def test_redriven_records_are_answered_again_once_and_carry_their_attempt(stage: Stage) -> None:
@@ -28,12 +14,13 @@ def test_redriven_records_are_answered_again_once_and_carry_their_attempt(stage:
     sent = stage.send_customers(2000, bad=Fraction(1, 20))
     with stage.scorer() as scorer:
         stage.reader.wait_for(2000)
-        counted = json.loads(driftline(stage, "dead-letters", "count", "--json").stdout)
+        counted = json.loads(stage.driftline("dead-letters", "count", "--json").stdout)
         assert sum(counted.values()) == 100
-        dry = json.loads(driftline(stage, "dead-letters", "redrive", "--dry-run", "--json").stdout)
-        assert dry == {"sent": 100, "too_old": 0, "attempts": 0, "stubs": 0, "dry_run": True}
+        dry = json.loads(stage.driftline("dead-letters", "redrive", "--dry-run", "--json").stdout)
+        passed_over = {"too_old": 0, "attempts": 0, "stubs": 0, "foreign": 0, "too_large": 0}
+        assert dry == {"sent": 100, **passed_over, "dry_run": True}
         assert len(stage.reader.answers) == 2000
-        done = json.loads(driftline(stage, "dead-letters", "redrive", "--json").stdout)
+        done = json.loads(stage.driftline("dead-letters", "redrive", "--json").stdout)
         assert done["sent"] == 100
         stage.reader.wait_for(2100)
         again = [a for a in stage.reader.answers if dict(a.headers).get("driftline-attempt") == b"1"]
@@ -45,10 +32,10 @@ def test_redriven_records_are_answered_again_once_and_carry_their_attempt(stage:
         }
         assert {(answer.source[0], answer.value) for answer in again} == originals
         # these came back as new dead letters: the limit of attempts lets nothing through, for good
-        left = json.loads(driftline(stage, "dead-letters", "redrive", "--max-attempts", "1", "--json").stdout)
+        left = json.loads(stage.driftline("dead-letters", "redrive", "--max-attempts", "1", "--json").stdout)
         assert (left["sent"], left["attempts"]) == (0, 100)
-        assert json.loads(driftline(stage, "dead-letters", "redrive", "--json").stdout)["sent"] == 0
-        shown = driftline(stage, "dead-letters", "show", "--limit", "3", "--json").stdout.splitlines()
+        assert json.loads(stage.driftline("dead-letters", "redrive", "--json").stdout)["sent"] == 0
+        shown = stage.driftline("dead-letters", "show", "--limit", "3", "--json").stdout.splitlines()
         assert [json.loads(line)["attempt"] for line in shown] == [1, 1, 1]
         assert scorer.stop() == 0
 
@@ -58,8 +45,8 @@ def test_skip_takes_the_partition_over_and_the_scorer_goes_on_behind_it(stage: S
     sent = stage.send_customers(4000)
     target = max(offset for partition, offset in sent.records if partition == 2) + 1
     # nothing is committed yet: the skip starts at the first offset
-    done = driftline(
-        stage, "skip", "--topic", stage.names.events, "--partition", "2", "--to-offset", "100", "--why", "é test"
+    done = stage.driftline(
+        "skip", "--topic", stage.names.events, "--partition", "2", "--to-offset", "100", "--why", "é test"
     )
     assert done.returncode == 0, done.stderr
     assert "offsets 0 to 99 skipped" in done.stdout
@@ -69,7 +56,7 @@ def test_skip_takes_the_partition_over_and_the_scorer_goes_on_behind_it(stage: S
         more = send(stage.bootstrap, stage.names.events, [(b"k", b"not json", [], 2)] * 3)
         stage.reader.wait_for(4003)
         # while a scorer owns the partition: it is fenced, and goes on where the skip ended
-        more2 = driftline(stage, "skip", "--topic", stage.names.events, "--partition", "2",
+        more2 = stage.driftline("skip", "--topic", stage.names.events, "--partition", "2",
                           "--to-offset", str(target + 4), "--why", "too far")  # fmt: skip
         assert more2.returncode == 2
         assert "--to-offset" in more2.stderr
@@ -78,7 +65,7 @@ def test_skip_takes_the_partition_over_and_the_scorer_goes_on_behind_it(stage: S
     stubs = [a for a in stage.reader.answers if a.reason == "skipped"]
     assert [(s.key, s.value) for s in stubs] == [(None, None)] * 100
     assert_exactly_once(sent, stage.reader.answers)
-    verified = driftline(stage, "verify", "--topic", stage.names.events, "--model", str(stage.bundle), "--json")
+    verified = stage.driftline("verify", "--topic", stage.names.events, "--model", str(stage.bundle), "--json")
     findings = json.loads(verified.stdout)
     assert verified.returncode == 0, findings
     assert findings["reasons"] == {"skipped": 100, "not_json": 3}
@@ -92,14 +79,14 @@ def test_verify_says_no_when_an_answer_is_missing_doubled_or_foreign(stage: Stag
     with stage.scorer() as scorer:
         stage.reader.wait_for(500)
         assert scorer.stop() == 0
-    assert driftline(stage, "verify", "--topic", stage.names.events).returncode == 0
+    assert stage.driftline("verify", "--topic", stage.names.events).returncode == 0
     one = next(a for a in stage.reader.answers if a.topic == stage.names.predictions)
     unmarked = (b"k", b"{}", [], 0)
     send(stage.bootstrap, stage.names.predictions, [(one.key, one.value, one.headers, one.partition), unmarked])
     beyond = [(n, b"999999" if n == "driftline-source-offset" else v) for n, v in one.headers]
     send(stage.bootstrap, stage.names.dead_letters, [(one.key, one.value, one.headers, one.partition),
                                                      (one.key, one.value, beyond, one.partition)])  # fmt: skip
-    verified = driftline(stage, "verify", "--topic", stage.names.events, "--json")
+    verified = stage.driftline("verify", "--topic", stage.names.events, "--json")
     faults = json.loads(verified.stdout)["faults"]
     assert verified.returncode == 1
     assert {kind for kind, count in faults.items() if count} == {

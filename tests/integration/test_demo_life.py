@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.timeout(900)
 def test_a_model_falls_is_replaced_and_the_numbers_are_found_again(tmp_path: Path, long: bool) -> None:
-    """Exit code 0 says that performance fell and recovered, and that scikit-learn finds the same numbers."""
+    """Exit code 0 means that performance fell and recovered, and that scikit-learn finds the same numbers."""
     if not long:
         pytest.skip("three minutes: --long, or make demo-life")
     command = [sys.executable, "-m", "driftline", "demo-life", "--out", str(tmp_path)]

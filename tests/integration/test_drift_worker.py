@@ -1,11 +1,10 @@
-"""The drift worker as a process on a real Kafka: drift is announced, nothing is lost or doubled whatever dies."""
+"""The drift worker as a process on a real Kafka: drift is announced, no record is lost or doubled after any kill."""
 
 from __future__ import annotations
 
 import json
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -13,12 +12,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from drifting import PROFILE, alerts_of, measurements_of, numbers_of, own_topics, start_worker, units_of
-from oracle import send
-from services import Service
-from stage import Stage
+from support import preloaded
+from support.drifting import PROFILE, alerts_of, measurements_of, numbers_of, own_topics, start_worker, units_of
+from support.oracle import send
+from support.services import Service
+from support.stage import Stage
 
-from schemas.rfc3339 import parse, render
+from schemas.timestamps import parse, render
 
 RATE = 200  # events per second of event time
 WAIT_S = 90.0
@@ -35,7 +35,7 @@ def _wait(
 
 
 def _customers(stage: Stage, seconds: int, start_ms: int, **options: object) -> Iterable[list[tuple]]:
-    """Real customers for so many seconds of event time, a second at a time."""
+    """Real customers for this many seconds of event time, a second at a time."""
     source = stage.source(**options)
     for second in range(seconds):
         yield source.take(RATE, float(second), start_ms + second * 1000)
@@ -111,15 +111,8 @@ def test_drift_is_announced_and_resolved(stage: Stage) -> None:
 
 
 def _driftline(stage: Stage, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "driftline", *arguments],
-        env={"PATH": "", "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap, **stage.names.environment},
-        cwd=Path.cwd(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    environment = {"PATH": "", "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap, **stage.names.environment}
+    return preloaded.run(["-m", "driftline", *arguments], environment)
 
 
 def _is_told(page: str) -> None:

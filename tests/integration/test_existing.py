@@ -10,24 +10,27 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 
-from driftline.bundle_command import command
+from driftline.commands.model.bundle import command
 from driftline.errors import CommandError
-from schemas.bundle import SCOPE, read_bundle
+from driftline.training.dataset import DatasetError
+from driftline.training.estimator_file import ExistingError
+from driftline.training.fitted_estimator import bundle_existing
+from driftline.training.loaded_bundle import load_bundle
+from driftline.training.spec import SpecError, read_feature_spec
+from driftline.training.train import measure
+from schemas.bundle import SCOPE, BundleError, read_bundle, write_bundle
 from schemas.features import Layout
+from schemas.reference import Reference
 from scorer.direct import DirectForm, NotCompilable
 from scorer.model import load
-from training.dataset import DatasetError
-from training.existing import ExistingError, bundle_existing
-from training.spec import SpecError, read_feature_spec
-from training.train import measure
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SPEC = """
@@ -111,7 +114,7 @@ def place(tmp_path):
 
 
 def test_the_bundle_holds_the_very_file_and_scores_as_the_estimator(place):
-    """model.joblib byte for byte; the loaded model gives predict_proba's numbers; the notes say what is not known."""
+    """model.joblib byte for byte; the loaded model gives predict_proba's numbers; the notes list unknown facts."""
     estimator = fit(preprocessing(), LogisticRegression(max_iter=2000))
     made = place.bundle(estimator)
     bundle = read_bundle(place.out)
@@ -180,8 +183,8 @@ def test_categories_that_only_the_encoder_knows_are_listed(place):
         f.model_copy(update={"categories": ("Lille", "Lyon")}) if f.name == "city" else f
         for f in made.manifest.features
     ]
-    with pytest.raises(NotCompilable, match="city: the encoder knows a category"):
-        DirectForm(estimator, Layout(fewer), 1)
+    with pytest.raises(NotCompilable, match="city: the encoder has a category"):
+        DirectForm(estimator, Layout(fewer), made.manifest.predicts)
 
 
 def make_lambda():
@@ -193,13 +196,13 @@ def make_local():
     """The same for a class."""
 
     class Clip(FunctionTransformer):
-        """Defined where nobody can import it."""
+        """Defined where no other process can import it."""
 
     return Clip()
 
 
 class ByValue(FunctionTransformer):
-    """Unpickles as whatever `make` returns."""
+    """Unpickles as the result of `make`."""
 
     def __init__(self, make=None):
         super().__init__()
@@ -259,7 +262,7 @@ def test_a_module_that_only_this_process_finds_is_refused_by_the_fresh_one(place
     import only_here
 
     line = place.refused(fit(FunctionTransformer(only_here.same), preprocessing(), LogisticRegression()))
-    assert "a fresh process refuses the bundle" in line
+    assert "a fresh process rejects the bundle" in line
     assert "only_here" in line
     monkeypatch.undo()
     sys.modules.pop("only_here")
@@ -312,7 +315,7 @@ def test_a_kind_that_is_out_of_scope_is_refused_with_the_scope(place, kind):
     ],
 )
 def test_dates_and_texts_as_categories_are_refused_with_the_scope(place, column, what):
-    """Named by the column; whoever means them as names lists them in the spec."""
+    """Named by the column; where names are meant, the spec lists them."""
     customers(seed=4).assign(city=column).to_csv(place.data, index=False)
     line = place.refused(fit(preprocessing(), LogisticRegression()))
     assert f"[features.city]: holds {what}" in line
@@ -320,7 +323,7 @@ def test_dates_and_texts_as_categories_are_refused_with_the_scope(place, column,
 
 
 def test_an_encoder_that_refuses_new_categories_is_refused_with_the_way_out(place):
-    """Events may bring any category; the fitted encoder can be told without a refit."""
+    """Events may bring any category; the fitted encoder can be changed without a refit."""
     estimator = fit(preprocessing(handle_unknown="error"), LogisticRegression())
     assert "a category it has never seen (OneHotEncoder: set handle_unknown='ignore'" in place.refused(estimator)
     estimator[0].named_transformers_["names"].handle_unknown = "ignore"
@@ -328,14 +331,14 @@ def test_an_encoder_that_refuses_new_categories_is_refused_with_the_way_out(plac
 
 
 def test_an_estimator_that_fails_on_missing_values_is_refused(place):
-    """The spec says nullable; the reference has none missing, a customer may."""
+    """Nullable in the spec: the reference has no missing value, a customer may have one."""
     scaler = ColumnTransformer(
         [("numbers", StandardScaler(), NUMBERS), ("names", OneHotEncoder(handle_unknown="ignore"), NAMES)]
     )
     frame = customers().fillna(3000.0)
     customers(seed=4).fillna(3000.0).to_csv(place.data, index=False)
     line = place.refused(fit(scaler, LogisticRegression(max_iter=2000), frame=frame))
-    assert "fails on missing values where the spec says nullable" in line
+    assert "fails on missing values where the spec has nullable = true" in line
 
 
 def test_a_kind_that_the_estimator_was_not_fitted_on_is_noticed(place):
@@ -352,7 +355,7 @@ def test_a_kind_that_the_estimator_was_not_fitted_on_is_noticed(place):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (SPEC, '[data] positive: say which of the classes "no", "yes"'),
+        (SPEC, '[data] positive: name one of the classes "no", "yes"'),
         (SPEC + POSITIVE.replace('"yes"', '"Yes"'), '[data] positive: "Yes" is not one of the classes "no", "yes"'),
         (SPEC.replace("[features.city]", "[features.town]") + POSITIVE, "does not name: city"),
         (
@@ -385,10 +388,204 @@ def test_another_scikit_learn_is_refused(place, monkeypatch):
 def test_the_command_prints_what_it_made(place, capsys):
     """As JSON, for programs; a refusal is exit 2 with one line."""
     joblib.dump(fit(preprocessing(), LogisticRegression()), place.model)
-    command(spec=place.spec, model=place.model, data=place.data, out=place.out, held_out=False, as_json=True)
+    command(
+        spec=place.spec, model=place.model, data=place.data, out=place.out, columns=None, held_out=False, as_json=True
+    )
     summary = json.loads(capsys.readouterr().out)
     assert (summary["name"], summary["form"], summary["positive_class"]) == ("churn-own", "direct", "yes")
     place.model.unlink()
     with pytest.raises(CommandError) as caught:
-        command(spec=place.spec, model=place.model, data=place.data, out=place.out, held_out=False, as_json=True)
+        command(
+            spec=place.spec,
+            model=place.model,
+            data=place.data,
+            out=place.out,
+            columns=None,
+            held_out=False,
+            as_json=True,
+        )
     assert caught.value.exit_code == 2
+
+
+WIDE = [*NUMBERS, *NAMES, "plan", "region"]
+
+
+def wide_customers(rows=200, seed=3):
+    """As the customers, with two columns that the pipeline drops."""
+    random = np.random.default_rng(seed)
+    return customers(rows, seed).assign(plan=random.choice(["a", "b"], rows), region=random.integers(0, 9, rows))
+
+
+def test_columns_chosen_by_position_of_a_wider_frame_are_found_by_their_names(place):
+    """Position 2 of what was fitted is another column than position 2 of the features."""
+    names = [[NUMBERS[1], "region", NUMBERS[0], "plan", NAMES[1], NAMES[0]][at] for at in range(6)]
+    frame = wide_customers()
+    pipeline = make_pipeline(
+        ColumnTransformer(
+            [
+                ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), [0, 2]),
+                ("names", OneHotEncoder(handle_unknown="ignore"), slice(4, 6)),
+            ]
+        ),
+        LogisticRegression(max_iter=2000),
+    ).fit(frame[names], frame["left"])
+    wide_customers(seed=4).to_csv(place.data, index=False)
+    made = place.bundle(pipeline)
+    assert made.form == "direct"
+    data = wide_customers(seed=4)
+    columns = Layout(made.manifest.features).columns(
+        [
+            data["income"].replace({np.nan: None}).tolist(),
+            data["age"].tolist(),
+            data["senior"].astype(bool).tolist(),
+            data["city"].tolist(),
+        ]
+    )
+    expected = pipeline.predict_proba(data[names])[:, 1]
+    assert np.allclose(load(place.out, None).predict(columns), expected, atol=1e-12)
+
+
+NUMERIC_SPEC = """
+[model]
+name = "churn-numbers"
+version = "1.0.0"
+[features."a 1"]
+kind = "numeric"
+[features.b]
+kind = "numeric"
+[features.c]
+kind = "numeric"
+"""
+
+
+def numbers(place):
+    """Three numeric columns in the order c, b, a 1, of which the last decides, in the file and as a frame."""
+    random = np.random.default_rng(5)
+    frame = pd.DataFrame({name: random.normal(size=300).round(6) for name in ("c", "b", "a 1")})
+    labels = (frame["a 1"] + 0.3 * frame["b"] + random.normal(size=300) * 0.2 > 0).astype(int)
+    place.spec.write_text(NUMERIC_SPEC)
+    frame.assign(left=labels).to_csv(place.data, index=False)
+    return frame, labels
+
+
+def served(place, frame):
+    """What a scorer answers for the frame's customers."""
+    model = load(place.out, None)
+    features = model.manifest.features
+    return model.predict(Layout(features).columns([frame[feature.name].tolist() for feature in features]))
+
+
+def test_columns_are_in_the_order_of_the_fit_and_not_of_the_spec(place):
+    """A booster goes by position: in the spec's order it answers for other customers. Its name for `a 1` is a_1."""
+    lightgbm = pytest.importorskip("lightgbm")
+    frame, labels = numbers(place)
+    estimator = lightgbm.LGBMClassifier(n_estimators=12, num_leaves=7, verbose=-1, n_jobs=1).fit(frame, labels)
+    made = place.bundle(estimator)
+    assert [feature.name for feature in made.manifest.features] == ["c", "b", "a 1"]
+    assert np.allclose(served(place, frame), estimator.predict_proba(frame)[:, 1], atol=1e-9)
+
+    # as an older version wrote it: the golden rows were made in the same wrong order, and agree with it
+    bundle = read_bundle(place.out)
+    reference = Reference.from_bytes(bundle.files["reference.npz"])
+    layout = Layout(bundle.manifest.features[::-1])
+    golden = bundle.manifest.golden
+    columns = layout.columns([[row[name] for row in golden.rows] for name in layout.names])
+    wrong = tuple(estimator.predict_proba(columns.frame())[:, 1].tolist())
+    golden = golden.model_copy(update={"probabilities": wrong})
+    older = {"features": layout.features, "input": None, "golden": golden}
+    turned = Reference(reference.numeric[:, ::-1], reference.codes, reference.score, reference.singletons)
+    write_bundle(
+        place.out, bundle.manifest.model_copy(update=older), {**bundle.files, "reference.npz": turned.to_bytes()}
+    )
+    for read in (lambda: load(place.out, None), lambda: load_bundle(place.out)):
+        with pytest.raises(BundleError, match="was fitted on c, b, a 1, and the manifest has these in another order"):
+            read()
+
+
+def test_an_order_that_was_not_recorded_has_to_be_stated(place):
+    """A pipeline fitted on an array: the spec's order would be a guess."""
+    frame, labels = numbers(place)
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame.to_numpy(), labels)
+    assert '[model] columns = ["a 1", "b", "c"] or --columns' in place.refused(estimator)
+    joblib.dump(estimator, place.model)
+    options = {"held_out": False, "as_json": True}
+    command(spec=place.spec, model=place.model, data=place.data, out=place.out, columns="c,b,a 1", **options)
+    manifest = read_bundle(place.out).manifest
+    assert (manifest.input.kind, [feature.name for feature in manifest.features]) == ("array", ["c", "b", "a 1"])
+    assert np.allclose(served(place, frame), estimator.predict_proba(frame.to_numpy())[:, 1], atol=1e-9)
+
+
+def test_a_booster_gets_pandas_categories_and_booleans_from_events(place):
+    """What the manifest records is what a scorer makes of an event; an unseen category is missing to the booster."""
+    lightgbm = pytest.importorskip("lightgbm")
+    frame, data = customers(), customers(seed=4)
+    typed = [
+        one[["senior", "city", "age", "income"]].assign(
+            senior=one["senior"] == 1, city=pd.Categorical(one["city"], categories=["Nice", "Lyon", "Lille"])
+        )
+        for one in (frame, data)
+    ]
+    estimator = lightgbm.LGBMClassifier(n_estimators=12, num_leaves=7, verbose=-1, n_jobs=1)
+    estimator.fit(typed[0], frame["left"])
+    made = place.bundle(estimator)
+    assert [(f.name, f.dtype) for f in made.manifest.features] == [
+        ("senior", "bool"),
+        ("city", "category"),
+        ("age", None),
+        ("income", None),
+    ]
+    assert made.manifest.features[1].categories == ("Nice", "Lyon", "Lille")
+    values = [data["senior"].astype(bool).tolist(), data["city"].tolist(), data["age"].tolist()]
+    columns = Layout(made.manifest.features).columns([*values, data["income"].replace({np.nan: None}).tolist()])
+    assert np.allclose(load(place.out, None).predict(columns), estimator.predict_proba(typed[1])[:, 1], atol=1e-9)
+
+
+def test_a_fitted_regressor_and_a_detector_are_bundled(place):
+    """A scorer gives the regressor's own values, with the interval of held-out residuals; the detector's are scores."""
+    spec = SPEC.replace('version = "3.1.0"', 'version = "3.1.0"\ntask = "regression"')
+    place.spec.write_text(spec + '[data]\ntarget = "amount"\n')
+    known = customers(seed=4).assign(amount=lambda frame: 3.0 * frame["age"] + 40.0 * (frame["city"] == "Nice"))
+    known.to_csv(place.data, index=False)
+    estimator = fit(preprocessing(), Ridge(), frame=known, target="amount")
+    made = place.bundle(estimator, held_out=True)
+    manifest = made.manifest
+    assert (made.form, manifest.task, manifest.positive_class, manifest.threshold) == (
+        "direct",
+        "regression",
+        None,
+        None,
+    )
+    assert manifest.metrics["r2"] > 0.99
+    assert manifest.residuals.rows == 200
+    columns = Layout(manifest.features).columns([[40], [2000.0], ["Nice"], [True]])
+    (value,) = load(place.out, None).predict(columns).tolist()
+    assert value == pytest.approx(estimator.predict(columns.frame())[0], rel=1e-12)
+
+    place.spec.write_text(spec.replace('task = "regression"', 'task = "regression"\nmethod = "score_samples"'))
+    place.out = place.folder / "detector"
+    detector = make_pipeline(preprocessing(), IsolationForest(n_estimators=10, random_state=0))
+    made = place.bundle(detector.fit(known[NUMBERS + NAMES]))
+    assert (made.manifest.method, made.manifest.residuals, made.manifest.metrics) == ("score_samples", None, {})
+    (score,) = load(place.out, None).predict(columns).tolist()
+    assert score == pytest.approx(detector.score_samples(columns.frame())[0], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("task", "steps", "words"),
+    [
+        ("", (Ridge(),), 'Pipeline has no predict_proba ([model] task = "regression" is for such)'),
+        (
+            "",
+            (IsolationForest(n_estimators=3),),
+            '([model] task = "regression" and method = "score_samples" is for such)',
+        ),
+        ('task = "regression"', (LogisticRegression(),), 'task is "regression", and this is a classifier'),
+        ('task = "regression"\nmethod = "score_samples"', (Ridge(),), "this has no score_samples"),
+    ],
+    ids=["regressor", "detector", "classifier", "method"],
+)
+def test_an_estimator_of_another_task_names_the_task(place, task, steps, words):
+    """One line, with the key of the spec."""
+    place.spec.write_text(SPEC.replace('version = "3.1.0"', f'version = "3.1.0"\n{task}'))
+    target = "left" if isinstance(steps[0], LogisticRegression) else "age"
+    assert words in place.refused(fit(preprocessing(), *steps, target=target))

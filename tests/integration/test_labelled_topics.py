@@ -3,10 +3,10 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-import bundles
 import pytest
-from events import GOOD, GOOD_FEATURES
-from oracle import Names, create_topics, send
+from support import bundles
+from support.events import GOOD, GOOD_FEATURES
+from support.oracle import Names, create_topics, send
 from typer.testing import CliRunner
 
 from driftline.cli import app

@@ -1,4 +1,4 @@
-"""The business level on a real Kafka: labels find their predictions, once, whatever order they come in and who dies."""
+"""The business level on a real Kafka: labels find their predictions, once, in any order and after any kill."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
-from oracle import ends, members, send
-from services import Service
 from sklearn import metrics as sk
-from stage import Stage
+from support.oracle import ends, members, send
+from support.services import Service
+from support.stage import Stage
 
 from schemas.bundle import parse_manifest
 from schemas.prediction import ModelRef, PredictionEncoder
-from schemas.rfc3339 import render
+from schemas.timestamps import render
 
 HOUR, DAY = 3_600_000, 86_400_000
 HORIZON = 2 * DAY
@@ -49,7 +49,10 @@ def _worker(stage: Stage, name: str, **environment: str) -> Service:
         },
         stage.folder / f"{name}.log",
         # what a person would wait minutes for is looked at ten times as often
-        {"drift_worker.performing.RETRY_S": 0.5, "drift_worker.performing.LEAST_INTERVAL_S": 0.5},
+        {
+            "drift_worker.stages.evaluate_cohorts.RETRY_S": 0.5,
+            "drift_worker.stages.evaluate_cohorts.LEAST_INTERVAL_S": 0.5,
+        },
     )
 
 
@@ -95,7 +98,7 @@ def _history(start_ms: int, seed: int) -> tuple[dict[str, Made], list[tuple], di
             ids.append(name)
         told = bool(draw.random() < made[ids[-1]].probability)
         if draw.random() < 0.15:
-            continue  # nobody ever says what became of this one
+            continue  # this one never gets a label
         latest = max(ids, key=lambda name: made[name].at_ms)
         # not so late that a label alone would make the first day final
         at_ms = min(made[latest].at_ms + int(draw.integers(1, HORIZON)), start_ms + 3 * DAY - HOUR)
@@ -108,7 +111,7 @@ def _history(start_ms: int, seed: int) -> tuple[dict[str, Made], list[tuple], di
             labels.append(_label(customer, told, at_ms))
             outcomes[latest] = told
         if draw.random() < 0.2:
-            labels.append(labels[-1])  # said twice
+            labels.append(labels[-1])  # sent twice
     random.shuffle(labels)
     return made, labels, outcomes
 
@@ -162,7 +165,7 @@ def test_joined_metrics_are_scikit_learns_whatever_is_killed(stage: Stage, long:
             _joining(worker)
             worker.kill()
             worker = _worker(stage, f"after-{number}")
-        # whoever is scored now shows that the two days are over
+        # a later prediction shows that the two days are over
         send(
             stage.bootstrap,
             stage.names.predictions,
@@ -243,12 +246,12 @@ def test_a_drop_is_announced_and_ends(stage: Stage) -> None:
 
 @pytest.mark.parametrize("topic", ["empty", "missing"])
 def test_without_labels_the_worker_is_what_it_was(stage: Stage, topic: str) -> None:
-    """Ready, no group of its own, nothing on the label state, no series of cohorts."""
+    """Ready, without a separate group, nothing on the label state, no series of cohorts."""
     if topic == "missing":
         admin = AdminClient({"bootstrap.servers": stage.bootstrap})
         gone = [stage.names.environment["TOPIC_LABELS"], stage.names.environment["TOPIC_LABEL_STATE"]]
         for future in admin.delete_topics(gone).values():
-            future.result(timeout=30)
+            future.result(timeout=60)
     start_ms = time.time_ns() // 1_000_000 - HOUR
     made = {f"e-{n}": Made(f"c-{n}", start_ms, "1.0.0", 0.5) for n in range(50)}
     send(stage.bootstrap, stage.names.predictions, _predictions(made))

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from driftline.cli import app
 from driftline.errors import CommandError
+from driftline.model_life.candidate import judge
+from driftline.training.dataset import read_dataset
+from driftline.training.spec import read_spec
+from driftline.training.synthetic_customers import generate_customers
+from driftline.training.train import train
 from schemas.bundle import MANIFEST, read_bundle, write_bundle
 from scorer.model import load
-from training.dataset import read_dataset
-from training.generate import generate_customers
-from training.retrain import judge
-from training.spec import read_spec
-from training.train import train
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 TRUTH = ("--target", "resiliation", "--id", "client_id")
@@ -50,7 +50,7 @@ def _customers(path, rows, seed, change=None):
 def folder(tmp_path_factory):
     """Customers of last year, a model that learnt from 60 of them and one that learnt from 3,000; 1,500 new ones."""
     folder = tmp_path_factory.mktemp("life")
-    text = Path("training/specs/churn5.toml").read_text(encoding="utf-8")
+    text = Path("examples/churn5.toml").read_text(encoding="utf-8")
     (folder / "spec.toml").write_text(text.replace("hist_gradient_boosting", "logistic_regression"), encoding="utf-8")
     old = _customers(folder / "old.csv", 3000, 1)
     _customers(folder / "recent.csv", 1500, 2)
@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def served(tmp_path):
-    """Where the champion stands."""
+    """The champion's place."""
     return tmp_path / "model"
 
 
@@ -165,8 +165,8 @@ def test_a_candidate_is_refused(folder, served, tmp_path, case, code, says):
 
 def _trained_on(candidate, data, tmp_path):
     """The first customers of the file, whom the candidate was fitted on (each row's digest is in the bundle)."""
-    from training.labelled import read_labelled
-    from training.seen import unseen
+    from driftline.model_life.labelled_customers import read_labelled
+    from driftline.model_life.trained_rows import unseen
 
     bundle = read_bundle(candidate)
     features = bundle.manifest.features
@@ -189,7 +189,8 @@ def test_a_candidate_is_trained_on_all_but_the_most_recent_customers_and_judged_
     found = json.loads(done.stdout)
     assert (found["trigger"], found["action"]) == ("new_data", "gain")
     assert found["data"]["rows"] == 4500
-    assert found["candidate"]["rows"] == {"training": 3600, "held_out": 900}
+    assert found["candidate"]["rows"] == {"training": 3600, "held_out": 900, "reference": 3600}
+    assert found["candidate"]["unwatched_features"] == {}
     assert found["comparison"]["customers"] == 900
     assert found["comparison"]["better"] is True
     manifest = load(tmp_path / "candidate", None).manifest
@@ -221,12 +222,16 @@ def test_what_the_policy_does_not_train_leaves_nothing_behind(folder, tmp_path, 
 
 
 def test_falling_performance_does_not_wait_for_labels(folder, tmp_path):
-    """The candidate is kept although 60 customers cannot compare it. Promotion asks again: by others than it knows."""
+    """The candidate is kept although 60 customers cannot compare it.
+
+    Promotion compares again: by rows that it has not used.
+    """
     few, candidate, served = _customers(tmp_path / "few.csv", 300, 6), tmp_path / "candidate", tmp_path / "model"
     arguments = ("--reason", "performance", "--data", few, "--out", candidate)
     done = _run("retrain", "--spec", folder / "spec.toml", "--model", folder / "poor", *arguments)
 
     assert done.exit_code == 0, done.output
+    assert "warning: drift of no feature can be watched: the reference has 240 rows" in done.stdout
     assert load(candidate, None).manifest.version == "1.1.0"
     _put(folder / "poor", served)
     for data, code, says in (
@@ -242,7 +247,7 @@ def test_falling_performance_does_not_wait_for_labels(folder, tmp_path):
 
 
 def test_what_was_judged_is_what_is_served(folder, served, tmp_path, monkeypatch):
-    """The candidate's folder gets another bundle while it is compared: nothing is promoted that nobody judged."""
+    """The candidate's folder gets another bundle during the comparison: no uncompared bundle is promoted."""
     candidate = served.with_name("candidate")
     _put(folder / "poor", served)
     _put(folder / "good", candidate)
@@ -253,7 +258,7 @@ def test_what_was_judged_is_what_is_served(folder, served, tmp_path, monkeypatch
         _put(_equal(folder, tmp_path), candidate)
         return found
 
-    monkeypatch.setattr("training.retrain.judge", judged)
+    monkeypatch.setattr("driftline.model_life.candidate.judge", judged)
     with pytest.raises(CommandError, match="was replaced while"):
         app(
             [

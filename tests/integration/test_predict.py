@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +13,15 @@ import httpx
 import joblib
 import numpy as np
 import pytest
-from stage import Stage
+from support import preloaded
+from support.stage import Stage
 
+from driftline.training.spec import read_spec
+from driftline.training.synthetic_customers import generate_customers
+from driftline.training.train import train_bundle
 from schemas.features import Layout
 from scorer.model import load
 from scorer.score import FrameForm
-from training.generate import generate_customers
-from training.spec import read_spec
-from training.train import train_bundle
 
 CURL = {
     "anciennete_mois": 6,
@@ -37,21 +38,19 @@ def churn5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("churn5")
     data = folder / "churn5.csv"
     data.write_text(generate_customers(3000, 42))
-    train_bundle(
-        read_spec(Path("training/specs/churn5.toml")), data, folder / "model", datetime(2026, 1, 1, tzinfo=UTC)
-    )
+    train_bundle(read_spec(Path("examples/churn5.toml")), data, folder / "model", datetime(2026, 1, 1, tzinfo=UTC))
     return folder / "model"
 
 
 @pytest.fixture(scope="module")
 def boosting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Gradient-boosted trees on the Telco customers."""
-    spec = read_spec(Path("training/specs/telco.toml"))
+    spec = read_spec(Path("examples/telco.toml"))
     estimator = spec.estimator.model_copy(update={"kind": "hist_gradient_boosting"})
     directory = tmp_path_factory.mktemp("boosting") / "model"
     train_bundle(
         spec.model_copy(update={"estimator": estimator}),
-        Path("training/data/telco_churn.csv"),
+        Path("examples/telco_churn.csv"),
         directory,
         datetime(2026, 1, 1, tzinfo=UTC),
     )
@@ -74,7 +73,7 @@ def test_predict_and_the_topic_give_bit_equal_probabilities_for_all_customers(
             events.append(json.loads(sent.records[answer.source][1]))
             streamed.append(json.loads(answer.value))
         asked = []
-        with httpx.Client(base_url=f"http://127.0.0.1:{scorer.port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{scorer.port}", timeout=60) as client:
             for first in range(0, 7043, 1000):
                 asked += client.post("/predict", json=events[first : first + 1000]).json()
             for i in range(0, 7043, 100):
@@ -90,7 +89,7 @@ def test_predict_and_the_topic_give_bit_equal_probabilities_for_all_customers(
     model = load(bundle, None)
     features = model.manifest.features
     columns = Layout(features).columns([[e["features"][f.source] for e in events] for f in features])
-    frame = FrameForm(joblib.load(bundle / "model.joblib"), 1)(columns)
+    frame = FrameForm(joblib.load(bundle / "model.joblib"), model.manifest.predicts)(columns)
     assert float(np.max(np.abs(frame - np.array([a["probability"] for a in asked])))) <= 1e-12
 
 
@@ -113,13 +112,8 @@ def test_the_documented_request_works_on_a_five_feature_scorer(stage: Stage, chu
         assert scorer.stop() == 0
 
 
-def _predict(*arguments: str, event: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "driftline", "predict", *arguments],
-        input=json.dumps(event).encode(),
-        capture_output=True,
-        check=False,
-    )
+def _predict(*arguments: str, event: object) -> subprocess.CompletedProcess[str]:
+    return preloaded.run(["-m", "driftline", "predict", *arguments], os.environ, given=json.dumps(event))
 
 
 def test_the_command_answers_as_the_service_does(stage: Stage, churn5: Path, tmp_path: Path) -> None:
@@ -128,7 +122,7 @@ def test_the_command_answers_as_the_service_does(stage: Stage, churn5: Path, tmp
         scorer.wait_ready()
         url = f"http://127.0.0.1:{scorer.port}/predict"
         asked = [CURL, {**CURL, "satisfaction": None}, {"customer_id": "c1", "features": CURL}]
-        over_http = httpx.post(url, json=asked, timeout=20).json()
+        over_http = httpx.post(url, json=asked, timeout=60).json()
         assert scorer.stop() == 0
     offline = _predict("--model", str(churn5), "--json", event=asked)
     assert offline.returncode == 0, offline.stderr
@@ -136,14 +130,14 @@ def test_the_command_answers_as_the_service_does(stage: Stage, churn5: Path, tmp
     path = tmp_path / "event.json"
     path.write_text(json.dumps(asked[2]))
     shown = _predict("--model", str(churn5), str(path), event=None)
-    assert shown.stdout.decode().startswith(f"c1: {over_http[2]['probability']:.4f}  positive (threshold ")
+    assert shown.stdout.startswith(f"c1: {over_http[2]['probability']:.4f}  positive (threshold ")
     bad = _predict("--model", str(churn5), event={**CURL, "nb_produits": "1"})
     assert bad.returncode == 1
-    assert bad.stderr.decode().startswith("body.nb_produits: wrong_type: nb_produits: expected a number from 1")
+    assert bad.stderr.startswith("body.nb_produits: wrong_type: nb_produits: expected a number from 1")
     (churn5 / "manifest.sig").unlink(missing_ok=True)
     unsigned = _predict("--model", str(churn5), "--public-key", str(tmp_path / "no.pem"), event=CURL)
     assert unsigned.returncode == 2
-    assert unsigned.stderr.decode().startswith("driftline: model refused: MODEL_PUBLIC_KEY")
+    assert unsigned.stderr.startswith("driftline: model refused: MODEL_PUBLIC_KEY")
 
 
 def test_predict_answers_while_the_stream_is_busy(stage: Stage) -> None:
@@ -153,7 +147,7 @@ def test_predict_answers_while_the_stream_is_busy(stage: Stage) -> None:
     with stage.scorer(SCORER_MAX_BATCH_RECORDS="5000") as scorer:
         scorer.wait_ready()
         asked, probabilities = 0, set()
-        with httpx.Client(base_url=f"http://127.0.0.1:{scorer.port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{scorer.port}", timeout=60) as client:
             while len(stage.reader.answers) < 50_000:
                 answer = client.post("/predict", json=event)
                 asked += 1

@@ -6,16 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from events import GOOD
-from oracle import Names, create_topics, send
+from support import preloaded
+from support.events import GOOD
+from support.oracle import Names, create_topics, send
 
-from driftline.broker import LocalBroker
+from driftline.local_kafka.broker import LocalBroker
 from schemas.headers import CONTENT_TYPE, Stamp
 from schemas.label import Label
 from schemas.prediction import ModelRef, PredictionEncoder
@@ -24,7 +24,7 @@ CUSTOMERS = 1200
 # Kills the process at the n-th checkpoint: before it is written, or after.
 KILLED = """
 import os, signal, sys
-import driftline.exporting as exporting
+from driftline.prediction_log import export as exporting
 exporting.CHUNK = 100
 save, count = exporting.Checkpoint.save, 0
 def fatal(self, path):
@@ -41,16 +41,14 @@ main()
 
 @dataclass
 class Log:
-    """What stands on the topics; `ids` of all predictions."""
+    """The content of the topics; `ids` of all predictions."""
 
     environment: dict[str, str]
     ids: list[str]
 
     def run(self, *arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
         command = ["-c", code] if code is not None else ["-m", "driftline"]
-        return subprocess.run(
-            [sys.executable, *command, *arguments], env=self.environment, text=True, capture_output=True, check=False
-        )
+        return preloaded.run([*command, *arguments], self.environment)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +92,7 @@ def log(broker: LocalBroker) -> Log:
     labels = [
         (f"c{i}".encode(), Label(f"c{i}", i % 3 == 0, "2026-11-23T06:00:00Z").encode()) for i in range(0, CUSTOMERS, 2)
     ]
-    # somebody else's, much later: by now every label of the others has had its time
+    # another customer's, much later: by now every label of the others has had its time
     labels.append((b"nobody", Label("nobody", False, "2026-11-25T06:00:00Z").encode()))
     send(broker.bootstrap_servers, names.environment["TOPIC_LABELS"], labels)
     own = {n: v for n, v in os.environ.items() if not n.startswith(("KAFKA_", "SCORER_", "DRIFT_", "TOPIC_"))}
@@ -168,12 +166,12 @@ def test_since_decides_once_and_an_export_that_lost_its_file_says_so(
     out.unlink()
     lost = log.run(*options)
     assert (lost.returncode, lost.stdout) == (1, "")
-    assert "said to be exported" in lost.stderr
+    assert "exported by its state" in lost.stderr
     assert not out.exists()
 
 
 def test_an_export_of_the_shadow_by_name_and_into_parquet(log: Log, tmp_path: Path) -> None:
-    """Another topic and model; where pyarrow is absent, one line says what to install."""
+    """Another topic and model; without pyarrow, one line names the package to install."""
     out = tmp_path / "shadow.jsonl"
     shadow = log.environment["TOPIC_SHADOW"]
     assert log.run("export", "--out", str(out), "--topic", shadow, "--name", "churn-next").returncode == 0
@@ -191,7 +189,7 @@ def test_an_export_of_the_shadow_by_name_and_into_parquet(log: Log, tmp_path: Pa
         assert refused.returncode == 2
         assert refused.stderr == "driftline: --format parquet needs pyarrow: pip install 'driftline[parquet]'\n"
         return
-    smaller = "import driftline.parquet\ndriftline.parquet.ROWS_PER_FILE = 300\n"
+    smaller = "import driftline.prediction_log.parquet\ndriftline.parquet.ROWS_PER_FILE = 300\n"
     killed = log.run(*options, code=smaller + KILLED.format(at=2, before=True))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert log.run(*options).returncode == 0
@@ -201,7 +199,7 @@ def test_an_export_of_the_shadow_by_name_and_into_parquet(log: Log, tmp_path: Pa
 
 
 def test_the_challenger_that_is_right_is_found_better_once_enough_labels_are_there(log: Log) -> None:
-    """Exit codes 3, 0 and, asked the other way round, 1; the coverage; a person reads the same."""
+    """Exit codes 3, 0 and, with the roles swapped, 1; the coverage; the text has the same."""
     options = ("compare", "--horizon", "2d")
     early = log.run(*options, "--min-customers", "601", "--json")
     said = json.loads(early.stdout)

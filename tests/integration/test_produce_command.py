@@ -7,24 +7,26 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from support.processes import running
 
 ROOT = Path(__file__).parents[2]
-DATA = ROOT / "training" / "data" / "telco_churn.csv"
-SPEC = ROOT / "training" / "specs" / "telco.toml"
+DATA = ROOT / "examples" / "telco_churn.csv"
+SPEC = ROOT / "examples" / "telco.toml"
 PARTITIONS = 4
 
 
-def _produce(broker, topic, *arguments):
+@contextmanager
+def _producing(broker, topic, *arguments):
     command = [sys.executable, "-m", "driftline", "produce", "--data", str(DATA), "--spec", str(SPEC), "--json"]
     environment = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "TOPIC_EVENTS": topic}
-    return subprocess.Popen(
-        [*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    with running([*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        yield process
 
 
 def _records(broker, topic):
@@ -62,8 +64,8 @@ def topic(broker, topic_prefix):
 
 def test_every_record_arrives_once_in_the_partition_of_its_customer(broker, topic):
     """20,000 at full speed, 50 of them bad; a customer's events all lie in one partition, in their order."""
-    process = _produce(broker, topic, "--rate", "0", "--count", "20000", "--bad-records", "50")
-    out, err = process.communicate(timeout=60)
+    with _producing(broker, topic, "--rate", "0", "--count", "20000", "--bad-records", "50") as process:
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     summary = json.loads(out)
     records = _records(broker, topic)
@@ -85,16 +87,16 @@ def test_every_record_arrives_once_in_the_partition_of_its_customer(broker, topi
 
 
 def test_the_rate_is_kept_and_an_interrupt_ends_it_cleanly(broker, topic):
-    """At 400 a second without a count, stopped by Ctrl-C: exit code 0, and what it says was sent is there.
+    """At 400 a second without a count, stopped by Ctrl-C: exit code 0, and the reported records are there.
 
     What a pause kept back is made up for; so the longer it runs, the less of a pause is left in the rate.
     """
     started = time.monotonic()
-    process = _produce(broker, topic, "--rate", "400")
-    while time.monotonic() < started + 60 and len(_records(broker, topic)) < 2000:
-        pass
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with _producing(broker, topic, "--rate", "400") as process:
+        while time.monotonic() < started + 60 and len(_records(broker, topic)) < 2000:
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, err
     summary = json.loads(out)
@@ -104,8 +106,8 @@ def test_the_rate_is_kept_and_an_interrupt_ends_it_cleanly(broker, topic):
 
 def test_an_absent_topic_is_one_line_and_exit_code_1(broker, topic_prefix):
     """With the command that makes it."""
-    process = _produce(broker, f"{topic_prefix}-absent", "--rate", "0", "--count", "1")
-    out, err = process.communicate(timeout=60)
+    with _producing(broker, f"{topic_prefix}-absent", "--rate", "0", "--count", "1") as process:
+        out, err = process.communicate(timeout=240)
 
     assert process.returncode == 1
     assert out == ""

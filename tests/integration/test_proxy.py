@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from proxy import Api, Proxy, Side
+from support.proxy import Api, Proxy, Side
 
-from driftline.broker import LocalBroker
+from driftline.local_kafka.broker import LocalBroker
 
 
 class Client:
-    """Asks a broker for its api versions (version 0, the simplest request there is), frame by frame."""
+    """Requests a broker's api versions (version 0, the simplest request), frame by frame."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.socket = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
@@ -120,7 +120,7 @@ def test_delay_is_added_each_way(proxy: Proxy, client: Client) -> None:
 
 @pytest.mark.parametrize("side", Side)
 def test_one_way_is_silent_until_it_is_healed(proxy: Proxy, client: Client, side: Side) -> None:
-    """Nothing comes, the connection stands, and what was sent arrives late."""
+    """Nothing arrives, the connection stays open, and sent bytes arrive late."""
     proxy.silence(side)
     client.ask(1)
     with pytest.raises(TimeoutError):

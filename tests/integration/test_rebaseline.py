@@ -5,27 +5,27 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import bundles
 import numpy as np
 import pytest
-from events import GOOD_FEATURES, with_features, without
+from support import bundles
+from support.events import GOOD_FEATURES, with_features, without
 
-from driftline import rebaseline as command_file
+from driftline.commands.model import rebaseline as command_file
 from driftline.errors import CommandError
+from driftline.model_life.rebaseline import OUT_OF_SAMPLE, RebaselineError, next_patch, rebaseline
+from driftline.training.dataset import DatasetError
+from driftline.training.fitted_estimator import MAY_BE_IN_SAMPLE, ORIGIN
 from schemas.bundle import EventMapping, read_bundle, sign_bundle
 from schemas.features import Layout
 from schemas.reference import Reference
 from scorer.model import load
-from training.dataset import DatasetError
-from training.existing import MAY_BE_IN_SAMPLE, ORIGIN
-from training.rebaseline import OUT_OF_SAMPLE, RebaselineError, next_patch, rebaseline
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
-DATA = Path("training/data/telco_churn.csv")
+DATA = Path("examples/telco_churn.csv")
 
 
 def rows(path, count=20, **changes):
-    """A CSV of so many customers of the small bundle, alike but for their tenure."""
+    """A CSV of this many customers of the small bundle, equal except for their tenure."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*GOOD_FEATURES])
         writer.writeheader()
@@ -103,7 +103,7 @@ def test_events_are_read_as_the_scorer_reads_them(model, tmp_path):
 
 
 def test_flat_events_are_read_by_the_mapping(tmp_path):
-    """Another envelope: the bundle says where the parts stand."""
+    """Another envelope: the bundle has the places of the parts."""
     mapping = EventMapping(event_id="id", customer_id="who", event_time="", features="")
     bundles.write(tmp_path / "model", event=mapping)
     data = tmp_path / "recent.ndjson"
@@ -121,7 +121,7 @@ def test_json_lines_of_bare_features_are_rows(model, tmp_path):
 
 
 def test_singletons_are_expected_only_where_they_were(tmp_path):
-    """A learnt category that occurs once stands for those to come; where none was ever expected, none is now."""
+    """A learnt category that occurs once represents unseen ones; where none was ever expected, none is now."""
     names = {"contract": ("Month-to-month", "One year"), "payment": ("Mail",)}
     bundles.write(tmp_path / "listed")
     bundles.write(tmp_path / "learnt")
@@ -159,8 +159,8 @@ def test_nothing_is_overwritten(model, tmp_path):
         ("", {"version": "1.4.0"}, "--version: 1.4.0 is the bundle's own"),
         ("", {"tenure": "x"}, "tenure: not a number in 20 rows"),
         ("", {"tenure": 121}, "tenure: outside 0 to 120 in 20 rows"),
-        ("", {"total_charges": ""}, "total_charges: missing in every row"),
-        ("", {"contract": "Two years"}, "every row has a category that the model does not know"),
+        ("", {"tenure": ""}, "tenure: missing in every row"),
+        ("", {"contract": "Two years"}, "every row has a category that is unknown to the model: contract in 20 of 20"),
     ],
 )
 def test_what_cannot_be_a_reference_is_refused_in_one_line(model, tmp_path, text, options, says):
@@ -175,6 +175,15 @@ def test_what_cannot_be_a_reference_is_refused_in_one_line(model, tmp_path, text
     assert not (tmp_path / "new").exists()
 
 
+def test_an_empty_nullable_column_becomes_part_of_the_reference(model, tmp_path):
+    """The model takes it, and so does a scorer; the shares are reported by feature."""
+    made = rebaseline(model, rows(tmp_path / "recent.csv", total_charges=""), tmp_path / "new", NOW)
+    assert np.isnan(made.new.numeric[:, 2]).all()
+    assert made.recent.features["total_charges"] == {"missing": 1.0, "unseen": 0.0}
+    assert made.recent.features["tenure"] == {"missing": 0.0, "unseen": 0.0}
+    assert load(tmp_path / "new", None).manifest.version == "1.4.1"
+
+
 def test_customers_of_unknown_categories_need_another_model(model, tmp_path):
     """Two of twenty: what is left out would be missed in the other features, too."""
     data = tmp_path / "recent.jsonl"
@@ -185,7 +194,7 @@ def test_customers_of_unknown_categories_need_another_model(model, tmp_path):
 
 
 def test_the_next_patch():
-    """What stands behind the patch number is left out."""
+    """The text after the patch number is left out."""
     assert [next_patch(v) for v in ("1.4.0", "0.0.9", "1.4.0-rc.1", "1.4.0+build.7")] == [
         "1.4.1",
         "0.0.10",
@@ -201,7 +210,10 @@ def run(**options):
 
 
 def test_the_command_says_what_is_different(telco_bundle, tmp_path, capsys):
-    """Charges 25 higher: named with both means and a PSI; the rest has hardly moved. The notes say what to know."""
+    """Charges 25 higher: named with both means and a PSI; the rest has hardly moved.
+
+    The notes hold what a reader needs.
+    """
     with DATA.open() as file:
         customers = list(csv.DictReader(file))[:2000]
     data = tmp_path / "recent.csv"
@@ -247,5 +259,5 @@ def test_a_signed_bundle_is_no_longer_signed_and_that_is_said(model, tmp_path, c
     run(model=model, data=data, out=tmp_path / "new", public_key=public)
     said = capsys.readouterr().err
     assert "note: the bundle was signed; the new one is not yet: driftline sign" in said
-    assert "note: a reference of fewer rows than DRIFT_MIN_EVENTS (500) is too small to measure with" in said
+    assert "note: drift of no feature can be watched: the reference has 20 rows, and DRIFT_MIN_EVENTS requires" in said
     assert not (tmp_path / "new" / "manifest.sig").exists()

@@ -2,27 +2,31 @@
 
 import importlib.util
 import json
+import pickle
 import shutil
 import time
 from pathlib import Path
 
-import bundles
+import numpy as np
+import pandas as pd
 import pytest
 from prometheus_client import CollectorRegistry
+from sklearn.linear_model import LogisticRegression
+from support import bundles
 from typer.testing import CliRunner
 
 from driftline.cli import app
 from driftline.errors import CommandError
-from driftline.tracking import promote
-from schemas.bundle import copy_bundle, read_bundle, write_bundle
+from driftline.mlflow_tracking import promote
+from driftline.training.synthetic_customers import generate_customers
+from kafka_runtime.model_registry import Followed, Registry, RegistryError, address, model_uri
+from schemas.bundle import BundleError, copy_bundle, read_bundle, write_bundle
 from scorer.metrics import ScorerMetrics
 from scorer.model import load
 from scorer.reload import Reloader, needs_other_producers
-from scorer.report import Report
-from streaming.registry import Followed, Registry, RegistryError, address
-from training.generate import generate_customers
+from scorer.telemetry import ScorerTelemetry
 
-# the extra, which `make .venv` installs; its own warnings, and those of what it stands on, are not ours to mend
+# the extra, which `make .venv` installs; its warnings, and those of its dependencies, cannot be fixed here
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs the extra: driftline[mlflow]"),
     pytest.mark.filterwarnings("ignore"),
@@ -58,11 +62,12 @@ def _register(folder, version, alias=None, spoil=False):
     return Registry().register("churn-small", folder, run=version, metrics={}, parameters={}, tags={}, alias=alias)
 
 
-@pytest.mark.parametrize("text", ["mlflow:models:/Churn@champion", "mlflow:models:/churn", "mlflow:runs:/x/y"])
+@pytest.mark.parametrize("text", ["mlflow:models:/a/b@champion", "mlflow:models:/churn", "mlflow:runs:/x/y"])
 def test_an_address_that_is_none_is_named(text):
     """And a folder is none."""
     assert address(Path("artifacts/model")) is None
-    assert str(address(Path("mlflow:models:/churn/7"))) == "mlflow:models:/churn/7"
+    for name in ("churn", "Churn_Model", "main.ml.churn"):
+        assert str(address(Path(f"mlflow:models:/{name}/7"))) == f"mlflow:models:/{name}/7"
     with pytest.raises(RegistryError, match="expected mlflow:models:/NAME@ALIAS"):
         address(Path(text))
 
@@ -74,17 +79,17 @@ class Served:
         followed = Followed(address(Path(CHAMPION)), copy_bundle)
         followed.refresh()
         self.metrics = CollectorRegistry()
-        report = Report(ScorerMetrics(self.metrics))
+        report = ScorerTelemetry(ScorerMetrics(self.metrics))
         self.model = load(followed.directory, None)
         self.reloader = Reloader(
-            followed.directory,
-            None,
-            0.01,
-            lambda: self.model,
-            lambda model: setattr(self, "model", model),
-            lambda new: needs_other_producers(self.model.manifest, new),
-            report,
-            followed.refresh,
+            directory=followed.directory,
+            public_key=None,
+            poll_s=0.01,
+            served=lambda: self.model,
+            serve=lambda model: setattr(self, "model", model),
+            unfit=lambda new: needs_other_producers(self.model.manifest, new),
+            report=report,
+            refresh=followed.refresh,
         )
 
     def look(self):
@@ -125,8 +130,35 @@ def test_a_model_is_swapped_when_its_alias_moves_and_stays_when_the_registry_is_
     assert served.refused() == 3
 
 
+@pytest.mark.usefixtures("store")
+def test_a_plain_mlflow_model_is_bundled_as_it_is(tmp_path):
+    """Under a name that no bundle has; served as it is, it is no bundle, and the error has the way."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    rows = pd.DataFrame({"b": np.linspace(0.0, 3.0, 80), "a": np.tile([0.0, 1.0], 40)})
+    labels = (rows["b"] > 1.4).astype(int)
+    (folder / "model.pkl").write_bytes(pickle.dumps(LogisticRegression().fit(rows, labels)))
+    (folder / "MLmodel").write_text("flavors:\n  sklearn:\n    pickled_model: model.pkl\n")
+    Registry().register("Churn_Model", folder, run="1", metrics={}, parameters={}, tags={}, alias=None)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    spec = tmp_path / "spec.toml"
+    features = "".join(f'[features.{name}]\nkind = "numeric"\n' for name in ("a", "b"))
+    spec.write_text(f'[model]\nname = "churn-model"\nversion = "1.0.0"\n{features}')
+    place = "mlflow:models:/Churn_Model@champion"
+    made = _run("bundle", "--spec", spec, "--model", place, "--data", tmp_path / "rows.csv", "--out", tmp_path / "m",
+                "--json")  # fmt: skip
+    assert (made["name"], made["features"]) == ("churn-model", 2)
+    assert [feature.name for feature in read_bundle(tmp_path / "m").manifest.features] == ["b", "a"]
+    with pytest.raises(BundleError, match="is an MLflow model and no bundle: driftline bundle --spec"):
+        Followed(address(Path(place)), copy_bundle).refresh()
+    with pytest.raises(RegistryError, match="Absent"):
+        Registry().fetch("models:/Absent@champion", tmp_path / "x")
+    with pytest.raises(RegistryError, match="expected mlflow:models:/NAME@ALIAS"):
+        model_uri(Path("mlflow:Churn_Model"))
+
+
 def _spec(folder):
-    text = Path("training/specs/churn5.toml").read_text(encoding="utf-8")
+    text = Path("examples/churn5.toml").read_text(encoding="utf-8")
     path = folder / "spec.toml"
     path.write_text(text.replace("hist_gradient_boosting", "logistic_regression"), encoding="utf-8")
     return path

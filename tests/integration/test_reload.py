@@ -13,10 +13,10 @@ import joblib
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from oracle import Sent, assert_exactly_once
-from services import Service
-from stage import Stage
-from waiting import wait_until
+from support.oracle import Sent, assert_exactly_once
+from support.services import Service
+from support.stage import Stage
+from support.waiting import wait_until
 
 from schemas.bundle import parse_manifest, write_bundle
 from schemas.features import Layout
@@ -27,7 +27,7 @@ DEADLINE_S = 60.0
 
 
 def _write_version(original: Path, directory: Path, number: int, **changes: object) -> None:
-    """The original's bundle as version 1.1.<number>, with an intercept and so with probabilities of its own."""
+    """The original's bundle as version 1.1.<number>, with an intercept and so with different probabilities."""
     manifest = parse_manifest((original / "manifest.json").read_bytes())
     estimator = joblib.load(original / "model.joblib")
     estimator[-1].intercept_ = estimator[-1].intercept_ + 0.05 * number
@@ -46,7 +46,7 @@ def _write_version(original: Path, directory: Path, number: int, **changes: obje
 
 
 def _wait(what: str, scorer: Service, met: object) -> dict:
-    """Until /health says so; its answer."""
+    """Wait for this state in /health; return its answer."""
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         health = scorer.get("/health").json()
@@ -83,7 +83,7 @@ def _last_version(stage: Stage) -> str:
 
 
 def test_ten_reloads_under_load_lose_nothing_and_every_prediction_names_its_own_version(stage: Stage) -> None:
-    """Each version's probabilities stand under its name only, versions never go back, and scoring never pauses."""
+    """Each version's probabilities are under its name only, versions never go back, and scoring never pauses."""
     versions = {}
     bundle = stage.folder / "model"
     shutil.copytree(stage.bundle, bundle)
@@ -162,11 +162,12 @@ def _wrong_hash(original: Path, directory: Path) -> None:
 
 
 def _install(source: Path, directory: Path) -> None:
-    """Put a bundle in another one's place, the manifest last: nobody sees it as it was before it was spoilt.
+    """Put a bundle in another one's place, the manifest first: no reader sees the unspoilt one.
 
-    Each has a model of its own: no mixture of two of them is a good bundle either.
+    Each has a separate model, so no mixture of two of them is a good bundle either. With the manifest last, a good
+    reference would for a moment complete the bundle that was rejected for its reference.
     """
-    for name in ("reference.npz", "model.joblib", "manifest.json"):
+    for name in ("manifest.json", "reference.npz", "model.joblib"):
         (source / name).replace(directory / name)
 
 
@@ -206,7 +207,7 @@ def test_bad_bundles_are_refused_one_after_the_other_and_the_old_model_answers(s
 
 
 class WritesAFile:
-    """Whoever unpickles it finds a file on the disk."""
+    """Unpickling it leaves a file on the disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -240,7 +241,7 @@ def test_a_forged_bundle_is_refused_before_anything_in_it_runs(
     with stage.scorer(**environment) as scorer:
         scorer.wait_ready()
         assert scorer.get("/health").json()["model"]["signed"]
-        # hashes that fit, and a signature by somebody else
+        # hashes that fit, and a signature by another key
         forged = parse_manifest(manifest).model_copy(update={"version": "6.6.6"})
         write_bundle(
             bundle, forged, {"model.joblib": evil.getvalue(), "reference.npz": (bundle / "reference.npz").read_bytes()}

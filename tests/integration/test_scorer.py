@@ -12,8 +12,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from oracle import assert_exactly_once, committed, send
-from stage import Stage
+from support.oracle import assert_exactly_once, committed, send
+from support.stage import Stage
 
 
 def test_every_customer_is_predicted_once_with_the_estimators_own_probability(stage: Stage) -> None:

@@ -1,11 +1,11 @@
-"""Answers that stand in a transaction which nobody will end: found at the start, aborted, answered anew."""
+"""Answers in a transaction that no process will end: found at the start, aborted, answered again."""
 
 from __future__ import annotations
 
 from confluent_kafka import Producer
-from oracle import assert_exactly_once
-from stage import Stage
-from waiting import wait_until
+from support.oracle import assert_exactly_once
+from support.stage import Stage
+from support.waiting import wait_until
 
 
 def test_answers_in_a_transaction_without_an_end_are_aborted_and_those_of_others_are_not(stage: Stage) -> None:

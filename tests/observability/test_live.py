@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,19 +14,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import prometheus_tools
 import pytest
-from monitoring import DEPLOY, Alertmanager, Prometheus
-from oracle import send
-from receiver import Receiver
-from services import Service
-from stage import Stage
-from waiting import wait_until
+from support import prometheus_tools
+from support.monitoring import DEPLOY, Alertmanager, Prometheus
+from support.oracle import send
+from support.processes import running
+from support.receiver import Receiver
+from support.services import Service
+from support.stage import Stage
+from support.waiting import wait_until
 
 from schemas.alert import Alert
 from schemas.label import Label
 from schemas.prediction import ModelRef, PredictionEncoder
-from schemas.rfc3339 import render
+from schemas.timestamps import render
 
 PROFILE = {
     "DRIFT_PANE": "1s",
@@ -47,19 +47,24 @@ CHOSEN = {"__rate_interval": "5m", "window": "5s", "model": "churn-telco", "inst
 def _forwarding(stage: Stage, to: str) -> Iterator[None]:
     """`driftline alerts forward` beside everything else."""
     topics = {name: value for name, value in stage.names.environment.items() if name.startswith("TOPIC_")}
-    with (stage.folder / "forward.log").open("wb") as out:
-        process = subprocess.Popen(
+    with (
+        (stage.folder / "forward.log").open("wb") as out,
+        running(
             [sys.executable, "-m", "driftline", "alerts", "forward", "--to", to, "--every", "1s"],
             env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap, **topics},
             stdout=out,
             stderr=out,
             cwd=Path.cwd(),
-        )
-    try:
+        ),
+    ):
         yield
-    finally:
-        process.kill()
-        process.wait()
+
+
+# Panels without data in this story: no window of a day gives a calm past, a first start has no offset to compare, and
+# the model is no regression.
+ELSEWHERE = {"Natural variation", "Offsets that were moved", "Value distribution"}
+# A panel that shows only what is wrong is empty while nothing is; the series behind it must be there.
+ONLY_FAULTS = re.compile(r" (> 0|== 0)$")
 
 
 def _told(receiver: Receiver) -> list[tuple[str, str, str, str]]:
@@ -91,10 +96,12 @@ def _without_data(prometheus: Prometheus) -> list[str]:
                 if not prometheus.values(label, _filled_in(series)):
                     empty.append(f"{path.stem}, ${variable['name']}: {variable['definition']}")
         for panel in dashboard["panels"]:
+            if panel["title"] in ELSEWHERE:
+                continue
             empty += [
                 f"{path.stem}, {panel['title']}: {target['expr']}"
                 for target in panel.get("targets", [])
-                if not prometheus.query(_filled_in(target["expr"]))
+                if not prometheus.query(ONLY_FAULTS.sub("", _filled_in(target["expr"])))
             ]
     return empty
 
@@ -114,7 +121,7 @@ def _challenger(stage: Stage) -> str:
 
 
 def _labelled_day(stage: Stage) -> None:
-    """A day of another version's predictions, a week ago, and a label for each: final as soon as somebody looks."""
+    """A day of another version's predictions, a week ago, and a label for each: final at the next look."""
     at_ms = time.time_ns() // 1_000_000 - 7 * 86_400_000
     encoder = PredictionEncoder(ModelRef("churn-telco", "0.9.0"), 0.5)
     ids = [f"labelled-{n}" for n in range(200)]
@@ -243,7 +250,7 @@ def test_without_prometheus_what_is_forwarded_pages_and_with_it_does_not(stage: 
 
 
 def test_drift_is_not_told_while_the_pipeline_is_down_or_the_data_is_broken(tmp_path: Path) -> None:
-    """Windows then speak of the outage, or of the defect; other models' drift and other alerts are told."""
+    """Windows then measure the outage, or the defect; other models' drift and other alerts are sent."""
     prometheus_tools.need("alertmanager")
     drift = {"alertname": "FeatureDrift", "severity": "critical", "model": "churn-telco", "feature": "tenure"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import prometheus_tools
 import pytest
 import yaml
+from support import prometheus_tools
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TESTS = sorted((DEPLOY / "prometheus" / "tests").glob("*.yml"))
@@ -29,7 +29,7 @@ def test_prometheus_takes_its_configuration_and_the_rules() -> None:
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_every_alert_fires_is_quiet_just_below_and_ends(path: Path) -> None:
-    """What the rule tests say; tests/contract holds that they leave out no alert."""
+    """The rule tests' cases; tests/contract ensures that they leave out no alert."""
     _run("promtool", "test", "rules", path)
 
 
@@ -50,14 +50,14 @@ def test_alertmanager_takes_its_configuration() -> None:
     ],
 )
 def test_a_critical_alert_is_a_page_and_a_warning_a_ticket(labels: list[str], receiver: str) -> None:
-    """Whatever else it says; what nobody has thought of is a ticket."""
+    """For any other severity: an unforeseen one is a ticket."""
     _run(
         "amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"--verify.receivers={receiver}", *labels
     )
 
 
 def test_what_is_resolved_is_told() -> None:
-    """By every receiver that says anything."""
+    """By every receiver that sends anything."""
     config = yaml.safe_load(ALERTMANAGER.read_text())
     webhooks = [webhook for receiver in config["receivers"] for webhook in receiver.get("webhook_configs", [])]
     assert [webhook["send_resolved"] for webhook in webhooks] == [True, True]

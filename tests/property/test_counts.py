@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drift_worker import counts
-from drift_worker.cells import CategoryCells, Cells
+from drift_worker.counts import aggregate
+from drift_worker.counts.bins import CategoryCells, Cells
 from schemas.bundle import Feature
 from schemas.reference import Reference
 
@@ -31,7 +31,7 @@ def _make_cells():
 
 
 CELLS = _make_cells()
-HASH = counts.CustomerHash("00" * 32)
+HASH = aggregate.CustomerHash("00" * 32)
 
 
 def _events(seed):
@@ -47,14 +47,14 @@ def _events(seed):
 def _add_up(parts):
     total = {}
     for pane, series, part in parts:
-        vector = total.setdefault((pane, series), np.zeros(counts.size_of(CELLS, series), dtype=np.int64))
+        vector = total.setdefault((pane, series), np.zeros(aggregate.size_of(CELLS, series), dtype=np.int64))
         part.add_to(vector)
     return {key: vector.tobytes() for key, vector in total.items() if vector.any()}
 
 
 def _both(panes, numeric, codes, customers, scores):
-    yield from counts.count_events(CELLS, panes, numeric, codes, customers)
-    yield from counts.count_scores(CELLS, panes, scores, scores > 0.5, customers)
+    yield from aggregate.count_events(CELLS, panes, numeric, codes, customers)
+    yield from aggregate.count_scores(CELLS, panes, scores, scores > 0.5, customers)
 
 
 @settings(max_examples=100, deadline=None)
@@ -82,13 +82,20 @@ def test_counting_many_panes_at_once_is_counting_each_alone(seed):
     spread = panes * 1000 + np.arange(N)  # a pane per event: the sparse way
     alone = _add_up(_both(panes, *columns))
     together = _add_up((int(pane) // 1000, series, part) for pane, series, part in _both(spread, *columns))
-    assert {key: v for key, v in together.items() if key[1] == counts.CUSTOMERS} != {}
+    assert {key: v for key, v in together.items() if key[1] == aggregate.CUSTOMERS} != {}
     assert together == _add_up(
         (int(pane) // 1000, series, part)
         for i in range(N)
         for pane, series, part in _both(spread[i : i + 1], *(c[i : i + 1] for c in columns))
     )
-    assert {series for _, series in alone} == {0, 1, 2, counts.SCORE, counts.CUSTOMERS, counts.SCORED_CUSTOMERS}
+    assert {series for _, series in alone} == {
+        0,
+        1,
+        2,
+        aggregate.SCORE,
+        aggregate.CUSTOMERS,
+        aggregate.SCORED_CUSTOMERS,
+    }
 
 
 @settings(max_examples=100, deadline=None)
@@ -96,7 +103,7 @@ def test_counting_many_panes_at_once_is_counting_each_alone(seed):
 def test_every_event_is_in_exactly_one_cell_of_every_feature(seed):
     """Cells plus missing, and the groups, each hold every event once."""
     panes, numeric, codes, customers, _ = _events(seed)
-    for _, series, part in counts.count_events(CELLS, panes * 0, numeric, codes, customers):
+    for _, series, part in aggregate.count_events(CELLS, panes * 0, numeric, codes, customers):
         if series < 0:
             continue
         feature = CELLS.features[series]

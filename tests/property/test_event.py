@@ -8,20 +8,36 @@ from typing import Annotated
 
 import numpy as np
 import pytest
-from events import FEATURES, GOOD, GOOD_FEATURES, NOW_MS, Decoders, raw, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from support.events import FEATURES, GOOD, GOOD_FEATURES, NOW_MS, Decoders, raw, record
 
-from schemas import rfc3339
+from schemas import timestamps
 from schemas.bundle import EventMapping
-from schemas.verdict import Reason
+from schemas.rejection import Reason
 
+# The same features, as other teams write them.
+WIDE = [
+    f.model_copy(
+        update={
+            "numeric": {"parse": "number"},
+            "categorical": {"integers": True},
+            "boolean": {"true": (True, 12), "false": (False, "x")},
+        }[f.kind]
+    )
+    for f in FEATURES
+]
 DECODERS = (
     Decoders(),
     Decoders(reject_unknown_fields=True),
     Decoders(EventMapping(event_id="meta.id", customer_id="", event_time="", features="")),
     Decoders(EventMapping(event_id="", customer_id="c.id", event_time="c.at", features="c.features")),
+    Decoders(features=[f.model_copy(update={"from_": f"{'at' if f.nullable else 'c.id'}.{f.name}"}) for f in FEATURES]),
+    Decoders(EventMapping(time_unit="ms", only={"op": ["c", 12]}, tombstones="ignore"), WIDE),
+    Decoders(EventMapping(event_id="", customer_id="$key", event_time="ids.1", features="data|json"), WIDE),
+    Decoders(EventMapping(preset="debezium", customer_id="c.id", event_time="c.at", features="c.features"), WIDE),
+    Decoders(EventMapping(preset="cloudevents", customer_id="$key", event_time="$header.at", features="c.features")),
 )
 
 # --- what records may hold ------------------------------------------------------------------------------------------
@@ -33,7 +49,14 @@ TOKENS = st.sampled_from(
         *("1e400", "-1e400", "1e-400", "9" * 400, "01", "1.", ".5", "NaN", "Infinity", "-Infinity", "nul"),
         *('""', '"x"', '"12"', '"true"', '"One year"', '"7590-VHVEG"', '"' + "x" * 130 + '"', '"\x7f"', '"é"'),
         *('"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', '"\\u0085"', "\ufeff1", '"\ufeff"'),
-        *('"2026-11-22T05:00:00Z"', '"2999-01-01T00:00:00Z"'),
+        *(
+            '"2026-11-22T05:00:00Z"',
+            '"2999-01-01T00:00:00Z"',
+            '"2026-11-22 05:00+01"',
+            "1795327199123",
+            '"1795327199123"',
+        ),
+        *('"12.50"', '"-1e400"', '" 1"', '"1,2"', "[0, 1]", '"{}"'),
     ]
 )
 NAMES = st.sampled_from(
@@ -56,12 +79,24 @@ def documents(draw):
         return "{" + ", ".join(out) + "}"
 
     values = {name: json.dumps(value) for name, value in GOOD_FEATURES.items()}
-    features = members(NAMES, values)
     envelope = {name: json.dumps(value) for name, value in GOOD.items() if name != "features"}
     at = '"2026-11-22T05:00:00Z"'
-    shape = draw(st.sampled_from(["default", "default", "bare", "nested"]))
+    shape = draw(st.sampled_from(["default", "default", "bare", "nested", "deep", "wide", "text", "payload"]))
+    if shape == "deep":
+        free = {f.name: values.pop(f.name) for f in FEATURES if f.nullable}
+        objects = {"c": members(NAMES, {"id": members(NAMES, values)}), "at": members(NAMES, free)}
+        return members(NAMES, {**envelope, "features": members(NAMES, objects)})
+    features = members(NAMES, values)
     if shape == "bare":
         return members(NAMES, {"meta": '{"id": "e"}', **values})
+    if shape == "wide":
+        envelope |= {"event_time": draw(st.sampled_from(["1795327199123", '"1795327199123"', "12.5"])), "op": '"c"'}
+    if shape == "text":
+        return members(NAMES, {"ids": f"[0, {at}]", "data": json.dumps(features)})
+    if shape == "payload":
+        inner = members(NAMES, {"id": "17", "at": "1795327199123", "features": features})
+        payload = members(NAMES, {"op": '"c"', "c": inner})
+        return members(NAMES, {"schema": "{}", "payload": payload}) if draw(st.booleans()) else payload
     if shape == "nested":
         return members(NAMES, {"c": members(NAMES, {"id": '"c"', "at": at, "features": features})})
     return members(NAMES, {**envelope, "features": features})
@@ -90,14 +125,20 @@ RECORDS = st.builds(
     record,
     VALUES,
     key=st.one_of(st.just(b"7590-VHVEG"), st.none(), st.binary(max_size=6)),
-    headers=st.lists(st.tuples(st.text(max_size=3), st.one_of(st.none(), st.binary(max_size=3))), max_size=2),
+    headers=st.lists(
+        st.one_of(
+            st.tuples(st.text(max_size=3), st.one_of(st.none(), st.binary(max_size=3))),
+            st.sampled_from([("at", b"2026-11-22T05:00:00Z"), ("ce_specversion", b"1.0"), ("ce_id", b"7")]),
+        ),
+        max_size=3,
+    ),
     offset=st.integers(0, 2**63 - 1),
     timestamp=st.one_of(st.just(NOW_MS), st.integers(-1, 2**53), st.just(NOW_MS + 300_001)),
 )
 
 
 def _rows(batch):
-    """One tuple per accepted record: everything that is said of it."""
+    """One tuple per accepted record, with all results about it."""
     columns = batch.columns
     return list(
         zip(
@@ -114,18 +155,20 @@ def _rows(batch):
 
 
 def _same(a, b):
-    # NaN stands for a missing number
+    # NaN is a missing number
     return repr(a) == repr(b)
 
 
-@pytest.mark.parametrize("decoders", DECODERS, ids=["default", "reject", "bare", "nested"])
+@pytest.mark.parametrize(
+    "decoders", DECODERS, ids=["default", "reject", "bare", "nested", "deep", "wide", "text", "debezium", "cloudevents"]
+)
 @settings(max_examples=120, deadline=None)
 @given(records=st.lists(RECORDS, max_size=6))
 def test_no_bytes_raise_and_a_batch_is_the_sum_of_its_records(decoders, records):
-    """The decoder agrees with the examiner on every record, and a record's neighbours change nothing about it."""
-    batch = decoders.decode(records)  # compares defects and counts with the examiner's
+    """The decoder agrees with the validator on every record, and a record's neighbours change nothing about it."""
+    batch = decoders.decode(records)  # compares rejections and counts with the validator's
     singles = [decoders.decoder.decode([r], NOW_MS) for r in records]
-    assert [single.defects[0] for single in singles] == batch.defects
+    assert [single.rejections[0] for single in singles] == batch.rejections
     assert _same([row for single in singles for row in _rows(single)], _rows(batch))
     assert sum(single.unknown_fields for single in singles) == batch.unknown_fields
     assert sum(single.key_mismatches for single in singles) == batch.key_mismatches
@@ -136,7 +179,7 @@ def test_no_bytes_raise_and_a_batch_is_the_sum_of_its_records(decoders, records)
 def test_accepted_values_are_the_documents_own(value):
     """What is accepted has in its columns what Python's own JSON reader finds in the document."""
     batch = DECODERS[0].one(value)
-    if batch.defects != [None]:
+    if batch.rejections != [None]:
         return
     event = json.loads(value)
     features = event["features"]
@@ -152,10 +195,13 @@ def test_accepted_values_are_the_documents_own(value):
 
 
 def _is_time(text):
-    return rfc3339.parse(text) is not None and rfc3339.parse(text) <= NOW_MS + 300_000
+    return timestamps.parse(text) is not None and timestamps.parse(text) <= NOW_MS + 300_000
 
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$")]
+Identifier = (
+    Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$")]
+    | Annotated[int, Field(gt=-(2**53), lt=2**53)]
+)
 Bounded = Annotated[float, Field(strict=True, gt=-(2.0**53), lt=2.0**53, allow_inf_nan=False)]
 
 
@@ -230,7 +276,7 @@ def test_any_double_survives_as_itself(name, number):
         if abs(number) < 2**53:
             assert batch.columns.numeric[0, 0 if name == "tenure" else 1] == number
         else:
-            assert batch.defects[0].reason == Reason.OUT_OF_RANGE
+            assert batch.rejections[0].reason == Reason.OUT_OF_RANGE
 
 
 # --- RFC 3339 -------------------------------------------------------------------------------------------------------
@@ -259,8 +305,8 @@ def test_times_are_datetimes(moments):
     """One by one and in batches, any length of fraction and any offset: the milliseconds of datetime."""
     texts = [text for text, _ in moments]
     expected = [ms for _, ms in moments]
-    assert [rfc3339.parse(text) for text in texts] == expected
-    assert rfc3339.parse_batch(texts).tolist() == expected
+    assert [timestamps.parse(text) for text in texts] == expected
+    assert timestamps.parse_batch(texts).tolist() == expected
 
 
 @settings(max_examples=300, deadline=None)
@@ -278,14 +324,14 @@ def test_a_batch_of_damaged_times_is_read_as_each_alone(text, damage, shifts):
         joined = joined[: at % len(joined)] + new + joined[at % len(joined) + 1 :]
     cuts = [0, *(len(text) * (i + 1) + shift for i, shift in enumerate(shifts)), len(joined)]
     texts = [joined[start:end] for start, end in pairwise(cuts)]
-    expected = [rfc3339.parse(text) for text in texts]
-    assert [None if ms == rfc3339.INVALID else ms for ms in rfc3339.parse_batch(texts).tolist()] == expected
+    expected = [timestamps.parse(text) for text in texts]
+    assert [None if ms == timestamps.INVALID else ms for ms in timestamps.parse_batch(texts).tolist()] == expected
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
 def test_our_own_times_are_read_back(ms):
     """UTC, Z, exactly three fraction digits; of the years 1 to 9999."""
-    text = rfc3339.render(ms)
-    assert rfc3339.parse(text) == ms
+    text = timestamps.render(ms)
+    assert timestamps.parse(text) == ms
     assert text == f"{(EPOCH + timedelta(milliseconds=ms)).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drift_worker.join import UNKNOWN, distinct, join, label_rows, prediction_rows
+from drift_worker.performance.label_join import UNKNOWN, distinct, join, label_rows, prediction_rows
 
 HORIZON = 10
 CUSTOMER = st.sampled_from(["ann", "bob", "cy"])
@@ -33,7 +33,7 @@ def _aloud(made, said, now, absent_negative):
     for customer, about, at, label in sorted(set(said), key=lambda one: (one[1] is not None, one[2], one[3])):
         if about is None:
             earlier = [when for who, when in names.values() if who == customer and when < at]
-            # which of several at the same moment is told by `tied`
+            # `tied` decides between several at the same moment
             mine = [n for n, one in names.items() if one == (customer, max(earlier, default=None))]
         else:
             mine = [about] if names.get(about, ("", 0))[0] == customer else []
@@ -50,7 +50,7 @@ def _aloud(made, said, now, absent_negative):
 @settings(max_examples=500, deadline=None)
 @given(MADE, SAID, st.integers(0, 50), st.booleans())
 def test_the_join_is_the_rule_read_aloud(made, said, now, absent_negative):
-    """By id, else the customer's latest before the label, within the horizon; absent is negative only if asked."""
+    """By id, else the customer's latest before the label, within the horizon; absent is negative only on request."""
     made = list({(customer, at): (customer, at) for customer, at in made}.values())  # ties: a test of their own
     joined = join(_predictions(made), label_rows(said), HORIZON, absent_negative=absent_negative, now_ms=now)
     expected = _aloud(made, said, now, absent_negative)
@@ -90,7 +90,7 @@ def test_the_last_of_equal_predictions_is_kept():
         ([("ann", None, 5, True)], [None, None]),  # not before the label
         ([("ann", None, 6, True)], [True, None]),
         ([("ann", None, 9, True)], [None, True]),
-        ([("ann", "p-7", 9, True)], [None, None]),  # names one that nobody made: about no other
+        ([("ann", "p-7", 9, True)], [None, None]),  # names one that does not exist: about no other
         ([("bob", "p-0", 9, True)], [None, None]),  # names another customer's
         ([("ann", None, 9, True), ("ann", "p-1", 8, False)], [None, False]),  # one that names it counts first
         ([("ann", None, 9, True), ("ann", None, 10, False)], [None, False]),  # then the later one

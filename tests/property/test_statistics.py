@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from drift_worker import categories, ks, psi, rates, tails
-from drift_worker.cells import NumericCells
+from drift_worker.counts.bins import NumericCells
+from drift_worker.statistics import chi2, ks, psi, rates, tail_probability
 
 DENORMAL = 5e-324
 AWKWARD = st.sampled_from(
@@ -69,7 +69,7 @@ def test_counts_give_scipys_ks_and_numpys_psi_on_a_thousand_windows(first):
 def test_rates_are_fishers_test(n, m, reference_share, window_share):
     """Tails of the hypergeometric distribution are scipy's."""
     a, x = int(n * reference_share), int(m * window_share)
-    below, above = tails.log10_hypergeometric(x, m, a + x, n)
+    below, above = tail_probability.log10_hypergeometric(x, m, a + x, n)
     law = stats.hypergeom(n + m, a + x, m)
     for ours, theirs in ((below, law.cdf(x)), (above, law.sf(x - 1))):
         if theirs > 1e-200:
@@ -85,12 +85,12 @@ def test_chi2_is_scipys_contingency_test(reference, data):
     size = len(reference)
     window = data.draw(st.lists(st.integers(40, 500), min_size=size, max_size=size))
     r, w = np.array(reference), np.array(window)
-    (statistic,), (df,) = categories.chi2s(r, w[None, :], np.array([float(w.sum())]), rare_last=False)
+    (statistic,), (df,) = chi2.chi2s(r, w[None, :], np.array([float(w.sum())]), rare_last=False)
     theirs = stats.chi2_contingency([reference, window], correction=False)
     assert statistic == pytest.approx(theirs.statistic, rel=1e-9)
     assert df == theirs.dof
     if theirs.pvalue > 1e-250:
-        assert 10 ** categories.log10_p(statistic, df) == pytest.approx(theirs.pvalue, rel=1e-6)
+        assert 10 ** chi2.log10_p(statistic, df) == pytest.approx(theirs.pvalue, rel=1e-6)
 
 
 @pytest.mark.parametrize("df", [1, 2, 9, 20, 200])
@@ -100,16 +100,16 @@ def test_log10_chi2_goes_on_where_p_underflows(df, factor):
     x = df * factor
     p = stats.chi2.sf(x, df)
     if p > 0:
-        assert tails.log10_chi2(x, df) == pytest.approx(np.log10(p), rel=1e-9)
+        assert tail_probability.log10_chi2(x, df) == pytest.approx(np.log10(p), rel=1e-9)
     # -x/2·log10(e) is the leading term
-    assert tails.log10_chi2(1e6, df) == pytest.approx(-1e6 / 2 / np.log(10), rel=0.01)
+    assert tail_probability.log10_chi2(1e6, df) == pytest.approx(-1e6 / 2 / np.log(10), rel=0.01)
 
 
 @pytest.mark.parametrize("df", [1, 2, 9, 20, 200])
 def test_log10_chi2_has_no_seam(df):
     """Where the series takes over from scipy's p (at 1e-280) the slope does not change."""
     x = np.linspace(1000, 2200, 600)
-    logs = np.array([tails.log10_chi2(v, df) for v in x])
+    logs = np.array([tail_probability.log10_chi2(v, df) for v in x])
     assert logs[0] > -280 > logs[-1]
     assert np.diff(logs) == pytest.approx(np.full(599, np.diff(logs).mean()), rel=0.25)
     assert np.abs(np.diff(logs, 2)).max() < 2e-3

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rows import KINDS, dominated
-from stream import CATEGORIES, FEATURES, Drift, Events, draw, everything
+from quality.rows import KINDS, dominated
+from quality.stream import CATEGORIES, FEATURES, Drift, Events, draw, everything
 
 QUIET_BEFORE = 3  # windows without drift, before one begins
 

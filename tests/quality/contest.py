@@ -1,7 +1,7 @@
 """Ours, the textbook's rule and other drift libraries on the same streams, in one run.
 
-A peer is one entry of `CONTESTANTS`, one script in peers/, and its pinned requirements there; it is installed into an
-environment of its own when it is first wanted, as the peers of `driftline bench` are.
+A peer is one entry of `CONTESTANTS`, one script in peers/, and its pinned requirements there. It is installed into a
+separate environment at its first use, as the peers of `driftline bench` are.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from cases import KINDS_OF_CASES, Case, Kind, cases
-from shares import Share
-from stream import POLICY, Stream
+from quality.cases import KINDS_OF_CASES, Case, Kind, cases
+from quality.shares import Share
+from quality.stream import POLICY, Stream
 
-from driftline.benchmark.environments import python_for
+from bench.environments import python_for
 from driftline.errors import CommandError
-from driftline.with_evidently import FOLDER
+from driftline.evidently.write import FOLDER
 
 PEERS = Path(__file__).parent / "peers"
 PINS = {"evidently": FOLDER}  # where a lock lies, if not in peers/
@@ -67,7 +67,7 @@ CONTESTANTS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What one contestant said of one case: the columns it named, per window that counts."""
+    """One contestant's result for one case: the columns it named, per window that counts."""
 
     windows: list[set[str]]
     error: str | None
@@ -177,7 +177,7 @@ def _ask(contestant: Contestant, folder: Path, say: Callable[[str], None]) -> di
 
 
 def _without_paths(text: str) -> str:
-    """An error for the page: where a file lies on this machine is nobody's business."""
+    """An error for the page: without paths of this machine."""
     return re.sub(r"(?<!\w)/\S+", "…", text)[:300]
 
 

@@ -1,6 +1,6 @@
 """What the drift engine costs: counting an event, evaluating a window. Prints, and judges nothing.
 
-python tests/quality/cost.py    (make bench runs it)
+PYTHONPATH=tests python -m quality.cost    (make bench runs it)
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from stream import FEATURES, POLICY, Stream, draw
+from quality.stream import FEATURES, POLICY, Stream, draw
 
-from drift_worker import counts
-from drift_worker.decide import judge
+from drift_worker.alerting.findings import judge
+from drift_worker.counts import aggregate
 
 EVENTS, WINDOW, ROUNDS = 5000, 10_000, 20
 
@@ -38,14 +38,14 @@ def measured() -> tuple[float, float]:
     gc.disable()
 
     def count() -> None:
-        list(counts.count_events(stream.cells, panes, events.numeric, events.codes, hashes))
+        list(aggregate.count_events(stream.cells, panes, events.numeric, events.codes, hashes))
 
     measurement = stream.close(draw(stream.generator, WINDOW))
     vectors = stream.vectors
 
     def evaluate() -> None:
-        features = stream.measurer.features(vectors)
-        stream.measurer.score(vectors)
+        features = stream.measurer.features(vectors, past=stream.past)
+        stream.measurer.score(vectors, past=stream.score_past)
         judge(POLICY, measurement, stream.measurer.tests, 0.0)
         assert len(features) == len(FEATURES)
 

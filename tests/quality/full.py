@@ -1,10 +1,10 @@
 """Every row at full strength and the comparison with other tools, printed and, with --write, in docs/quality.md.
 
-python tests/quality/full.py --write    (make quality)
+PYTHONPATH=tests python -m quality.full --write    (make quality)
 
-Exit 1 if a row has not reached its bar; of the rows that time something only the figures are given, for they depend on
-the machine. --only rows, --only peers, or --only NAME for one row's letter or one contestant. --strength 0.1 takes a
-tenth of the trials, for a machine that has no time; the page then says so.
+Exit 1 if a row has not reached its bar. Rows with times only give the figures, because these depend on the machine.
+--only rows, --only peers, or --only NAME for one row's letter or one contestant. --strength 0.1 takes a tenth of the
+trials, for a slow machine; the page then states it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import contest
-import cost
-import page
-import picture
-import rows
+from quality import contest, cost, page, picture, rows
 
-from driftline.benchmark.run import machine, others_now
+from bench.run import machine, others_now
 
 DOCS = Path("docs")
 

@@ -5,61 +5,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cases import KINDS_OF_CASES, MOVED, QUIET
-from contest import Line
-from rows import Row
-from shares import Share, percent
+from quality.cases import KINDS_OF_CASES, MOVED, QUIET
+from quality.contest import Line
+from quality.rows import Row
+from quality.shares import Share, percent
 
 OPENING = """\
 Written by `make quality`.
-False, missed, late and repeated alerts on streams whose truth is known: what the project wants to reach, and what this
-run measured."""
+It measures false, missed, late and repeated alerts on streams whose truth is known. Each row has the project's target
+and the figure of this run."""
 
 WEAKER = """
-**This run had {:.0%} of the trials and windows that the bars ask for**; the intervals say what that leaves open."""
+**This run had {:.0%} of the trials and windows that the bars need**; the intervals show the uncertainty."""
 
 METHOD = """\
-- Streams are drawn, so that the truth is known: 25 features (15 numbers: bell-shaped, skewed, heavy-tailed, whole,
-  mostly zero, few values; 10 features with 2 to 50 categories) and a score; a reference of n rows, windows of m events.
+- Streams are drawn, so that the truth is known: 25 features and a score, a reference of n rows, windows of m events. 15
+  features are numbers (bell-shaped, skewed, heavy-tailed, whole, mostly zero, few values), 10 have 2 to 50 categories.
   `tests/quality/stream.py` draws them from fixed seeds.
-- Events are counted, measured, judged and announced by the code that runs in production; Kafka, clocks and files are
-  left out. Settings are the defaults.
+- The production code counts, measures, decides and announces; Kafka, clocks and files are left out. Settings are the
+  defaults.
 - *Page* means an episode opened, of either severity. An interval is Wilson's, 95 %.
-- Rows: `tests/quality/rows.py`, one function each. In (a), (d) and (e) windows share references, as in production; in
-  (b), (c), (f) and (g) every trial has a reference of its own, because windows that share one are not independent.
-- (b) counts a window in which the rule itself, Benjamini and Hochberg's over all tests of the window at the level a
-  that follows from the budget, calls the feature significant; a is the median over the trials.
-- (d) moves every feature, the categories too, by 0.15 standard deviations of a normal variable behind it. In units of
-  its own deviation a lognormal would not be harmless: its tail makes the deviation, and 0.15 of it move the median by
-  a third.
-- `make test` measures the same rows, but for those of (j) and (k), with fewer trials.
+- Rows: `tests/quality/rows.py`, one function each. In (a), (d) and (e) windows share references, as in production. In
+  (b), (c), (f) and (g) every trial has a separate reference, because windows that share one are not independent.
+- (b) counts a window in which the rule itself finds the feature significant. That is Benjamini and Hochberg's rule over
+  all tests of the window, at the level a that follows from the budget; a is the median over the trials.
+- (d) moves every feature, the categories too, by 0.15 standard deviations of an underlying normal variable. In units of
+  its own deviation a lognormal would not be harmless: its tail dominates the deviation, and 0.15 of it move the median
+  by a third.
+- (l) and (m) are streams of a small table (6 numbers, 3 categories) whose features depend on a region, 500 events a
+  quarter hour, in windows of 15 minutes, an hour and a day together (`tests/quality/natural.py`). The reference is
+  drawn over the same mix of regions. The first day, in which the stream is learnt, counts. The interval is that of a
+  Poisson rate, 95 %.
+- `make test` measures the same rows, except those of (j) and (k), with fewer trials.
 """
 
 PEERS_METHOD = """\
-- Everybody sees the same streams, as files: the reference and the windows, without the score. Each is used as its
-  documentation shows, with its defaults, in an environment of its own (`tests/quality/peers`: a script, requirements
-  and a lock file each).
-- An alarm where nothing matters has moved: a window in which at least one column (for *data set*: the data set) is
-  called drifted. Of ours: a window at whose end an episode is open.
-- A drift is found if the column that moves is named in one of the first three windows with it (for *data set*: if the
-  data set is called drifted).
-- A library that raises an error on a stream raises no alarm there; how often that happened stands below the table.
-- Time: of making the detector, looking at the windows and answering, per window looked at; for ours with counting.
+- All tools get the same streams, as files: the reference and the windows, without the score. Each is used as its
+  documentation shows, with its defaults, in a separate environment (`tests/quality/peers`: a script, requirements and
+  a lock file each).
+- An alarm where nothing matters has moved is a window with at least one column reported as drifted (for *data set*: the
+  data set). For Driftline it is a window at whose end an episode is open.
+- A drift is found if the column that moves is reported in one of the first three windows with it (for *data set*: if
+  the data set is).
+- A library that raises an error on a stream raises no alarm there. The number of such streams is below the table.
+- Time covers making the detector, reading the windows and the result, per window; for Driftline with counting.
 """
 
 CAVEATS = """\
-- The streams are made up, and by the same people as the rules. Features are independent of each other; real ones are
-  not, and real customers come back.
-- The peers are general tools: most let one choose tests, thresholds and corrections, and with others the figures would
-  be others. What is compared is what one gets without choosing.
-- They decide on one window at a time, ours on up to three: a peer can be a window earlier. Tests without a limit for
-  the effect find shifts below 0.1 that ours leaves out on purpose.
+- The streams are synthetic, and made by the authors of the rules. Features are independent of each other; real ones
+  are not, and real customers come back.
+- The peers are general tools. Most let you choose tests, thresholds and corrections, and other choices give other
+  figures. The comparison is between results without a choice.
+- Peers decide on one window at a time, Driftline on up to three: a peer can be a window earlier. Tests without a limit
+  for the effect find shifts below 0.1, which Driftline leaves out on purpose.
 - River's detectors are made for concept drift in a stream of values, not for windows against a reference.
-- The share of alarms depends on the number of columns, on n and on m; a tool with few alarms here can have many where
+- The share of alarms depends on the number of columns, on n and on m. A tool with few alarms here can have many where
   windows are small.
-- The first table of the comparison adds up streams of several kinds, in the mix that was drawn; the tables by kind are
-  what to read.
-- Times, rows (k) among them, depend on the machine and on what else it does: see what other programs used.
+- The first table of the comparison adds up streams of several kinds, in the mix that was drawn. Prefer the tables by
+  kind.
+- Times, rows (k) among them, depend on the machine and its other load: see what other programs used.
 """
 
 
@@ -130,7 +134,7 @@ def _comparison(lines: Sequence[Line]) -> list[str]:
         "\n".join(_by_kind(measured, MOVED)),
         *(["\n".join(notes)] if notes else []),
         PEERS_METHOD.rstrip(),
-        f"Licences of what was installed for this comparison, and is no part of the project: {'; '.join(licences)}.",
+        f"Licences of the peers, which are installed for this comparison only: {'; '.join(licences)}.",
     ]
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from shares import Share, percent
-from stream import (
+from quality import natural
+from quality.shares import Share, percent
+from quality.stream import (
     FEATURES,
     LENGTHS,
     MINUTE_MS,
@@ -23,14 +24,16 @@ from stream import (
     Seen,
     Stream,
     category_loses,
+    damage,
     draw,
     everything,
     missing,
     shift,
     unseen,
 )
-from trap import TRAPS
-from week import Weeks
+from quality.trap import TRAPS
+from quality.week import Weeks
+from scipy.stats import chi2
 
 from schemas.alert import Alert
 
@@ -80,8 +83,8 @@ def _at_least(letter: str, what: str, bar: float, hits: int, n: int, note: str =
 def without_drift(n: int, m: int, length: str, references: int, windows: int) -> Row:
     """(a) Many references, each shared by all its windows, as in production: not one episode.
 
-    A length that a single window decides may spend its share of the budget (24h: 1 in 90 windows), and does where
-    chance alone reaches the gate (D = 0.1: one test in 400, with 500 events and 1,000 rows). The bar stays 0.
+    A length that a single window decides may spend its share of the budget (24h: 1 in 90 windows). It does so where
+    chance alone reaches the limit (D = 0.1: one test in 400, with 500 events and 1,000 rows). The bar stays 0.
     """
     seen = [Stream(1000 * m + 10 * n + seed, n, length).run(windows, m) for seed in range(references)]
     return _none("a", f"episodes per window without drift, n = {n:,}, m = {m:,}, {length}", seen)
@@ -102,8 +105,8 @@ def without_gates(references: int, windows: int) -> Row:
 def evidence(n: int, trials: int, length: str = "15m") -> Row:
     """(b) 0.2 sd at m = 1,000: the rule calls the feature significant, at the level that it uses.
 
-    One window per reference. Windows that share one are not independent: where the reference lies 0.02 sd off, all of
-    its windows see 0.18 or 0.22 sd, and a hundred windows of five references count for little more than five.
+    One window per reference. Windows that share one are not independent. Where the reference lies 0.02 sd off, all of
+    its windows have 0.18 or 0.22 sd. A hundred windows of five references count for little more than five.
     """
     hits, levels = 0, []
     for seed in range(trials):
@@ -195,7 +198,7 @@ def repeated(stream: Stream, customers: int, times: int, drift: float = 0.0, *, 
 
 
 def identical_repeats(customers: int, times: int, references: int, windows: int) -> Row:
-    """(e) The same event so many times is one event: no episode."""
+    """(e) The same event many times is one event: no episode."""
     seen = []
     for seed in range(references):
         stream = Stream(seed, 7000)
@@ -206,7 +209,7 @@ def identical_repeats(customers: int, times: int, references: int, windows: int)
 
 
 def loud_customer(references: int, windows: int) -> Row:
-    """(e) One customer's 300 equal events among 1,500 move every feature, and nobody is called."""
+    """(e) One customer's 300 equal events among 1,500 move every feature, and no alert fires."""
     seen = []
     for seed in range(references):
         stream = Stream(seed, 7000)
@@ -297,6 +300,63 @@ def critical_at_once(trials: int) -> Row:
     return Row("g", "1 sd fires as critical in its first window", "all", str(Share(hits, trials)), hits == trials)
 
 
+# -- (l) streams as they really are, (m) drift in them, (n) damage to a few values
+
+
+def stationary(name: str, streams: int, days: int) -> Row:
+    """(l) Nothing drifts, whatever varies: all window lengths together, the first day included."""
+    pages = sum(_pages_of(name, seed, days) for seed in range(streams))
+    months = streams * days / 30
+    low, high = (chi2.ppf(p, 2 * pages + extra) / 2 / months for p, extra in ((0.025, 0), (0.975, 2)))
+    rate = f"{pages / months:.2f} ({0.0 if pages == 0 else low:.2f} to {high:.2f})"
+    what = f"pages per 30 days, {natural.STREAMS[name][0]}, m = 500"
+    return Row("l", what, "≤ 1, at most 2", f"{rate} in {streams * days:,} days", pages <= months and high <= 2)
+
+
+def _pages_of(name: str, seed: int, days: int) -> int:
+    stream = natural.Days(name, seed)
+    stream.run(natural.DAY * days)
+    return stream.engine.pages
+
+
+def found_in(name: str, sd: float, trials: int) -> Row:
+    """(m) A drift from the third day on in one feature, m = 500: how many quarter hours until it is announced."""
+    waited = []
+    for seed in range(trials):
+        stream = natural.Days(name, 1000 + seed)
+        stream.run(2 * natural.DAY)
+        stream.engine.alerts.clear()
+        found = stream.run(natural.DAY if sd < 0.5 else 12, sd)
+        waited.append(999 if found is None else found + 1)
+    middle = int(np.median(waited))
+    what = f"quarter hours until {sd} sd is announced, {natural.STREAMS[name][0]}"
+    within = Share(sum(w < 999 for w in waited), trials)
+    if sd < 0.5:
+        return Row("m", what, "90 % within a day", str(within), within.value >= 0.9)
+    return Row("m", what, "p50 ≤ 4", f"p50 {middle if middle < 999 else 'none'}; found {within}", middle <= 4)
+
+
+DAMAGE = {
+    "a unit error (× 100) in 5 % of the rows": damage(5, lambda x, some: np.where(some, 100.0 * x, x), 0.05),
+    "°C → °F in 5 % of the rows": damage(0, lambda x, some: np.where(some, 1.8 * x + 32.0, x), 0.05),
+    "a sensor stuck in 8 % of the rows": damage(0, lambda x, some: np.where(some, 50.37, x), 0.08),
+    "the top 5 % × 3": damage(5, lambda x, _: np.where(x > np.quantile(x, 0.95), 3.0 * x, x), 0.0),
+}
+
+
+def damaged(name: str, trials: int) -> Row:
+    """(n) n = 7,000, m = 1,500: announced within three windows, and nothing in the three before."""
+    hits = false = 0
+    for seed in range(trials):
+        stream = Stream(seed, 7000)
+        false += stream.run(3, 1500).pages
+        hits += bool(stream.run(3, 1500, DAMAGE[name]).pages)
+    measured = f"{Share(hits, trials)}; {false} pages in {3 * trials} windows before"
+    return Row(
+        "n", f"{name}: announced within three windows", "≥ 90 %, 0 before", measured, hits >= 0.9 * trials and not false
+    )
+
+
 # -- (h) … (k)
 
 
@@ -308,7 +368,7 @@ def traps() -> Row:
 
 
 def seasons(weeks: int, days: int) -> Row:
-    """(h) So many days of each week; the days between are left out, for what is compared with lies a week back."""
+    """(h) This number of days of each week; the days between are left out: the comparison is with a week before."""
     stream = Weeks(0)
     for _ in range(weeks):
         stream.run(24 * days)
@@ -355,6 +415,9 @@ ALL: tuple[tuple[str, Callable[..., Row], dict[str, int]], ...] = (
     ("g", critical_at_once, {"trials": 50}),
     ("h", partial(seasons, 4), {"days": 7}),
     ("i", traps, {}),
+    *(("l", partial(stationary, name, days=30), {"streams": 10}) for name in natural.STREAMS),
+    *(("m", partial(found_in, name, sd), {"trials": 30}) for name in ("batches", "breathing") for sd in (0.5, 0.3)),
+    *(("n", partial(damaged, name), {"trials": 50}) for name in DAMAGE),
 )
 
 

@@ -15,17 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from drift_worker import counts
-from drift_worker.cells import Cells
-from drift_worker.decide import Confirm, Policy, judge
-from drift_worker.episodes import Announcer, firing
-from drift_worker.lifecycle import key_of
-from drift_worker.measure import Measurer
+from drift_worker.alerting.episodes import Announcer, firing
+from drift_worker.alerting.findings import judge
+from drift_worker.alerting.lifecycle import key_of
+from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.counts import aggregate
+from drift_worker.counts.bins import Cells
+from drift_worker.statistics.measure import Measurer
 from schemas.alert import Alert
 from schemas.bundle import Feature
 from schemas.measurement import Measurement, Sample, Window
 from schemas.reference import Reference
-from schemas.rfc3339 import render
+from schemas.timestamps import render
 
 MINUTE_MS = 60_000
 LENGTHS = {"15m": 15 * MINUTE_MS, "1h": 60 * MINUTE_MS, "24h": 1440 * MINUTE_MS}
@@ -109,16 +110,20 @@ class Stream:
             self.cells, self.measurer, self.generator.bit_generator.state = _drawn(seed, n)
         else:
             self.cells, self.measurer = _against(sample)
-        self.hash = counts.CustomerHash(f"{seed:064x}")
+        self.hash = aggregate.CustomerHash(f"{seed:064x}")
         self._announcer = Announcer(policy, "simulated", "docs/runbook.md")
         self._length, self._policy = length, policy
         self._before: tuple[NDArray[np.int64], int] | None = None
         self.vectors: dict[int, NDArray[np.int64]] = {}  # the last window's counts
         self._end_ms = START_MS
         self.seen = Seen()
+        self.past = self.score_past = None
+        if policy.learns(length):
+            self.past = self.measurer.past_of_features(LENGTHS[length])
+            self.score_past = self.measurer.past_of_score(LENGTHS[length])
 
     def run(self, windows: int, m: int, drift: Drift | None = None) -> Seen:
-        """So many windows of m events of new customers, all with this drift."""
+        """This number of windows of m events of new customers, all with this drift."""
         for _ in range(windows):
             events = draw(self.generator, m, name=f"{self._end_ms}-")
             if drift is not None:
@@ -132,7 +137,7 @@ class Stream:
         panes, hashes = np.zeros(m, dtype=np.int64), self.hash(events.customers)
         self.vectors = vectors = {}
         for _, series, part in self._count(panes, events, hashes):
-            vectors[series] = np.zeros(counts.size_of(self.cells, series), dtype=np.int64)
+            vectors[series] = np.zeros(aggregate.size_of(self.cells, series), dtype=np.int64)
             part.add_to(vectors[series])
         start, self._end_ms = self._end_ms, self._end_ms + LENGTHS[self._length]
         measured = Measurement(
@@ -143,15 +148,18 @@ class Stream:
             complete=True,
             missing_partitions=[],
             sample=Sample(events=m, late=0, refused=0),
-            features=self.measurer.features(vectors),
-            score=self.measurer.score(vectors),
+            features=self.measurer.features(vectors, past=self.past),
+            score=self.measurer.score(vectors, past=self.score_past),
         )
-        sketch, overlap = vectors[counts.CUSTOMERS], 0.0
+        sketch, overlap = vectors[aggregate.CUSTOMERS], 0.0
         if self._before is not None:
-            overlap = counts.overlap(sketch, self._before[0]) / (m * self._before[1])
+            overlap = aggregate.overlap(sketch, self._before[0]) / (m * self._before[1])
         self._before = (sketch, m)
         judged, findings = judge(self._policy, measured, self.measurer.tests, overlap)
         alerts, _ = self._announcer.step(self._end_ms, [(judged, findings)])
+        if self.past is not None and self.score_past is not None:
+            self.measurer.learn_features(self.past, self._announcer.stirring())
+            self.measurer.learn_score(self.score_past, self._announcer.stirring())
         self.seen.windows += 1
         self.seen.significant += any(f.significant for f in (*judged.features.values(), judged.score))
         self.seen.measurements = [*self.seen.measurements[-2:], judged]  # the last three: a month does not fit
@@ -165,9 +173,9 @@ class Stream:
 
     def _count(
         self, panes: NDArray[np.int64], events: Events, hashes: NDArray[np.uint64]
-    ) -> Iterator[tuple[int, int, counts.Sparse]]:
-        yield from counts.count_events(self.cells, panes, events.numeric, events.codes, hashes)
-        yield from counts.count_scores(self.cells, panes, events.scores, events.scores >= 0.5, hashes)
+    ) -> Iterator[tuple[int, int, aggregate.Sparse]]:
+        yield from aggregate.count_events(self.cells, panes, events.numeric, events.codes, hashes)
+        yield from aggregate.count_scores(self.cells, panes, events.scores, events.scores >= 0.5, hashes)
 
 
 @lru_cache(maxsize=32)
@@ -187,7 +195,7 @@ def _against(sample: Events) -> tuple[Cells, Measurer]:
 
 
 def shift(sd: float) -> Drift:
-    """The first feature of every event, by so many standard deviations."""
+    """The first feature of every event, by this number of standard deviations."""
 
     def apply(_: np.random.Generator, events: Events) -> None:
         events.numeric[:, 0] += sd * SD
@@ -196,11 +204,12 @@ def shift(sd: float) -> Drift:
 
 
 def everything(sd: float) -> Drift:
-    """Every feature, the categories too, by so many standard deviations of a normal variable behind it.
+    """Every feature, the categories too, by this number of standard deviations of an underlying normal variable.
 
-    A value at quantile Φ(z) becomes the one at Φ(z + sd): what this is for a bell-shaped feature, it is for one that
-    is skewed, mostly zero, or one of three words. In units of its own deviation it would not be: 0.15 of a lognormal's,
-    which its tail makes, move the median by a third, and 0.15 of a whole number's make every value a new one.
+    A value at quantile Φ(z) becomes the one at Φ(z + sd). So the shift is the same for a bell-shaped feature, a skewed
+    one, one that is mostly zero, and one of three words. In units of the feature's own deviation it would not be. 0.15
+    of a lognormal's, which its tail dominates, moves the median by a third; 0.15 of a whole number's makes every value
+    a new one.
     """
 
     def moved(generator: np.random.Generator, column: NDArray[Any]) -> NDArray[Any]:
@@ -240,5 +249,17 @@ def missing(share: float) -> Drift:
 
     def apply(generator: np.random.Generator, events: Events) -> None:
         events.numeric[generator.random(len(events.scores)) < share, 0] = np.nan
+
+    return apply
+
+
+def damage(
+    column: int, change: Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]], share: float
+) -> Drift:
+    """One number by `change` of its values and of which of them are among this share."""
+
+    def apply(generator: np.random.Generator, events: Events) -> None:
+        values = events.numeric[:, column]
+        events.numeric[:, column] = change(values, generator.random(len(values)) < share)
 
     return apply

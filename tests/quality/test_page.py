@@ -1,18 +1,16 @@
-"""The comparison's pure parts: from what was said of streams to shares, page and picture; and what is pinned."""
+"""The comparison's pure parts: from results on streams to shares, page and picture; and the pinned versions."""
 
 from __future__ import annotations
 
 import re
 from xml.etree import ElementTree as ET
 
-import contest
-import page
-import picture
 import pytest
-from cases import Case
-from contest import CONTESTANTS, PEERS, Answer, Contestant, Line, tally
-from rows import Row
-from shares import Share
+from quality import contest, page, picture
+from quality.cases import Case
+from quality.contest import CONTESTANTS, PEERS, Answer, Contestant, Line, tally
+from quality.rows import Row
+from quality.shares import Share
 
 COLUMNS = Contestant("A tool", "its defaults", "a.py", "a-tool", "MIT")
 DATASET = Contestant("A tool, data set", "half of the columns", "a.py", "a-tool", "MIT", verdict="dataset")
@@ -44,7 +42,7 @@ def test_any_column_is_an_alarm_and_only_the_one_that_moved_is_a_find():
 
 
 def test_of_a_verdict_on_the_data_set_only_that_counts():
-    """What it says of columns is another line of the table."""
+    """Its result per column is another line of the table."""
     answers = _answers("still", 0, set(), {"n3_normal"}, set(), {"c1", "(dataset)"}, set()) | _answers(
         "drift0", 0, {"n0_normal"}, set(), {"(dataset)"}
     )
@@ -52,7 +50,7 @@ def test_of_a_verdict_on_the_data_set_only_that_counts():
 
 
 def test_a_stream_that_ended_in_an_error_is_no_alarm_and_no_find():
-    """How many there were is said."""
+    """Their number is stated."""
     answers = _answers("still", 0, {"c0"}, error="ValueError: no") | _answers("drift1", 0, error="ValueError: other")
     line = tally(COLUMNS, answers)
     assert line.shares == {"still": Share(1, 5), "drift1": Share(0, 1)}
@@ -88,7 +86,7 @@ def test_the_page_says_what_was_reached_and_what_was_not():
 
 
 def test_the_picture_is_drawn_to_scale():
-    """Of who was measured; whoever has no drifts to find is said to be not measured there."""
+    """Of measured ones; a contestant without drifts to find is shown as not measured there."""
     root = ET.fromstring(picture.as_svg(_run().lines, "2026-11-26"))  # noqa: S314 - our own text
     space = {"svg": "http://www.w3.org/2000/svg"}
     bars = [float(r.attrib["width"]) for r in root.findall("svg:rect", space) if r.attrib["fill"] == picture.OTHERS]

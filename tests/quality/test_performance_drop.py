@@ -1,7 +1,7 @@
 """How often PerformanceDrop pages without any change, and how soon with one: whole years of daily cohorts, simulated.
 
-The bundle's numbers are of held-out customers drawn from the same stream, so that its own luck is in it for all of its
-cohorts; so is the calibration, a curve that was fitted on a sample. `--long`: 60 bundles, a year each.
+The bundle's numbers are of held-out customers from the same stream, so all of its cohorts share their sampling error.
+The calibration, a curve fitted on a sample, does too. `--long`: 60 bundles, a year each.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drift_worker.estimate import estimate
-from drift_worker.performance import Rows, performance
-from drift_worker.performance_drop import METRICS, Judge
+from drift_worker.performance.classification_metrics import Rows, performance
+from drift_worker.performance.label_free_estimate import estimate
+from drift_worker.performance.performance_drop import METRICS, DropDetector
 from schemas.bundle import Calibration
 from schemas.performance import Band, Cohort, Coverage, LabelCount, Metric, Performance
-from schemas.rfc3339 import render
+from schemas.timestamps import render
 
 DAY_MS = 86_400_000
 EVEN = Coverage(1.0, 1.0, 1.0, 1.0, 1.0)
-# Customers a day, of each how many predictions: alike, so that they tell no more than one.
+# Customers a day, and predictions of each: alike, so that they count as one.
 SIZES = [(500, 1), (1500, 1), (1500, 3), (10_000, 1)]
 
 
@@ -44,10 +44,10 @@ def _calibration(draw: np.random.Generator) -> Calibration:
 
 
 def _pages(draw: np.random.Generator, days: int, customers: int, repeats: int, moved_from: int | None = None) -> list:
-    """The alerts that fire in so many days of one bundle."""
+    """The alerts that fire in this number of days of one bundle."""
     p, told = _customers(draw, 1409)
     expected, calibration = _numbers(p, told, np.arange(len(p))), _calibration(draw)
-    judge = Judge("m", "1.0.0", 500, "docs/runbook.md")
+    judge = DropDetector("m", "1.0.0", 500, "docs/runbook.md")
     judge.renew(0)
     said = []
     for day in range(days):

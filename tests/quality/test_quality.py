@@ -1,8 +1,7 @@
 """How good the alerts are, on streams whose truth is known: false ones, missed ones, late ones, repeated ones.
 
-Rows are those of docs/quality.md, each at a strength that fits into every run; `make quality` measures the same rows at
-the strength that the bars ask for and writes them down. The streams are drawn from fixed seeds: a row is reached always
-or never.
+Rows are those of docs/quality.md, each at a strength that fits into every run. `make quality` measures the same rows at
+the strength of the bars and writes them down. The streams are drawn from fixed seeds: a row is reached always or never.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-import rows
-from rows import Row
+from quality import natural, rows
+from quality.rows import Row
 
 
 def holds(row: Row) -> None:
@@ -55,7 +54,7 @@ def test_customers_who_repeat_themselves_call_nobody(customers: int, times: int)
 
 
 def test_one_customer_with_a_fifth_of_the_events_calls_nobody() -> None:
-    """(e) One customer's 300 equal events among 1,500 move every feature, and nobody is called."""
+    """(e) One customer's 300 equal events among 1,500 move every feature, and no alert fires."""
     holds(rows.loud_customer(references=3, windows=8))
 
 
@@ -82,3 +81,26 @@ def test_a_critical_effect_is_said_after_one_window() -> None:
 def test_traps_are_named_and_raise_nothing() -> None:
     """(i) NaN, ±∞, another type, an outlier, all missing, a constant, a short window, everything twice."""
     holds(rows.traps())
+
+
+@pytest.mark.parametrize("name", ["batches", "breathing", "offset"])
+def test_a_stream_that_varies_calls_nobody_while_it_is_learnt(name: str) -> None:
+    """(l) The first half day of streams whose neighbouring events are alike, or that are harmlessly off."""
+    stream = natural.Days(name, 0)
+    stream.run(natural.DAY // 2)
+    assert stream.engine.pages == 0
+
+
+def test_a_drift_in_batches_is_found() -> None:
+    """(m) Half a standard deviation in another feature: found within four quarter hours, beside what varies."""
+    stream = natural.Days("batches", 3)
+    stream.run(24)
+    found = stream.run(4, 0.5)
+    assert found is not None
+    assert {a.labels["feature"] for a in stream.engine.alerts} == {"age"}
+
+
+@pytest.mark.parametrize("name", rows.DAMAGE)
+def test_damage_to_a_few_values_is_found(name: str) -> None:
+    """(n) A unit error or a stuck sensor in a few per cent of the rows, which PSI and D do not see."""
+    holds(rows.damaged(name, trials=3))

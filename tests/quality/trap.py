@@ -1,4 +1,6 @@
-"""Eight ways in which data is broken rather than drifted. Each function says whether the engine took it for what it is.
+"""Eight ways in which data is broken rather than drifted.
+
+Each function returns whether the engine recognised the fault.
 
 What a record may hold is decided by the services' decoder, so the first three begin with bytes.
 """
@@ -9,8 +11,8 @@ import json
 from collections.abc import Callable
 
 import numpy as np
-from events import NOW_MS, record
-from stream import CATEGORIES, FEATURES, NUMERIC, Events, Stream, draw
+from quality.stream import CATEGORIES, FEATURES, NUMERIC, Events, Stream, draw
+from support.events import NOW_MS, record
 
 from schemas.bundle import EventMapping
 from schemas.event import EventDecoder
@@ -40,7 +42,7 @@ def _refused(first: tuple[str, ...], reason: str) -> bool:
         events = draw(stream.generator, _RECORDS, f"{stream.seen.windows}-")
         broken = [first[i // _EACH % len(first)] if i % _EACH == 0 else None for i in range(_RECORDS)]
         batch = decoder.decode([record(_as_bytes(events, i, text)) for i, text in enumerate(broken)], NOW_MS)
-        if [None if d is None else d.reason.value for d in batch.defects] != [text and reason for text in broken]:
+        if [None if d is None else d.reason.value for d in batch.rejections] != [text and reason for text in broken]:
             return False
         columns = batch.columns
         stream.close(Events(columns.numeric, columns.codes, events.scores[batch.accepted], batch.customer_ids))
@@ -71,7 +73,7 @@ def _said_alone(stream: Stream, alertname: str, feature: str) -> bool:
 
 
 def _all_missing() -> bool:
-    """Every value of a feature is missing: said as such at once, and not as drift."""
+    """Every value of a feature is missing: announced as such at once, and not as drift."""
 
     def change(events: Events) -> None:
         events.numeric[:, 2] = np.nan
@@ -81,7 +83,7 @@ def _all_missing() -> bool:
 
 
 def _constant() -> bool:
-    """Every value of a feature is the same: said as such at once, and not as drift."""
+    """Every value of a feature is the same: announced as such at once, and not as drift."""
 
     def change(events: Events) -> None:
         events.numeric[:, 1] = 50.0
@@ -91,14 +93,14 @@ def _constant() -> bool:
 
 
 def _short() -> bool:
-    """A window of 100 events says that it is too short; it measures nothing and calls nobody."""
+    """A window of 100 events is reported as too short; it has no measurement and raises no alert."""
     stream, measured = _window(lambda _: None, m=100)
     found = measured.features[_NAMES[0]]
     return (found.psi, found.ks, found.reason) == (None, None, "not_enough_data") and not stream.seen.alerts
 
 
 def _replay() -> bool:
-    """Every event twice, as after a replay upstream: nobody is called."""
+    """Every event twice, as after a replay upstream: no alert fires."""
     stream = Stream(4, 7000)
     for _ in range(4):
         events = draw(stream.generator, 1500, f"{stream.seen.windows}-")

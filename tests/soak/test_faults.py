@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import history
 import pytest
-from guests import Guests
-from network import Network, network
-from oracle import WAIT_S, Names, committed, create_topics, ends
-from places import Places
-from services import Service
-from waiting import wait_until
+from support import history
+from support.guests import Guests
+from support.network import Network, network
+from support.oracle import WAIT_S, Names, committed, create_topics, ends
+from support.places import Places
+from support.services import Service
+from support.waiting import wait_until
 
-from driftline.benchmark.stage import Feeder
+from bench.stage import Feeder
 
 RATE = 3000  # events per second
 SLICE_S = 5
@@ -41,7 +41,7 @@ class Life:
 
 
 class Pair:
-    """Two scorers, one of them behind a proxy; whoever is killed is followed by another."""
+    """Two scorers, one of them behind a proxy; a killed one is followed by another."""
 
     def __init__(self, net: Network, names: Names, bundle: Path, folder: Path) -> None:
         self._net, self._names, self._bundle, self._folder = net, names, bundle, folder
@@ -82,7 +82,8 @@ class Pair:
     def check_flat(self) -> None:
         """Tasks and sockets as at the first look, a log that does not flood, and memory that came to its height early.
 
-        After its first backlog a process has what its largest batches need; a short life does not tell that from more.
+        After its first backlog a process has the memory of its largest batches; a short life cannot distinguish it from
+        a leak.
         """
         for life in self.now:
             tasks, sockets = life.held or (0, 0)
@@ -168,7 +169,7 @@ class Stream(threading.Thread):
 
 
 def all_is_equal(sent: int, bootstrap: str, names: Names, places: Places, pair: Pair, worker: Service) -> str:
-    """What is said of the same events by the log, the group, the reader, the scorers and the drift worker."""
+    """The counts of the same events by the log, the group, the reader, the scorers and the drift worker."""
     wait_until(lambda: places.answers >= sent, f"{sent} answers", 600)
     counted = "driftline_drift_counted_events_total"
     wait_until(lambda: worker.metric(counted) >= 2 * sent, "the drift worker has counted all", 600)
@@ -193,7 +194,7 @@ def all_is_equal(sent: int, bootstrap: str, names: Names, places: Places, pair: 
 
 
 @pytest.mark.row
-@pytest.mark.timeout(0)  # as long as it was asked to
+@pytest.mark.timeout(0)  # the requested duration
 def test_a_fault_a_minute_loses_and_doubles_nothing(
     topic_prefix: str, telco_bundle: Path, tmp_path: Path, minutes: float, seed: int
 ) -> None:

@@ -11,13 +11,14 @@ from statistics import median
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from oracle import Names, create_topics
-from services import Service
-from waiting import wait_until
+from support.oracle import Names, create_topics
+from support.preloaded import OWN_INTERPRETER
+from support.services import Service
+from support.waiting import wait_until
 
-from driftline.benchmark.figures import age_ms, quantile
-from driftline.benchmark.stage import Feeder
-from driftline.broker import LocalBroker
+from bench.figures import age_ms, quantile
+from bench.stage import Feeder
+from driftline.local_kafka.broker import LocalBroker
 
 RATE = 5000  # events per second
 COUNTED_RATE = 2000
@@ -90,7 +91,7 @@ class Tally(threading.Thread):
 class Held:
     """What the scorer held at the end of each slice, and how old answers were in it.
 
-    Held is what each of several looks finds: a batch has tasks of its own for some milliseconds (three were seen).
+    Held is what each of several looks finds: a batch has separate tasks for some milliseconds (three were seen).
     """
 
     memory: list[int] = field(default_factory=list)
@@ -110,7 +111,7 @@ class Held:
         sys.stdout.flush()
 
 
-@pytest.mark.timeout(0)  # as long as it was asked to
+@pytest.mark.timeout(0)  # the requested duration
 def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
     broker: LocalBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path, minutes: float
 ) -> None:
@@ -120,6 +121,7 @@ def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "SCORER_MODEL": str(telco_bundle),
+        **OWN_INTERPRETER,
         **names.environment,
     }
     held = Held()
@@ -148,7 +150,7 @@ def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
     assert median(held.memory[after]) < median(held.memory[before]) + 10 * MEGABYTE
     assert max(held.tasks[after]) <= max(held.tasks[:-third]) + 2
     assert max(held.sockets[after]) <= max(held.sockets[:-third]) + 2
-    # whatever else the machine does; a queue that grows is another matter
+    # independent of other load; a queue that grows is another matter
     assert median(held.p99_ms[after]) < 3 * median(held.p99_ms[before]) + 100
 
 
@@ -162,6 +164,7 @@ def test_what_a_drift_worker_holds_does_not_grow_while_windows_close(
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "SCORER_MODEL": str(telco_bundle),
+        **OWN_INTERPRETER,
         "DRIFT_WINDOWS": "10s,30s",
         "DRIFT_PANE": "5s",
         "DRIFT_ALLOWED_LATENESS": "5s",

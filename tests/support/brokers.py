@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import history
+from support import history
 
-from driftline.broker import HOST, LocalBroker, _free_port, new_cluster_id
+from driftline.local_kafka.broker import HOST, LocalBroker, _free_port, new_cluster_id
 
 
 class Broker(LocalBroker):
@@ -17,7 +17,7 @@ class Broker(LocalBroker):
 
     @property
     def logs(self) -> list[Path]:
-        """What a failing run keeps."""
+        """Return the logs that a failing run keeps."""
         return [self.log_path]
 
     def start(self) -> Self:
@@ -67,12 +67,12 @@ class Cluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """All three."""
+        """Return the addresses of all three."""
         return ",".join(broker.bootstrap_servers for broker in self.brokers)
 
     @property
     def logs(self) -> list[Path]:
-        """What a failing run keeps, under names of their own."""
+        """Return the logs that a failing run keeps, under separate names."""
         return [broker.log_path for broker in self.brokers]
 
     def __enter__(self) -> Self:
@@ -85,7 +85,7 @@ class Cluster:
         return self
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Stop everything and remove the data."""
         for broker in self.brokers:
             broker.kill()  # in order, the last one would wait for a majority that is gone
             broker.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from confluent_kafka.admin import AdminClient, NewTopic
-from services import Service
-from stage import Stage
+from support.services import Service
+from support.stage import Stage
 
-from drift_worker.deltas import Merged, decode, unpack
-from schemas.rfc3339 import parse
+from drift_worker.counts.wire_format import Merged, decode, unpack
+from schemas.timestamps import parse
 
 PROFILE = {
     "DRIFT_PANE": "1s",
@@ -21,8 +22,8 @@ PROFILE = {
 }
 
 
-def start_worker(stage: Stage, name: str, **environment: str) -> Service:
-    """A process with short windows."""
+def start_worker(stage: Stage, name: str, *, hurry: Mapping[str, float] | None = None, **environment: str) -> Service:
+    """Start a process with short windows."""
     return Service(
         "drift_worker",
         {
@@ -33,33 +34,34 @@ def start_worker(stage: Stage, name: str, **environment: str) -> Service:
             **environment,
         },
         stage.folder / f"{name}.log",
+        hurry,
     )
 
 
 def own_topics(stage: Stage, name: str) -> dict[str, str]:
-    """A second drift service over the same events: its own group and output topics."""
+    """Return the settings of a second drift service over the same events: another group and other output topics."""
     topics = {
         f"TOPIC_{kind.upper()}": f"{stage.names.prefix}-{name}-{kind}" for kind in ("panes", "measurements", "alerts")
     }
     admin = AdminClient({"bootstrap.servers": stage.bootstrap})
     for future in admin.create_topics([NewTopic(topic, 1, 1) for topic in topics.values()]).values():
-        future.result(timeout=30)
+        future.result(timeout=60)
     return {**topics, "DRIFT_GROUP": f"{stage.names.prefix}-{name}"}
 
 
 def measurements_of(stage: Stage, topic: str | None = None) -> list[dict]:
-    """What was measured, without the counts."""
+    """Return the measurements, without the counts."""
     records = stage.records(topic or stage.names.environment["TOPIC_MEASUREMENTS"])
     return [json.loads(value) for key, value in records if key and not key.endswith(b"/counts")]
 
 
 def alerts_of(stage: Stage, topic: str | None = None) -> list[dict]:
-    """What was announced."""
+    """Return the announced alerts."""
     return [json.loads(value) for _, value in stage.records(topic or stage.names.environment["TOPIC_ALERTS"])]
 
 
 def numbers_of(measurements: list[dict], closed_ms: int) -> dict:
-    """What was measured, per window that events have closed; batches may differ, and so the covered offsets."""
+    """Return the numbers per window that events have closed; batches may differ, and so the covered offsets."""
     return {
         (m["window"]["length"], m["window"]["start"]): (m["sample"]["events"], m["sample"]["late"], m["features"])
         for m in measurements
@@ -68,7 +70,7 @@ def numbers_of(measurements: list[dict], closed_ms: int) -> dict:
 
 
 def units_of(stage: Stage, topics: dict[str, str], until_ms: int) -> dict:
-    """The written counts of every unit of time and series, added up."""
+    """Return the written counts of every unit of time and series, added up."""
     units: dict[tuple[int, int], dict[int, int]] = {}
     for key, value in stage.records(topics["TOPIC_MEASUREMENTS"]):
         record = decode(value) if key and key.endswith(b"/counts") else None

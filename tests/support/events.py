@@ -6,7 +6,7 @@ from aiokafka import ConsumerRecord
 
 from schemas.bundle import EventMapping, Feature
 from schemas.event import EventDecoder
-from schemas.verdict import Examiner, Rules
+from schemas.validation import EventValidator, Rules
 
 NOW_MS = 1_795_327_200_000  # 2026-11-22T06:00:00Z
 FEATURES = (
@@ -39,7 +39,7 @@ GOOD = {
 def record(
     value, *, key=b"7590-VHVEG", headers=(), offset=1042, partition=3, timestamp=1_795_327_199_500, timestamp_type=0
 ):
-    """A record as aiokafka hands it over."""
+    """Return a record as aiokafka returns it."""
     return ConsumerRecord(
         topic="customer-events",
         partition=partition,
@@ -56,60 +56,62 @@ def record(
 
 
 def raw(**changes):
-    """The valid event with some of its members changed; None stays null."""
+    """Return the valid event with some of its members changed; None stays null."""
     return json.dumps({**GOOD, **changes}).encode()
 
 
 def without(*names):
-    """The valid event without some of its members."""
+    """Return the valid event without some of its members."""
     return json.dumps({name: value for name, value in GOOD.items() if name not in names}).encode()
 
 
 def with_features(**changes):
-    """The valid event with some of its features changed."""
+    """Return the valid event with some of its features changed."""
     return raw(features={**GOOD_FEATURES, **changes})
 
 
 def without_feature(name):
-    """The valid event without one of its features."""
+    """Return the valid event without one of its features."""
     return raw(features={other: value for other, value in GOOD_FEATURES.items() if other != name})
 
 
 class Decoders:
-    """The decoder and the examiner of one mapping: every record asked of both, and they must agree."""
+    """The decoder and the validator of one mapping: both read every record, and their results must be equal."""
 
     def __init__(self, mapping=None, features=FEATURES, **rules):
         self.features = features
         self.mapping = mapping or EventMapping()
         self.decoder = EventDecoder(features, self.mapping, Rules(**rules))
-        self.examiner = Examiner(features, self.mapping, Rules(**rules))
+        self.validator = EventValidator(features, self.mapping, Rules(**rules))
 
     def decode(self, records, now_ms=NOW_MS):
-        """The decoded batch, after it was held against the examiner record by record."""
+        """Return the decoded batch, after it was compared with the validator record by record."""
         records = list(records)
         batch = self.decoder.decode(records, now_ms)
-        assert len(batch.defects) == len(records)
-        verdicts = [self.examiner.examine(r, now_ms) for r in records]
-        assert [v.defect for v in verdicts] == batch.defects
-        assert [i for i, v in enumerate(verdicts) if v.defect is None] == batch.accepted.tolist()
-        assert sum(v.unknown_fields for v in verdicts if v.defect is None) == batch.unknown_fields
+        assert len(batch.rejections) == len(records)
+        validations = [self.validator.validate(r, now_ms) for r in records]
+        assert [v.rejection for v in validations] == batch.rejections
+        assert {i: v.ignored for i, v in enumerate(validations) if v.ignored is not None} == batch.ignored
+        valid = [i for i, v in enumerate(validations) if v.rejection is None and v.ignored is None]
+        assert valid == batch.accepted.tolist()
+        assert sum(v.unknown_fields for v in validations if v.rejection is None) == batch.unknown_fields
         return batch
 
     def one(self, value, **options):
-        """The batch of one record with this value."""
+        """Return the batch of one record with this value."""
         return self.decode([record(value, **options)])
 
-    def defect(self, value, **options):
-        """Why the record is refused; None if it is not."""
-        return self.one(value, **options).defects[0]
+    def rejection(self, value, **options):
+        """Return why the record is rejected; None if it is not."""
+        return self.one(value, **options).rejections[0]
 
     def reason(self, value, **options):
-        """The reason as text; None if the record is accepted."""
-        defect = self.defect(value, **options)
-        return None if defect is None else defect.reason.value
+        """Return the reason as text; None if the record is accepted."""
+        rejection = self.rejection(value, **options)
+        return None if rejection is None else rejection.reason.value
 
     def row(self, value, **options):
         """Feature → value of an accepted record."""
         batch = self.one(value, **options)
-        assert batch.defects == [None]
+        assert batch.rejections == [None]
         return {f.name: column[0] for f, column in zip(self.features, batch.columns.values, strict=True)}

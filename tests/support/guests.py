@@ -8,7 +8,7 @@ import threading
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from oracle import Names
+from support.oracle import Names
 
 
 class Guests(threading.Thread):

@@ -1,7 +1,7 @@
 """What one run of a fault test did and saw, and when: red runs can be looked at afterwards, green ones counted.
 
-The tests' tools tell it (`oracle`, `services`, `proxy`, `brokers`). One test runs at a time, so there is one `current`
-run, None outside the fault matrix.
+The tests' tools record it (`oracle`, `services`, `proxy`, `brokers`). One test runs at a time, so there is one
+`current` run, None outside the fault matrix.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from oracle import Answer, Reader
+    from support.oracle import Answer, Reader
 
 # Where failing runs lie; `make clean` removes it.
 KEPT = Path("artifacts/chaos")
@@ -39,20 +39,20 @@ class Run:
     duplicated: int = 0
 
     def verdict(self, events: int, lost: int, duplicated: int) -> None:
-        """What an oracle found; called before it fails."""
+        """Note an oracle's result; called before it fails."""
         self.counted += events
         self.lost += lost
         self.duplicated += duplicated
 
     def answers(self) -> list[Answer]:
-        """What was seen, in that order."""
+        """Return the answers that were seen, in that order."""
         return sorted((answer for reader in self.readers for answer in reader.answers), key=lambda a: a.seen)
 
     def recovered_s(self) -> float | None:
-        """The longest that anybody waited for the next answer after a fault or its end; None: there was none.
+        """Return the longest wait for the next answer after a fault or its end; None without any.
 
-        Counted from the last of them before that answer, or from the first record sent after it if at that moment
-        everything had been answered: nobody waits for an answer to nothing.
+        The wait begins with the last of them before that answer. If everything was answered at that moment, it begins
+        with the first record sent after it: without unanswered records there is no wait.
         """
         seen = [answer.seen for answer in self.answers()]
         sent = sorted(at for at, *_ in self.sent)
@@ -67,7 +67,7 @@ class Run:
         return max(waits, default=None)
 
     def record(self, outcome: str) -> str:
-        """One JSON line per row."""
+        """Return one JSON line per row."""
         recovered = self.recovered_s()
         common = {
             "test": self.test,
@@ -84,7 +84,7 @@ class Run:
         return "".join(json.dumps({"row": row, **common}) + "\n" for row in self.rows)
 
     def keep(self, why: str) -> Path:
-        """Everything that helps to understand a failure, in a folder of its own."""
+        """Keep everything that helps to understand a failure, in a separate folder."""
         what = "-".join(["row", *map(str, self.rows)]) if self.rows else "soak"
         KEPT.mkdir(parents=True, exist_ok=True)
         begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self.started))
@@ -107,30 +107,30 @@ current: Run | None = None
 
 
 def mark(what: str) -> None:
-    """A fault, or the end of one, now."""
+    """Note a fault, or the end of one, now."""
     if current is not None:
         current.marks.append((time.time(), what))
 
 
 def sent(topic: str, partition: int, offset: int) -> None:
-    """The broker has acknowledged a record of upstream."""
+    """Note that the broker has acknowledged an upstream record."""
     if current is not None:
         current.sent.append((time.time(), topic, partition, offset))
 
 
 def log(path: Path) -> None:
-    """A process of this test writes there."""
+    """Note the log file of a process of this test."""
     if current is not None and path not in current.logs:
         current.logs.append(path)
 
 
 def reader(found: Reader) -> None:
-    """Somebody reads the answers."""
+    """Note a reader of the answers."""
     if current is not None:
         current.readers.append(found)
 
 
 def verdict(events: int, lost: int, duplicated: int) -> None:
-    """An oracle's count."""
+    """Note an oracle's count."""
     if current is not None:
         current.verdict(events, lost, duplicated)

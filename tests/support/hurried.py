@@ -1,6 +1,6 @@
 """Runs a service with constants of its code made smaller, so that what takes minutes takes seconds.
 
-python hurried.py scorer streaming.clients.REQUEST_TIMEOUT_MS=1500 …
+python hurried.py scorer kafka_runtime.clients.REQUEST_TIMEOUT_MS=1500 …
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-import history
 import pytest
+from support import history
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What `make chaos` says."""
+    """Add the options of `make chaos`."""
     parser.addoption(
         "--row", type=int, action="append", help="only this row of the fault matrix (more than once: these)"
     )
@@ -31,12 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def rows(item: pytest.Item) -> tuple[int, ...]:
-    """The rows a test covers."""
+    """Return the rows that a test covers."""
     return tuple(row for mark in item.iter_markers("row") for row in mark.args)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """--row leaves only what covers it; without --long some are left out."""
+    """Select the tests that cover --row; without --long some are left out."""
     wanted = config.getoption("--row")
     if wanted:
         others = [item for item in items if not set(rows(item)) & set(wanted)]
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A run begins."""
+    """Begin a run."""
     until = item.config.getoption("--until")
     if until is not None and time.time() > until:
         pytest.skip("the time is over")
@@ -63,7 +63,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A run has ended: it is counted, and if it failed, kept."""
+    """End a run: count it, and keep it if it failed."""
     report = yield
     run = history.current
     if run is not None and (call.when == "call" or report.failed):
@@ -81,6 +81,6 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """What chance is drawn from in this run; a failure names it."""
+    """Return the seed of this run; a failure names it."""
     assert history.current is not None, f"{request.node.nodeid} has no mark row"
     return history.current.seed

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-import prometheus_tools
 import yaml
-from services import free_port
-from waiting import wait_until
+from support import prometheus_tools
+from support.services import free_port
+from support.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-START_S = 60.0
+START_S = 120.0
 
 
 class Program:
@@ -33,7 +33,12 @@ class Program:
         with self.log.open("wb") as out:
             command = [prometheus_tools.need(self.name), *self._arguments]
             self._process = subprocess.Popen(command, stdout=out, stderr=out)
-        wait_until(self._ready, f"{self.name} is ready", START_S)
+        try:
+            wait_until(self._ready, f"{self.name} is ready", START_S)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
         return self
 
     def _ready(self) -> bool:
@@ -50,7 +55,7 @@ class Program:
         self._process.wait()
 
     def get(self, path: str, **parameters: Any) -> Any:
-        answer = httpx.get(self.url + path, params=parameters, timeout=30)
+        answer = httpx.get(self.url + path, params=parameters, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -72,12 +77,12 @@ class Alertmanager(Program):
         super().__init__(folder, f"--config.file={path}", storage, "--cluster.listen-address=")
 
     def alerts(self, *matchers: str) -> list[dict[str, Any]]:
-        """What it knows, however that is routed."""
+        """Return its alerts, however they are routed."""
         return self.get("/api/v2/alerts", filter=list(matchers))
 
     def post(self, labels: Mapping[str, str]) -> None:
-        """An alert that fires, as Prometheus would say it."""
-        posted = httpx.post(f"{self.url}/api/v2/alerts", json=[{"labels": dict(labels)}], timeout=30)
+        """Post a firing alert as Prometheus does."""
+        posted = httpx.post(f"{self.url}/api/v2/alerts", json=[{"labels": dict(labels)}], timeout=60)
         assert posted.status_code == 200, posted.text
 
 
@@ -105,16 +110,16 @@ class Prometheus(Program):
         super().__init__(folder, f"--config.file={path}", f"--storage.tsdb.path={folder / 'prometheus'}")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series that an expression has now, without those that are not a number."""
+        """Return the series that an expression has now, without those that are not a number."""
         found = self.get("/api/v1/query", query=expression)["data"]
         assert found["resultType"] == "vector", expression
         return [series for series in found["result"] if series["value"][1] != "NaN"]
 
     def values(self, label: str, series: str) -> list[str]:
-        """What Grafana's label_values(series, label) shows."""
+        """Return what Grafana's label_values(series, label) shows."""
         return self.get(f"/api/v1/label/{label}/values", **{"match[]": series})["data"]
 
     def faults(self) -> list[str]:
-        """Rules that could not be evaluated."""
+        """Return rules that could not be evaluated."""
         groups = self.get("/api/v1/rules")["data"]["groups"]
         return [f"{r['name']}: {r['lastError']}" for g in groups for r in g["rules"] if r.get("lastError")]

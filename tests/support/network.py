@@ -6,28 +6,28 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from brokers import Broker
-from proxy import HOST, Proxy
+from support.brokers import Broker
+from support.proxy import HOST, Proxy
 
-from driftline.broker import SETTINGS, _free_port
+from driftline.local_kafka.broker import SETTINGS, _free_port
 
 
 @dataclass(frozen=True)
 class Network:
-    """A broker, and proxies before it; whoever comes through a proxy is told that the broker is the proxy."""
+    """A broker with proxies before it; a client of a proxy receives the proxy's address as the broker's."""
 
     broker: Broker
     proxies: tuple[Proxy, ...]
 
     def heal(self) -> None:
-        """Nothing is broken any more."""
+        """End all faults."""
         for proxy in self.proxies:
             proxy.heal()
 
 
 @contextmanager
 def network(proxies: int) -> Iterator[Network]:
-    """A broker behind so many proxies, for as long as the block lasts."""
+    """Open a broker behind this number of proxies for the block."""
     with ExitStack() as stack:
         port, controller = _free_port(), _free_port()
         ways = {f"WAY{i}": _free_port() for i in range(proxies)}

@@ -7,16 +7,16 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-import history
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from support import history
 
 WAIT_S = 120.0
 
 
 @dataclass(frozen=True)
 class Names:
-    """Topic and group names of one test, and the environment that tells a service about them."""
+    """Topic and group names of one test, and the environment that passes them to a service."""
 
     prefix: str
 
@@ -58,7 +58,7 @@ class Names:
 
 
 def create_topics(bootstrap: str, names: Names, partitions: int = 4, replicas: int = 1) -> None:
-    """Every topic of one test; panes, measurements and alerts have one partition."""
+    """Create every topic of one test; panes, measurements and alerts have one partition."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     new = []
     for topic in (value for key, value in names.environment.items() if key.startswith("TOPIC_")):
@@ -76,7 +76,7 @@ class Sent:
 
 
 def send(bootstrap: str, topic: str, records: list[tuple], sent: Sent | None = None, **options: object) -> Sent:
-    """Produce (key, value[, headers[, partition]]) tuples and remember where each one landed."""
+    """Produce (key, value[, headers[, partition]]) tuples and note where each one is."""
     sent = sent or Sent()
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "message.max.bytes": 5_000_000, **options})
     failures = []
@@ -120,13 +120,13 @@ class Answer:
 
     @property
     def source(self) -> tuple[int, int]:
-        """(partition, offset) of the input record it answers."""
+        """Return (partition, offset) of the input record that it answers."""
         found = dict(self.headers)
         return int(found["driftline-source-partition"]), int(found["driftline-source-offset"])
 
     @property
     def stamped(self) -> bool:
-        """Whether it says what it answers."""
+        """Return whether its headers name the record that it answers."""
         return "driftline-source-offset" in dict(self.headers)
 
     @property
@@ -138,13 +138,13 @@ class Answer:
 class Reader(threading.Thread):
     """Reads output topics as a downstream consumer does (read_committed), all the time, from the start.
 
-    Whatever it has seen was visible: a duplicate that was visible for a moment only is caught, too.
+    Everything it has seen was visible: a duplicate that was visible only briefly is found, too.
     """
 
     def __init__(
         self, bootstrap: str, names: Names, partitions: int = 4, topics: tuple[str, ...] | None = None
     ) -> None:
-        """`topics`: predictions and dead letters, if not given."""
+        """Start reading. `topics`: predictions and dead letters, if not given."""
         super().__init__(name="reader", daemon=True)
         self.answers: list[Answer] = []
         self._ended = threading.Event()
@@ -177,7 +177,7 @@ class Reader(threading.Thread):
                     )  # fmt: skip
 
     def wait_for(self, count: int, timeout_s: float = WAIT_S) -> None:
-        """Until `count` answers have been seen; the assertion says how many there were."""
+        """Wait until `count` answers have been seen; the assertion has the number that was seen."""
         deadline = time.monotonic() + timeout_s
         while len(self.answers) < count and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -190,7 +190,7 @@ class Reader(threading.Thread):
 
 
 def assert_exactly_once(sent: Sent, answers: list[Answer]) -> None:
-    """Every record sent has one answer and no more; in each output partition the sources' order is kept."""
+    """Assert one answer and no more for every record sent; in each output partition the sources' order is kept."""
     seen: defaultdict[tuple[int, int], list[Answer]] = defaultdict(list)
     for answer in answers:
         seen[answer.source].append(answer)
@@ -209,7 +209,7 @@ def assert_exactly_once(sent: Sent, answers: list[Answer]) -> None:
 
 
 def _places(doubled: dict[tuple[int, int], list[Answer]]) -> str:
-    """Where each copy stands, of the first and last sources of every partition."""
+    """Return where each copy is, of the first and last sources of every partition."""
     ends = []
     for partition in sorted({source[0] for source in doubled}):
         sources = sorted(source for source in doubled if source[0] == partition)
@@ -225,7 +225,7 @@ def _places(doubled: dict[tuple[int, int], list[Answer]]) -> str:
 
 
 def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
-    """The group's committed offset per partition, once no transaction is about to move it.
+    """Return the group's committed offset per partition, once no transaction is about to move it.
 
     What a transaction has written may be seen a moment before its offset: the markers go to each partition on its own.
     """
@@ -243,14 +243,14 @@ def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
 
 
 def members(bootstrap: str, group: str) -> int:
-    """How many members the broker counts in the group: whoever was thrown out may not know it yet."""
+    """Return how many members the broker counts in the group: a removed member may not have noticed it yet."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     (future,) = admin.describe_consumer_groups([group]).values()
     return len(future.result(timeout=WAIT_S).members)
 
 
 def ends(bootstrap: str, topic: str, partitions: int = 4) -> dict[int, int]:
-    """Where each partition of a topic ends."""
+    """Return the end of each partition of a topic."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "ends"})
     found = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=WAIT_S)[1] for p in range(partitions)}
     consumer.close()

@@ -1,4 +1,4 @@
-"""Where the answer to each of millions of events stands, read as a downstream consumer does, in 16 bytes an event."""
+"""The position of the answer to each of millions of events, read as by a downstream consumer, in 16 bytes each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from array import array
 
 from confluent_kafka import Consumer, TopicPartition
-from oracle import Names
+from support.oracle import Names
 
 PARTITIONS = 4
 NOBODY = -1

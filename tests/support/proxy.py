@@ -1,8 +1,8 @@
 """A network that fails on demand: a TCP proxy between Kafka clients and a broker, on 127.0.0.1 only.
 
-It knows Kafka's framing, and so it can stop one request or one answer of many: the answer to an EndTxn, say. What is
-behind a stopped frame on its connection waits, too, as on any network: bytes are late or lost with their connection,
-never missing in the middle.
+It parses Kafka's framing, so it can stop one request or one answer of many: the answer to an EndTxn, for instance. The
+frames behind a stopped frame on its connection wait, too, as on any network. Bytes are late or lost with their
+connection, never missing in the middle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from enum import IntEnum, StrEnum
 from types import TracebackType
 from typing import Any, Self
 
-import history
+from support import history
 
 HOST = "127.0.0.1"
 WAIT_S = 120.0
@@ -63,7 +63,7 @@ class Caught:
         await self._decided.wait()
 
     def decide(self, deliver: int | None = None) -> None:
-        """On the proxy's thread: so many bytes go on, or all."""
+        """Decide on the proxy's thread: forward this number of bytes, or all."""
         self.deliver = deliver
         self._decided.set()
 
@@ -73,12 +73,12 @@ class Caught:
         return self
 
     def release(self) -> None:
-        """The frame goes on, and what is behind it, even if its sender is gone by now."""
+        """Forward the frame and those behind it, even if its sender has left."""
         history.mark("a frame goes on")
         self._proxy.call(self.decide)
 
     def reset(self, deliver: int = 0) -> None:
-        """So many bytes of the frame go on; then both ends of its connection are reset."""
+        """Forward this number of bytes of the frame; then reset both ends of its connection."""
         history.mark("a connection is reset")
         self._proxy.call(lambda: self.decide(deliver))
 
@@ -91,7 +91,7 @@ class _Trap:
 
 
 class Proxy:
-    """Forwards `address` to a port of this machine; a context manager, with a thread of its own."""
+    """Forwards `address` to a port of this machine; a context manager with a separate thread."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -113,7 +113,7 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """What clients connect to, 127.0.0.1:port."""
+        """Return the address for clients, 127.0.0.1:port."""
         return f"{HOST}:{self.port}"
 
     # -- what tests ask for ---------------------------------------------------------------------------------------
@@ -130,16 +130,16 @@ class Proxy:
         self.call(now)
 
     def silence(self, *sides: Side) -> None:
-        """What travels these ways does not arrive until `heal`; the connections stand."""
+        """Hold everything in these directions until `heal`; the connections stay open."""
         history.mark(f"the network is silent: {', '.join(sides)}")
         self.call(lambda: [self._flowing[side].clear() for side in sides])
 
     def slow(self, seconds: float) -> None:
-        """Every frame takes so much longer, each way."""
+        """Delay every frame by this time, in each direction."""
         self.call(lambda: setattr(self, "_delay_s", seconds))
 
     def heal(self) -> None:
-        """Everything passes again; what was silenced arrives late, and what was caught is set free."""
+        """Forward everything again; held frames arrive late, and caught ones are released."""
         history.mark("the network is whole")
 
         def now() -> None:
@@ -198,7 +198,7 @@ class Proxy:
             self._connections.discard(connection)
 
     async def stop_if_caught(self, api: int, side: Side, request: bytes) -> Caught | None:
-        """The trap this frame runs into, once the test has decided what becomes of the frame; None: there is none."""
+        """Return the trap that this frame runs into, once the test has decided about the frame; None without one."""
         for trap in self._traps:
             if trap.side is side and trap.api == api and trap.where(request):
                 trap.skip -= 1
@@ -297,14 +297,14 @@ class _Connection:
                 writer.write(frame)
                 await writer.drain()
             if side is Side.REQUEST and self._asked:
-                # the client has gone; what it asked last is still answered, so that a test can see that it was
+                # the client has left; its last request is still answered, so that a test can see that it was
                 await self._all_answered.wait()
             writer.close()
         except OSError:  # the receiver has gone, and with it the connection
             self.abort()
 
     def _named(self, side: Side, frame: bytes) -> tuple[int, Side, bytes]:
-        """(api key, side, request) of a frame; a request is remembered for its answer."""
+        """Return (api key, side, request) of a frame; a request is kept for its answer."""
         if side is Side.REQUEST:
             api, _version, correlation_id = struct.unpack(">hhi", frame[4:12])
             self._proxy.requests[api] += 1

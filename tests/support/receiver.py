@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 class Receiver:
-    """Keeps what was posted. `answers`: what to do with each post in turn, a status or a name; then 200 for ever."""
+    """Keeps the posted bodies. `answers`: the response to each post in turn, a status or a name; then always 200."""
 
     def __init__(self, answers: Iterable[int | str] = (), port: int = 0) -> None:
         self.posts: list[tuple[str, str, list[dict]]] = []  # path, content type, alerts
@@ -60,7 +60,7 @@ class Receiver:
                 assert self._news.wait(max(0.0, deadline - time.monotonic())), f"not within {WAIT_S} s: {self.posts}"
 
     def wait_for(self, count: int) -> None:
-        """Until so many posts have come."""
+        """Wait until this number of posts has arrived."""
         self.wait(lambda posts: len(posts) >= count)
 
     def __enter__(self) -> Self:

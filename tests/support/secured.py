@@ -1,17 +1,17 @@
-"""A Kafka that lets nobody in without credentials, and nobody do what no ACL allows; and the document's ACLs."""
+"""A Kafka that requires credentials and grants only what an ACL allows; and the document's ACLs."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from brokers import Broker
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -28,17 +28,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from oracle import Names
-from waiting import wait_until
+from support.brokers import Broker
+from support.oracle import Names
+from support.waiting import wait_until
 
-from schemas.environment import Topics
+from schemas.setting_names import Topics
 
 TEXT = (Path(__file__).parents[2] / "docs" / "connect-your-kafka.md").read_text(encoding="utf-8")
 PASSWORD = "correct horse"  # noqa: S105 - of users that live as long as a test
-WAIT_S = 30.0
+WAIT_S = 120.0
 MECHANISMS = {"SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256, "SCRAM-SHA-512": ScramMechanism.SCRAM_SHA_512}
 LOGINS = ("plain.PlainLoginModule", "scram.ScramLoginModule")
-# What stands before every ACL of the document: a shell variable that it defines itself.
+# The text before every ACL of the document: a shell variable that the document defines.
 ACL = "$acl "
 _OPERATIONS = {
     "Read": AclOperation.READ,
@@ -59,12 +60,18 @@ def _section(title: str) -> str:
 
 
 def documented_settings(title: str) -> dict[str, str]:
-    """The environment that the document gives as the example under a heading."""
+    """Return the environment that the document gives as the example under a heading."""
     return dict(re.findall(r"^([A-Z_]+)=(\S+)$", _section(title), re.MULTILINE))
 
 
+def documented_blocks() -> list[dict[str, str]]:
+    """Return the environment of every example of the document that sets variables, in its order."""
+    blocks = re.findall(r"^```\n(KAFKA_.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    return [dict(line.split("=", 1) for line in block.splitlines()) for block in blocks]
+
+
 def documented_acls(title: str, names: Names, user: str) -> list[AclBinding]:
-    """The ACLs that the document gives under a heading, for a test's own topics and groups, and for `user`."""
+    """Return the ACLs that the document gives under a heading, for a test's topics and groups, and for `user`."""
     lines = _section(title).replace("\\\n", " ").splitlines()
     commands = [shlex.split(line.removeprefix(ACL)) for line in lines if line.startswith(ACL)]
     assert commands, f"no ACLs under {title}"
@@ -72,7 +79,7 @@ def documented_acls(title: str, names: Names, user: str) -> list[AclBinding]:
 
 
 def _acls(words: Sequence[str], names: Names, user: str) -> list[AclBinding]:
-    """What one kafka-acls.sh command adds: every operation on every resource."""
+    """Return what one kafka-acls.sh command adds: every operation on every resource."""
     options = list(zip(words[::2], words[1::2], strict=True))
     assert {name for name, _ in options} <= {*_RESOURCES, "--allow-principal", "--operation", "--resource-pattern-type"}
     prefixed = ("--resource-pattern-type", "prefixed") in options
@@ -94,7 +101,7 @@ def _acls(words: Sequence[str], names: Names, user: str) -> list[AclBinding]:
 
 
 def _renamed(resource: str, names: Names) -> str:
-    """A default name, or what is made of a group's, as the test has it."""
+    """Return a default name, or one derived from a group's, as the test has it."""
     defaults = {field.upper(): getattr(Topics(), field) for field in Topics.model_fields}
     own = {default: names.environment[setting] for setting, default in defaults.items()}
     groups = {
@@ -133,6 +140,18 @@ class Authority:
         )
         return cert_file, key_file
 
+    def broker_settings(self) -> dict[str, str]:
+        """Return the settings of a broker with a certificate of this authority, for its listeners with TLS."""
+        certificate, key = self.issue("broker")
+        keystore = self._folder / "keystore.pem"
+        keystore.write_bytes(key.read_bytes() + certificate.read_bytes())
+        return {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(keystore),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self.ca),
+        }
+
     def _signed(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
@@ -166,15 +185,12 @@ class Authority:
 class SecuredBroker:
     """SASL_SSL (PLAIN, SCRAM) and SSL (mutual TLS) beside the plain listener, where the test is the administrator.
 
-    A context manager. Nobody but the administrator may do anything before it is granted.
-    plain_users: who may log in with PLAIN; Kafka reads them from its configuration. Everybody's password is PASSWORD.
+    A context manager. Only the administrator has rights before others are granted. plain_users: users that may log in
+    with PLAIN; Kafka reads them from its configuration. Every password is PASSWORD. settings: more of the broker's.
     """
 
-    def __init__(self, folder: Path, plain_users: Iterable[str]) -> None:
+    def __init__(self, folder: Path, plain_users: Iterable[str], settings: Mapping[str, str] | None = None) -> None:
         self.authority = Authority(folder)
-        certificate, key = self.authority.issue("broker")
-        keystore = folder / "keystore.pem"
-        keystore.write_bytes(key.read_bytes() + certificate.read_bytes())
         plain, scram = (f"org.apache.kafka.common.security.{module} required" for module in LOGINS)
         users = " ".join(f'user_{name}="{PASSWORD}"' for name in plain_users)
         self.local = Broker(
@@ -182,15 +198,13 @@ class SecuredBroker:
             settings={
                 "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
                 "super.users": "User:ANONYMOUS",
-                "ssl.keystore.type": "PEM",
-                "ssl.keystore.location": str(keystore),
-                "ssl.truststore.type": "PEM",
-                "ssl.truststore.location": str(self.authority.ca),
+                **self.authority.broker_settings(),
                 "listener.name.ssl.ssl.client.auth": "required",
                 "listener.name.ssl.ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/",
                 "listener.name.sasl_ssl.sasl.enabled.mechanisms": ",".join(["PLAIN", *MECHANISMS]),
                 "listener.name.sasl_ssl.plain.sasl.jaas.config": f"{plain} {users};",
                 **{f"listener.name.sasl_ssl.{name.lower()}.sasl.jaas.config": f"{scram};" for name in MECHANISMS},
+                **(settings or {}),
             },
         )
 
@@ -210,6 +224,15 @@ class SecuredBroker:
         change = UserScramCredentialUpsertion(user, credential, password.encode())
         for done in self.admin.alter_user_scram_credentials([change]).values():
             done.result(WAIT_S)
+        wait_until(lambda: credential.mechanism in self._mechanisms(user), "the broker has the user")
+
+    def _mechanisms(self, user: str) -> list[ScramMechanism]:
+        """Return those for which the broker has a password of the user."""
+        try:
+            found = self.admin.describe_user_scram_credentials([user])[user].result(WAIT_S)
+        except KafkaException:  # no such user yet
+            return []
+        return [info.mechanism for info in found.scram_credential_infos]
 
     def grant(self, acls: Sequence[AclBinding]) -> None:
         """Allow it from now on."""
@@ -224,12 +247,12 @@ class SecuredBroker:
         wait_until(lambda: not any(self._in_force(acl) for acl in acls), "what was revoked is out of force")
 
     def _in_force(self, acl: AclBinding) -> bool:
-        """Whether the broker goes by it: the controller answers a change before the broker has heard of it."""
+        """Return whether the broker applies it: the controller answers a change before the broker has received it."""
         return bool(self.admin.describe_acls(_exactly(acl)).result(WAIT_S))
 
 
 def _exactly(acl: AclBinding) -> AclBindingFilter:
-    """This one and no other."""
+    """Return this one and no other."""
     return AclBindingFilter(
         acl.restype, acl.name, acl.resource_pattern_type, acl.principal, "*", acl.operation, acl.permission_type
     )

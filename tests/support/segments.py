@@ -44,7 +44,7 @@ class Batch:
 
 
 def batches(segment: Path) -> Iterator[Batch]:
-    """The batches of one segment file."""
+    """Return the batches of one segment file."""
     data = segment.read_bytes()
     at = 0
     while at < len(data):

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -14,18 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import history
 import httpx
+from support import history, preloaded
 
-from driftline.broker import _free_port
+from driftline.local_kafka.broker import _free_port
 
-READY_S = 120.0
+READY_S = 240.0
 # One answer over HTTP. A service that computes on a busy machine needs seconds for it.
 ANSWER_S = 60.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on now.
+    """Return a port without a listener.
 
     Not from the range of outgoing connections: until the service listens, seconds later, one of them could have it.
     """
@@ -47,21 +46,17 @@ class Service:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("KAFKA_", "SCORER_", "DRIFT_", "TOPIC_", "MODEL_", "COV_CORE"))
+            if not name.startswith(("KAFKA_", "SCORER_", "DRIFT_", "TOPIC_", "MODEL_", "OTEL_", "COV_CORE"))
         }
         command = ["-m", module]
         if hurry:
             constants = (f"{name}={value}" for name, value in hurry.items())
             command = [str(Path(__file__).with_name("hurried.py")), module, *constants]
+        named = {**inherited, "OMP_NUM_THREADS": "1", port_name: str(self.port), **environment}
         history.log(log)
         history.mark(f"{log.stem} started")
         with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, *command],
-                env={**inherited, "OMP_NUM_THREADS": "1", port_name: str(self.port), **environment},
-                stdout=out,
-                stderr=out,
-            )
+            self.process = preloaded.start(command, named, out.fileno(), out.fileno())
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_S)
@@ -92,14 +87,14 @@ class Service:
         return total
 
     def reasons(self) -> list[str] | None:
-        """Why it is not ready, [] if it is; None while it does not answer at all."""
+        """Return why it is not ready, [] if it is; None while it does not answer at all."""
         try:
             return self.get("/readyz").json()["reasons"]
         except httpx.TransportError:
             return None
 
     def assigned(self) -> int:
-        """How many partitions it serves."""
+        """Return how many partitions it serves."""
         return len(self.partitions())
 
     def partitions(self) -> dict[int, tuple[str, str]]:
@@ -109,12 +104,12 @@ class Service:
         return {p["partition"]: (p["state"], p["detail"]) for p in self.get("/health").json()["partitions"]}
 
     def cpu_s(self) -> float:
-        """CPU time it has used so far."""
+        """Return the CPU time used so far."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
     def sockets(self) -> int:
-        """Sockets it holds open now."""
+        """Return the number of open sockets."""
         count = 0
         for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed since it was listed
@@ -127,20 +122,20 @@ class Service:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def peak_memory_bytes(self) -> int:
-        """The most resident memory it ever had; getrusage would count what its parent had at the fork."""
+        """Return its peak resident memory; getrusage would count the parent's at the fork."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
     def tasks(self) -> int:
-        """Tasks on its event loop now."""
+        """Return the number of tasks on its event loop."""
         return self.get("/health").json()["tasks"]
 
     def log_lines(self) -> list[str]:
-        """What it has logged so far."""
+        """Return its log lines so far."""
         return self.log.read_text(errors="replace").splitlines()
 
-    def stop(self, timeout_s: float = 60.0) -> int:
-        """SIGTERM; the exit code."""
+    def stop(self, timeout_s: float = 120.0) -> int:
+        """Send SIGTERM; return the exit code."""
         self.process.terminate()
         return self.process.wait(timeout_s)
 

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 
 class SlowClassifier(ClassifierMixin, BaseEstimator):
-    """Says 0.25 for everybody, and sleeps for every row."""
+    """Returns 0.25 for every row, and sleeps for each one."""
 
     def __init__(self, seconds_per_row: float) -> None:
         self.seconds_per_row = seconds_per_row
@@ -23,7 +23,7 @@ class SlowClassifier(ClassifierMixin, BaseEstimator):
 
 
 class PickyClassifier(ClassifierMixin, BaseEstimator):
-    """Says 0.75 for everybody, and raises if anybody's monthly_charges are above 1,000."""
+    """Returns 0.75 for every row, and raises if any monthly_charges are above 1,000."""
 
     def __init__(self) -> None:
         self.classes_ = np.array(["No", "Yes"])

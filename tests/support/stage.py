@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import history
-from brokers import Broker, Cluster
-from confluent_kafka import Consumer, TopicPartition
-from oracle import WAIT_S, Names, Reader, Sent, create_topics, open_transactions, send
-from services import Service
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from support import history, preloaded
+from support.brokers import Broker, Cluster
+from support.oracle import WAIT_S, Names, Reader, Sent, create_topics, open_transactions, send
+from support.services import Service
 
-from driftline.replay import EventSource, open_source
+from driftline.replay.event_source import EventSource, open_source
 
 
 class Stage:
@@ -23,7 +25,7 @@ class Stage:
         self.names = Names(prefix)
         self.bundle = bundle
         self.folder = folder
-        self._scorers = 0  # started so far: each has a log of its own
+        self._scorers = 0  # started so far: each has a separate log
         for log in broker.logs:
             history.log(log)
         create_topics(self.bootstrap, self.names, replicas=replicas)
@@ -44,42 +46,47 @@ class Stage:
         )
 
     def source(self, **options: object) -> EventSource:
-        return open_source(Path("training/data/telco_churn.csv"), model=self.bundle, run="test", **options)
+        return open_source(Path("examples/telco_churn.csv"), model=self.bundle, run="test", **options)
 
     def send_customers(self, count: int, into: Sent | None = None, **options: object) -> Sent:
         return self.send_from(self.source(**options), count, into)
 
     def send_from(self, source: EventSource, count: int, sent: Sent | None = None, **options: object) -> Sent:
-        """`options`: the producer's."""
+        """Start a producer. `options`: the producer's."""
         records = source.take(count, 0.0, time.time_ns() // 1_000_000)
         return send(self.bootstrap, self.names.events, records, sent, **options)
 
-    def records(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
-        """Every committed record of a one-partition topic, (key, value)."""
+    def driftline(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command with this test's topics and group, and these variables; no exit code raises."""
+        named = {n: v for n, v in self.names.environment.items() if n.startswith(("TOPIC_", "SCORER_"))}
+        environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap, **named, **more}
+        return preloaded.run(["-m", "driftline", *arguments], environment, 200)
+
+    def records(self, topic: str, partition: int = 0) -> list[tuple[bytes | None, bytes | None]]:
+        """Return every committed record of a partition, (key, value)."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
                 "group.id": f"{topic}-reader",
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
+                "enable.partition.eof": True,  # a position does not pass the marker that ends a transaction
             }
         )
-        where = TopicPartition(topic, 0, 0)
-        _, end = consumer.get_watermark_offsets(where, timeout=30)
-        consumer.assign([where])
+        consumer.assign([TopicPartition(topic, partition, 0)])
         records: list[tuple[bytes | None, bytes | None]] = []
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            for message in consumer.consume(1000, timeout=0.2):
-                assert message.error() is None, message.error()
-                records.append((message.key(), message.value()))
-            if consumer.position([where])[0].offset >= end:
+        while True:
+            message = consumer.poll(WAIT_S)
+            assert message is not None, f"{topic}: no answer within {WAIT_S} s"
+            if message.error() is not None:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
                 break
+            records.append((message.key(), message.value()))
         consumer.close()
         return records
 
     def freeze_inside_a_transaction(self, scorer: Service) -> None:
-        """SIGSTOP at a moment when records of the scorer are written but not committed."""
+        """Send SIGSTOP at a moment when records of the scorer are written but not committed."""
         self.reader.wait_for(500)
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""An estimator that stops its process once, when a file says so; the scorer unpickles it like any other."""
+"""An estimator that stops its process once, when a file requests it; the scorer unpickles it like any other."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 
 class StuckClassifier(ClassifierMixin, BaseEstimator):
-    """Says 0.25 for everybody.
+    """Returns 0.25 for every row.
 
-    If `trap` exists, the first to find it takes it away, and for `seconds` nothing moves: the batch in hand ("batch"
-    is written in it), or the event loop ("loop").
+    If `trap` exists, the first process to find it removes it and stops for `seconds`: the current batch (the file holds
+    "batch"), or the event loop ("loop").
     """
 
     def __init__(self, trap: str, seconds: float) -> None:
@@ -38,7 +38,7 @@ class StuckClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _loop_of_the_main_thread() -> Any:
-    """It is hidden from other threads, and the service hands it to nobody."""
+    """Return the main thread's loop. It is hidden from other threads, and the service passes it to no code."""
     frame = sys._current_frames()[threading.main_thread().ident]
     while frame is not None:
         if frame.f_code.co_name == "run_forever":

@@ -9,21 +9,21 @@ import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from drift_worker.counting import CountingWork
-from drift_worker.decide import Confirm, Policy
-from drift_worker.evaluating import EvaluatingWork
+from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.counts.windows import Side
 from drift_worker.metrics import DriftMetrics
 from drift_worker.reference import load
-from drift_worker.report import Report
-from drift_worker.windows import Side
+from drift_worker.stages.count_events import EventCounter
+from drift_worker.stages.evaluate_windows import WindowEvaluator
+from drift_worker.telemetry import DriftTelemetry
 from schemas.alert import decode_alert
 from schemas.headers import Stamp
 from schemas.measurement import decode_measurement
 from schemas.prediction import ModelRef, PredictionEncoder
-from schemas.verdict import Rules
+from schemas.validation import Rules
 
 START_MS = 1_795_327_200_000
-DATA = Path("training/data/telco_churn.csv")
+DATA = Path("examples/telco_churn.csv")
 LENGTHS = {"4s": 4000, "10s": 10_000}  # neither is a multiple of the other: units of 2 s
 POLICY = Policy(LENGTHS, {"4s": Confirm(2, 3), "10s": Confirm(2, 3)})
 SOURCES = [TopicPartition(topic, p) for topic in ("events", "predictions") for p in (0, 1)]
@@ -69,8 +69,9 @@ class Worker:
         self.at_s = 0.0
         self.loaded = load(bundle, None)
         self.metrics = DriftMetrics(CollectorRegistry(), ["events", "predictions"])
-        self.report = Report(self.metrics)
+        self.report = DriftTelemetry(self.metrics)
         self.positions = {}
+        self.blocked = {}  # source → offset of an open transaction: nothing from there on is visible
 
     @property
     def wall_ms(self):
@@ -80,13 +81,14 @@ class Worker:
         async def two(_topic):
             return 2
 
-        self.counting = CountingWork(
+        self.counting = EventCounter(
             self.loaded,
             self.report,
             events_topic="events",
             panes_topic="panes",
             rules=Rules(),
             pane_ms=1000,
+            span_ms=max(self.policy.lengths.values()) + 1000,
             idle_timeout_s=5.0,
             partitions_of=two,
             now_ms=lambda: self.wall_ms,
@@ -101,7 +103,7 @@ class Worker:
                 if record.timestamp >= since_ms:
                     yield record
 
-        self.evaluating = EvaluatingWork(
+        self.evaluating = WindowEvaluator(
             self.loaded,
             self.policy,
             self.report,
@@ -113,6 +115,8 @@ class Worker:
             min_events=200,
             runbook_url="docs/runbook.md",
             read_back=read_back,
+            partitions_of=lambda _topic: 2,
+            max_future_skew_ms=300_000,
             now_ms=lambda: self.wall_ms,
             monotonic=lambda: self.at_s,
         )
@@ -121,7 +125,7 @@ class Worker:
     def _open(self, work, source):
         position, metadata = self.log.offsets.get(source, (0, ""))
         self.positions[source] = position
-        asyncio.run(work.opened(source, position, metadata))
+        asyncio.run(work.on_assigned(source, position, metadata))
 
     def step(self, *, commits=True, evaluates=True, at_most=10_000):
         """Both stages read what there is, `at_most` records at a time. evaluates: what stage 2 writes is not lost."""
@@ -129,14 +133,16 @@ class Worker:
             while True:
                 position = self.positions[source]
                 records = self.log.records.get(source, [])
-                new = records[position : position + at_most]
+                visible = min(len(records), self.blocked.get(source, len(records)))
+                new = records[position : min(visible, position + at_most)]
                 self.positions[source] += len(new)
-                at_end = self.positions[source] == len(records)
+                read_all = self.positions[source] == visible
+                at_end = read_all and visible == len(records)
                 result = work.process(source, new, at_end=at_end)
                 if result is not None and commits and (evaluates or work is self.counting):
                     self.log.commit(source, result, self.positions[source], self.wall_ms)
-                    work.committed(source, result, new)
-                if at_end:
+                    work.on_committed(source, result, new)
+                if read_all and not (result is not None and result.more):
                     break
 
 
@@ -169,12 +175,24 @@ class Scorer:
         self.log.write(TopicPartition("predictions", partition), record.key, value, headers, self.worker.wall_ms)
 
 
-def play(story, bundle, *, kill=lambda _step: (), scorer_off=range(0), raised=(), end_idle_s=9.0, ahead_ms=0):
-    """The log after the whole story.
+def play(
+    story,
+    bundle,
+    *,
+    kill=lambda _step: (),
+    scorer_off=range(0),
+    raised=(),
+    end_idle_s=9.0,
+    ahead_ms=0,
+    log=None,
+    blocked=None,
+):
+    """Return the log after the whole story.
 
-    `kill` names what dies before a step: counting, evaluating, or a commit.
+    `kill` names what dies before a step: counting, evaluating, or a commit. `blocked`: source → the steps with an open
+    transaction in it; it began at the first of them.
     """
-    log = Log()
+    log = Log() if log is None else log
     worker = Worker(log, bundle, ahead_ms)
     worker.start_counting()
     worker.start_evaluating()
@@ -182,6 +200,11 @@ def play(story, bundle, *, kill=lambda _step: (), scorer_off=range(0), raised=()
     steps = len(story) + int(end_idle_s / STEP_S)
     for step in range(steps):
         worker.at_s = step * STEP_S
+        for source, during in (blocked or {}).items():
+            if step == during.start:
+                worker.blocked[source] = len(log.records.get(source, []))
+            elif step == during.stop:
+                del worker.blocked[source]
         for partition, key, value in story[step] if step < len(story) else ():
             log.write(TopicPartition("events", partition), key, value, wall_ms=worker.wall_ms)
         if step not in scorer_off:
@@ -205,10 +228,10 @@ def _event(value):
 
 
 def measurements_of(log):
-    """What stands on the measurements topic, without the counts."""
+    """Return the measurements in the topic, without the counts."""
     return [decode_measurement(v) for v in log.values("measurements") if v[:1] == b"{"]
 
 
 def alerts_of(log):
-    """What was announced."""
+    """Return the announced alerts."""
     return [decode_alert(v) for v in log.values("alerts")]

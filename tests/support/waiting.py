@@ -1,7 +1,7 @@
 """Waiting for what must come, with a deadline and never longer than needed.
 
-A deadline says that something hangs, and nothing about how fast it is: on a busy machine everything takes ten times as
-long, and must not fail for it.
+A deadline detects that something hangs, and measures no speed: on a busy machine everything takes ten times as long,
+and must not fail for it.
 """
 
 from __future__ import annotations

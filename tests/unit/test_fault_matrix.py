@@ -5,12 +5,12 @@ import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
-import history
 import pytest
-from oracle import Answer, Sent, assert_exactly_once
+from support import history
+from support.oracle import Answer, Sent, assert_exactly_once
 
 ROOT = Path(__file__).parents[2]
-ROWS = set(range(1, 27))
+ROWS = set(range(1, 33))
 DELIVERY = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
 
 
@@ -33,7 +33,7 @@ def _marked():
 
 
 def test_every_row_has_a_test_and_each_is_where_the_document_says():
-    """26 rows, no other number, and the files that are named are those whose tests carry the mark."""
+    """32 rows, no other number, and the files that are named are those whose tests carry the mark."""
     marked = _marked()
     assert set(marked) == ROWS
     table = DELIVERY.partition("## Every fault is a test")[2].partition("\n### ")[0]
@@ -68,7 +68,7 @@ def _answer(offset, source, seen):
 
 @pytest.fixture
 def run(monkeypatch):
-    """A run under way, in a folder of its own."""
+    """A run in progress, in a separate folder."""
     run = history.Run((8,), "test", 7, long=False, started=100.0)
     monkeypatch.setattr(history, "current", run)
     return run
@@ -91,7 +91,7 @@ def test_recovery_is_counted_from_the_last_fault_that_somebody_waits_behind(run)
     assert run.recovered_s() is None
     run.marks = [(103.0, "killed"), (104.0, "started")]
     assert run.recovered_s() == 5.0
-    run.marks.append((112.0, "killed"))  # all is answered, and until 128 nothing asked
+    run.marks.append((112.0, "killed"))  # all is answered, and until 128 nothing is sent
     assert run.recovered_s() == 5.0
     run.marks.append((129.9, "killed"))
     assert run.recovered_s() == 5.0

@@ -1,156 +1,243 @@
-"""Who may import whom, and which files know nothing of clocks, logs and networks."""
+"""Who may import whom, which folders know nothing of clocks, logs and networks, and that the tree explains itself."""
 
 import ast
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("schemas", "streaming", "pages", "scorer", "drift_worker", "training", "driftline")
 MAY_IMPORT = {
     "schemas": set(),
-    "streaming": set(),
-    "pages": {"schemas"},
-    "scorer": {"schemas", "streaming"},
-    "drift_worker": {"schemas", "streaming", "pages"},
-    "training": {"schemas", "streaming"},
-    "driftline": {"schemas", "streaming", "pages", "training"},
+    "kafka_runtime": set(),
+    "scorer": {"schemas", "kafka_runtime"},
+    "drift_worker": {"schemas", "kafka_runtime"},
+    "driftline": {"schemas", "kafka_runtime"},
+    "bench": {"schemas", "kafka_runtime", "driftline"},
 }
-# Whoever says or checks what the drift worker would say uses its rule, not a copy of it (docs/adr/0004). Only pure
-# files, and nothing else of the service: it stays a process of its own.
-MAY_USE = {
-    "driftline/backtest.py": {"drift_worker.decide", "drift_worker.episodes"},
-    "driftline/compare.py": {"drift_worker.performance"},
-    "driftline/evaluate.py": {"drift_worker.estimate", "drift_worker.performance"},
-    "driftline/paired.py": {"drift_worker.join", "drift_worker.performance"},
-    "training/calibrate.py": {"drift_worker.estimate"},
-    "training/checks.py": {
-        "drift_worker.cells",
-        "drift_worker.columns",
-        "drift_worker.decide",
-        "drift_worker.quality",
-        "drift_worker.rates",
-    },
-    "training/compare.py": {"drift_worker.performance"},
-    "training/labelled.py": {"drift_worker.join"},
-    "training/retrain.py": {"drift_worker.performance"},
-    "training/train.py": {"drift_worker.performance", "drift_worker.self_check"},
-    "driftline/reference_diff.py": {"drift_worker.cells", "drift_worker.columns", "drift_worker.psi"},
+PACKAGES = tuple(MAY_IMPORT)
+# Commands that start what is no part of the command line.
+STARTS = {
+    ("driftline/commands/scorer.py", "scorer"),
+    ("driftline/commands/drift_worker.py", "drift_worker"),
+    ("driftline/commands/bench.py", "bench"),
 }
+# Anyone may import these folders of the drift worker; its stages and its root are imported by itself alone
+# (docs/adr/0004).
+OPEN = (
+    "drift_worker.counts",
+    "drift_worker.statistics",
+    "drift_worker.alerting",
+    "drift_worker.performance",
+    "drift_worker.page",
+)
 IMPURE = {"aiokafka", "prometheus_client", "asyncio", "logging", "structlog", "os", "time"}
 # No I/O, no clock, no environment, no logging, no metrics: time and randomness are arguments.
-PURE = {
-    *(
-        f"schemas/{n}.py"
-        for n in (
-            "alert",
-            "dead_letter",
-            "environment",
-            "event",
-            "features",
-            "headers",
-            "label",
-            "measurement",
-            "performance",
-        )
-    ),
-    *(f"schemas/{n}.py" for n in ("bundle", "prediction", "reference", "rfc3339", "verdict")),
-    *(f"pages/{n}.py" for n in ("cards", "drift", "history", "markup", "overview", "pictures", "pieces", "style")),
-    *(f"pages/{n}.py" for n in ("subject", "words")),
-    *(f"scorer/{n}.py" for n in ("direct", "pipeline", "score")),
-    *(f"drift_worker/{n}.py" for n in ("categories", "cells", "columns", "counts", "decide", "deltas", "episodes")),
-    *(f"drift_worker/{n}.py" for n in ("compare", "spans", "subjects")),
-    *(f"drift_worker/{n}.py" for n in ("estimate", "event_time", "evidence", "join", "ks", "level", "lifecycle")),
-    *(f"drift_worker/{n}.py" for n in ("cohorts", "facts", "label_store", "measure", "mismatch", "performance")),
-    *(f"drift_worker/{n}.py" for n in ("performance_drop",)),
-    *(f"drift_worker/{n}.py" for n in ("psi", "quality", "rates", "repeats", "season", "self_check")),
-    *(f"drift_worker/{n}.py" for n in ("tails", "windows")),
-    "training/compare.py",
-}
+PURE = ("schemas", "schemas/mapping", "schemas/formats", *(name.replace(".", "/") for name in OPEN))
+ALSO_PURE = (
+    "scorer/direct.py",
+    "scorer/pipeline.py",
+    "scorer/score.py",
+    "driftline/model_life/model_comparison.py",
+)
+# Modules of a folder, without __init__ and __main__.
+MOST_MODULES = 18
 
 
+@cache
 def _files(package):
-    return sorted((ROOT / package).rglob("*.py"))
+    return tuple(path for path in sorted((ROOT / package).rglob("*.py")) if "peers" not in path.parts)
 
 
+def _name(path):
+    return str(path.relative_to(ROOT))
+
+
+def _module(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
 def _modules(path):
-    """Full names of everything a file imports, wherever in it the import stands."""
+    """Full names of everything that a file imports, wherever in it the import is."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = path.parent.name if node.level else node.module
+            parent = _module(path).split(".")[: -node.level] if node.level else []
+            module = ".".join([*parent, *filter(None, [node.module])])
             # `from package import file` names a file, too
-            files = [f"{module}.{alias.name}" for alias in node.names if module in PACKAGES]
-            yield from [f for f in files if (ROOT / f"{f.replace('.', '/')}.py").exists()] or [module]
+            files = [f"{module}.{alias.name}" for alias in node.names]
+            found.update([f for f in files if _path(f)] or [module])
+    return frozenset(found)
 
 
-def _imports(path):
-    """Their top-level names."""
-    return (name.split(".")[0] for name in _modules(path))
+def _path(module):
+    """The file of one of our modules, None if there is none."""
+    stem = ROOT / module.replace(".", "/")
+    files = [f for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.exists()]
+    return files[0] if files and module.split(".")[0] in PACKAGES else None
+
+
+def _tops(path):
+    """Top-level names of everything that a file imports."""
+    return {name.split(".")[0] for name in _modules(path)}
+
+
+def _pure_files():
+    return sorted({_name(path) for folder in PURE for path in (ROOT / folder).glob("*.py")} | set(ALSO_PURE))
+
+
+def _defines_functions(path):
+    """A file of names and numbers only has nothing to test."""
+    return any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_only_what_it_may(package):
-    """The services never import each other; schemas and streaming import nothing of ours."""
+    """The services never import each other; schemas and kafka_runtime import nothing of ours."""
     allowed = MAY_IMPORT[package] | {package}
-    files = _files(package)
-    assert files
+    assert _files(package)
     wrong = {
-        (str(path.relative_to(ROOT)), name)
-        for path in files
+        (_name(path), name)
+        for path in _files(package)
         for name in _modules(path)
         if name.split(".")[0] in PACKAGES
         and name.split(".")[0] not in allowed
-        and name not in MAY_USE.get(str(path.relative_to(ROOT)), ())
+        and not (name.startswith(OPEN) and package in {"driftline", "bench"})
+        and (_name(path), name.split(".")[0]) not in STARTS
     }
     assert wrong == set()
 
 
-@pytest.mark.parametrize("name", sorted({name for names in MAY_USE.values() for name in names}))
-def test_what_a_command_uses_of_a_service_is_pure_down_to_the_ground(name):
-    """The file itself, and every file of the service that it imports."""
-    pending, seen = [name], set()
-    while pending:
-        file = f"{pending.pop().replace('.', '/')}.py"
-        if file not in seen:
-            seen.add(file)
-            pending += [module for module in _modules(ROOT / file) if module.startswith("drift_worker.")]
-    assert seen <= PURE
+def test_open_folders_of_the_drift_worker_import_neither_its_root_nor_its_stages():
+    """A command that uses a rule of the drift worker gets no service with it."""
+    wrong = {
+        (_name(path), name)
+        for folder in OPEN
+        for path in _files(folder.replace(".", "/"))
+        for name in _modules(path)
+        if name.startswith("drift_worker") and not name.startswith(OPEN)
+    }
+    assert wrong == set()
 
 
-def test_nothing_is_allowed_that_nobody_uses():
-    """An exception that has outlived its reason is taken back."""
-    for file, names in MAY_USE.items():
-        assert names <= set(_modules(ROOT / file))
-
-
-def test_only_streaming_and_the_verifier_know_the_kafka_library():
-    """Everything else uses what streaming offers, so that a change of library is a change of one folder."""
-    using = {
-        str(path.relative_to(ROOT))
+def test_no_import_circle():
+    """Type-only imports count, too: what is only named is still needed to read the file."""
+    graph = {
+        _module(path): {name for name in _modules(path) if _path(name)}
         for package in PACKAGES
         for path in _files(package)
-        if package != "streaming"
-        and "aiokafka" in set(_imports(path))
-        # the benchmark's rivals are programs of their own, run as processes
-        and "driftline/benchmark/peers" not in str(path)
     }
-    assert using == {"driftline/verify.py"}
+    state = {}
+
+    def visit(module, trail):
+        if state.get(module) == "done":
+            return
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        for name in sorted(graph.get(module, ())):
+            visit(name, [*trail, module])
+        state[module] = "done"
+
+    for module in sorted(graph):
+        visit(module, [])
+
+
+# A challenger's process runs the scorer's pipeline, and the pipeline splits customers by scorer/challenger/split.py.
+@pytest.mark.parametrize("package", [package for package in PACKAGES if package != "scorer"])
+def test_no_circle_of_folders(package):
+    """A folder stands above what it imports: the files beside each other and the folders of a package have an order."""
+    graph = {}
+    for path in _files(package):
+        room, *_ = path.relative_to(ROOT / package).with_suffix("").parts
+        names = [name.split(".") for name in _modules(path) if _path(name) and name.startswith(f"{package}.")]
+        graph.setdefault(room, set()).update(name[1] for name in names if name[1] != room)
+    order = TopologicalSorter(graph)
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_no_command_imports_a_command():
+    """Code that two commands share is in a separate module."""
+    wrong = {
+        (_name(path), name)
+        for path in _files("driftline/commands")
+        for name in _modules(path)
+        if name.startswith("driftline.commands") and _path(name) != path
+    }
+    assert wrong == set()
+
+
+def test_only_kafka_runtime_and_the_verifier_know_the_kafka_library():
+    """Everything else uses what kafka_runtime offers, so that a change of library is a change of one folder."""
+    using = {
+        _name(path)
+        for package in PACKAGES
+        for path in _files(package)
+        if package != "kafka_runtime" and "aiokafka" in _tops(path)
+    }
+    assert using == {"driftline/verifier.py"}
+
+
+def test_traces_that_are_off_import_nothing():
+    """Only two files know OpenTelemetry, and what is imported with a service imports neither of them."""
+    traced = {
+        "scorer.tracing": "scorer/tracing.py",
+        "kafka_runtime.service.tracing": "kafka_runtime/service/tracing.py",
+    }
+    files = [path for package in PACKAGES for path in _files(package)]
+    assert {_name(path) for path in files if "opentelemetry" in _tops(path)} == set(traced.values())
+    for path in files:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:  # not within functions or `if TYPE_CHECKING`
+            if isinstance(node, ast.ImportFrom):
+                named = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+                assert not named & traced.keys() or _name(path) in traced.values(), path
 
 
 def test_the_verifier_shares_no_code_with_what_it_judges():
     """A defect in shared code would hide itself."""
-    assert set(_imports(ROOT / "driftline/verify.py")) & set(PACKAGES) == set()
+    own = "driftline.verifier_events"
+    for path in (ROOT / "driftline/verifier.py", ROOT / "driftline/verifier_events.py"):
+        assert {name for name in _modules(path) if name.split(".")[0] in PACKAGES} <= {own}
 
 
-@pytest.mark.parametrize("path", sorted(PURE))
-def test_pure_files_import_nothing_that_does_things(path):
-    """What they do is decided by their arguments alone, and every test of them is a matter of milliseconds."""
-    assert set(_imports(ROOT / path)) & IMPURE == set()
+@pytest.mark.parametrize("name", _pure_files())
+def test_pure_files_import_nothing_that_does_things(name):
+    """Their arguments decide everything, and every test of them is a matter of milliseconds."""
+    assert _tops(ROOT / name) & IMPURE == set()
+
+
+@pytest.mark.parametrize("name", [name for name in _pure_files() if _defines_functions(ROOT / name)])
+def test_every_pure_file_has_unit_tests_of_its_name(name):
+    """The author of a changed rule finds its tests at once, and they take milliseconds."""
+    path = Path(name)
+    assert (ROOT / "tests/unit" / path.parent / f"test_{path.stem}.py").exists()
 
 
 def test_no_file_of_ours_imports_the_tests():
-    """The tests' eyes on Kafka are theirs alone."""
-    support = {path.stem for path in (ROOT / "tests/support").glob("*.py")} - {"events"}
-    assert all(not set(_imports(path)) & (support | {"tests"}) for package in PACKAGES for path in _files(package))
+    """The tests' own tools are for tests alone."""
+    tools = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} | {"tests"}
+    assert all(not _tops(path) & tools for package in PACKAGES for path in _files(package))
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({_name(path.parent) for package in (*PACKAGES, "deploy/dashboards") for path in _files(package)})
+)
+def test_every_module_is_named_in_the_docstring_of_its_package(folder):
+    """A newcomer finds the place for a change in the docstring of a folder, not by opening its files."""
+    text = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    modules = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py", "__main__.py"}
+    packages = {f"{path.parent.name}/" for path in (ROOT / folder).glob("*/__init__.py")}
+    assert {name for name in modules | packages if name not in text} == set()
+
+
+def test_no_folder_is_too_large_to_survey():
+    """A folder of product code has 18 modules at most."""
+    counts = {}
+    for package in (*PACKAGES, "deploy"):
+        for path in _files(package):
+            if path.name not in {"__init__.py", "__main__.py"}:
+                counts.setdefault(_name(path.parent), []).append(path.name)
+    assert {folder: len(names) for folder, names in counts.items() if len(names) > MOST_MODULES} == {}

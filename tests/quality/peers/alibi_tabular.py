@@ -24,7 +24,7 @@ def make(reference: pd.DataFrame, numeric: list[str], categorical: list[str]) ->
 
     def look(window: pd.DataFrame) -> set[str]:
         found = detector.predict(matrix(window), drift_type="batch")["data"]
-        # under the corrected threshold: the columns for which it says that the batch has drifted
+        # under the corrected threshold: the columns that it reports as drifted
         called = {name for name, p in zip(names, found["p_val"], strict=True) if p < found["threshold"]}
         return called | ({DATASET} if found["is_drift"] else set())
 

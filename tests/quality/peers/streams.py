@@ -1,7 +1,7 @@
 """What the peers share: the streams as data frames, and the answers as lines of JSON. Runs in each peer's environment.
 
-A script makes a detector of the reference, looks at window after window with it, and says which columns it calls
-drifted. Numeric columns are float64, missing NaN; categorical ones are text, missing None, never seen "unseen".
+A script makes a detector of the reference, gives it window after window, and reports the columns that it finds drifted.
+Numeric columns are float64, missing NaN; categorical ones are text, missing None, never seen "unseen".
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-# What a peer says of the whole window, where it has a verdict of its own about that.
+# A peer's result for the whole window, where it has one.
 DATASET = "(dataset)"
 
 Look = Callable[[pd.DataFrame], Collection[str]]
@@ -23,7 +23,7 @@ Look = Callable[[pd.DataFrame], Collection[str]]
 def _frame(names: list[str], categories: list[list[str]], numeric: np.ndarray, codes: np.ndarray) -> pd.DataFrame:
     columns = {name: numeric[:, i] for i, name in enumerate(names[: numeric.shape[1]])}
     for i, name in enumerate(names[numeric.shape[1] :]):
-        # codes -1 (missing) and -2 (never seen) stand at the end
+        # codes -1 (missing) and -2 (never seen) index from the end
         known = np.array([*categories[i], "unseen", None], dtype=object)
         columns[name] = known[codes[:, i]]
     return pd.DataFrame(columns)

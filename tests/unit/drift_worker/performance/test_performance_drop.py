@@ -1,0 +1,136 @@
+"""PerformanceDrop: what is a drop, what is not, and how an episode of it goes."""
+
+import math
+
+import pytest
+from msgspec.structs import replace
+
+from drift_worker.performance.performance_drop import DropDetector, DropState, drops
+from schemas.performance import Band, Cohort, Coverage, LabelCount, Metric, Performance
+
+EVEN = Coverage(1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+def _cohort(day, accuracy=0.8, auc=0.84, error=0.01, **changes):
+    """1,000 customers, held-out 0.80 and 0.84 with errors of 0.01; the scores promise the same, 0.02 either way."""
+    cohort = Performance(
+        model="churn-telco",
+        model_version="1.0.0",
+        cohort=Cohort(f"2026-03-{day:02}", f"2026-03-{day:02}T00:00:00.000Z", f"2026-03-{day + 1:02}T00:00:00.000Z"),
+        status="final",
+        horizon="90d",
+        predictions=1000,
+        customers=1000,
+        labels=LabelCount(265, 735, 0),
+        coverage=EVEN,
+        metrics={"accuracy": Metric(accuracy, error), "roc_auc": Metric(auc, error)},
+        expected={"accuracy": Metric(0.8, 0.01), "roc_auc": Metric(0.84, 0.01)},
+        estimated_labelled={"accuracy": Band(0.8, 0.76, 0.84, 0.02, 0.02), "roc_auc": None},
+    )
+    return replace(cohort, **changes)
+
+
+def _judge(version="1.0.0", remembered=None):
+    judge = DropDetector("churn-telco", version, 500, "docs/runbook.md", remembered or DropState())
+    assert judge.renew(0) is None or remembered
+    return judge
+
+
+def test_an_episode_is_two_messages_and_ends_after_three_clean_cohorts():
+    """Down by 7 points for two days, then back; a restart in between remembers everything."""
+    judge, said = _judge(), []
+    for day, accuracy in enumerate((0.8, 0.73, 0.73, 0.79, 0.8, 0.8, 0.8), start=1):
+        judge = _judge(remembered=DropState.decode(judge.remembered.encode()))
+        cohort, alert = judge.step(_cohort(day, accuracy))
+        said += [] if alert is None else [(day, alert)]
+        assert cohort.judged
+    assert [(day, alert.status, alert.sequence) for day, alert in said] == [(2, "firing", 1), (6, "resolved", 2)]
+    fired, resolved = (alert for _, alert in said)
+    assert fired.labels == {"alertname": "PerformanceDrop", "model": "churn-telco", "severity": "warning"}
+    assert (fired.starts_at, resolved.ends_at) == ("2026-03-03T00:00:00.000Z", "2026-03-07T00:00:00.000Z")
+    assert fired.annotations["summary"] == "accuracy 0.730, 0.800 of held-out customers (limit -0.05)"
+    assert fired.annotations["runbook_url"] == "docs/runbook.md#performancedrop"
+    assert fired.fingerprint == resolved.fingerprint
+
+
+def test_a_drop_that_grows_is_said_once_more():
+    """Warning, then critical at ten points; it does not fall back."""
+    judge = _judge()
+    alerts = [judge.step(_cohort(day, accuracy))[1] for day, accuracy in enumerate((0.74, 0.69, 0.74), start=1)]
+    assert [alert and alert.labels["severity"] for alert in alerts] == ["warning", "critical", None]
+    assert judge.state == "critical"
+
+
+@pytest.mark.parametrize(
+    ("changes", "against"),
+    [
+        ({"accuracy": 0.74}, {"expected", "estimated"}),
+        # the customers are easier, the scores promise 0.90: 0.82 is as before, and less than they promise
+        ({"accuracy": 0.82, "estimated_labelled": {"accuracy": Band(0.9, 0.88, 0.92, 0.01, 0.01)}}, {"estimated"}),
+        # they are harder, and the scores show it
+        ({"accuracy": 0.74, "estimated_labelled": {"accuracy": Band(0.74, 0.7, 0.78, 0.02, 0.02)}}, {"expected"}),
+        ({"auc": 0.78}, {"expected"}),
+        ({"accuracy": 0.751, "estimated_labelled": {}}, set()),  # too small an effect
+        ({"accuracy": 0.74, "error": 0.02, "estimated_labelled": {}}, set()),  # too little evidence
+        ({"accuracy": 0.74, "estimated_labelled": {}, "expected": {"accuracy": Metric(0.8)}}, set()),
+    ],
+)
+def test_a_drop_needs_effect_and_evidence(changes, against):
+    """Five points, and 3.5 standard errors; against the estimate its calibration band on top."""
+    assert {drop.against for drop in drops(_cohort(1, **changes)) if drop.grade} == against
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"labels": LabelCount(100, 300, 0)}, "not_enough_labels"),
+        ({"customers": 499}, "not_enough_labels"),
+        ({"labels": LabelCount(19, 981, 0)}, "not_enough_labels"),
+        ({"coverage": Coverage(0.4, 1.0, 0.2, 0.7, 0.3)}, "labels_one_sided"),
+        ({"expected": {}, "estimated_labelled": {}}, "nothing_to_compare_with"),
+        ({"model_version": "0.9.0"}, "other_version"),
+    ],
+)
+def test_what_decides_nothing_says_why(changes, reason):
+    """Half of the accuracy gone, and no alert."""
+    judge = _judge()
+    cohort, alert = judge.step(_cohort(1, 0.4, **changes))
+    assert (cohort.judged, cohort.reason, alert) == (False, reason, None)
+    assert judge.state != "critical"
+
+
+def test_another_version_ends_what_was_said_of_the_last_one():
+    """Its cohorts are not compared with the new one's numbers, and could never end it."""
+    judge = _judge()
+    _, fired = judge.step(_cohort(1, 0.7))
+    successor = DropDetector(
+        "churn-telco", "1.1.0", 500, "docs/runbook.md", DropState.decode(judge.remembered.encode())
+    )
+    ended = successor.renew(1_772_500_000_000)
+    assert (ended.status, ended.sequence, ended.fingerprint) == ("resolved", 2, fired.fingerprint)
+    assert ended.annotations["reason"] == "reference_changed"
+    assert successor.state == "inactive"
+    assert successor.renew(1_772_500_000_000) is None
+
+
+def test_decisions_that_cannot_be_read_are_named():
+    """Of another layout, or torn."""
+    with pytest.raises(ValueError, match="not the decisions on performance"):
+        DropState.decode(b"\xc1")
+
+
+def test_the_largest_drop_stands_first():
+    """As the evidence lists them."""
+    found = drops(_cohort(1, accuracy=0.74, auc=0.74))
+    assert (found[0].metric, found[0].against) == ("roc_auc", "expected")
+    assert math.isclose(found[0].by, 0.1)
+
+
+def test_an_episode_ends_where_labels_are_too_few_for_a_clean_cohort():
+    """ROC AUC of 25 positive customers has an error of 0.06: 0.05 below what is promised is what chance gives."""
+    judge, few = _judge(), LabelCount(25, 600, 0)
+    said = [judge.step(_cohort(day, 0.8, 0.6, labels=few))[1] for day in (1, 2)]
+    assert said[0].status == "firing"
+    expected = {"accuracy": Metric(0.8, 0.01), "roc_auc": Metric(0.84, 0.06)}
+    said += [judge.step(_cohort(day, 0.8, 0.79, labels=few, error=0.06, expected=expected))[1] for day in (3, 4, 5)]
+    assert [alert and alert.status for alert in said] == ["firing", None, None, None, "resolved"]

@@ -1,0 +1,148 @@
+"""Champion and challenger on arrays: the advantage, its interval, and that the error is spent once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from drift_worker.performance.classification_metrics import Money, Rows
+from driftline.model_life.model_comparison import METRICS, Comparison, compare, deciding, rows_of
+
+MONEY = Money(true_positive=100.0, false_positive=-10.0)
+
+
+def _pair(rng, n, skill=0.0, rows_each=1):
+    """Two models of one kind on the same rows, the second with `skill` more; customers have several rows."""
+    truth = np.repeat(rng.normal(size=n), rows_each)
+    outcome = truth + rng.normal(size=len(truth)) > 0.3
+    customer = np.repeat(np.arange(n), rows_each)
+    first = 1 / (1 + np.exp(-(truth + np.repeat(rng.normal(size=n), rows_each))))
+    second = 1 / (1 + np.exp(-(truth * (1 + skill) + np.repeat(rng.normal(size=n), rows_each))))
+    return rows_of(outcome, first, 0.5, customer), rows_of(outcome, second, 0.5, customer)
+
+
+def test_of_one_row_a_customer_the_paired_interval_is_the_textbooks():
+    """The mean of differences and its standard error, as scipy has it; the sample's standard deviation is n - 1."""
+    before, after = _pair(np.random.default_rng(1), 400)
+    found = compare("accuracy", before, after, confidence=0.9)
+    one, other = (side.predicted == side.outcome for side in (before, after))
+    difference = other.astype(float) - one
+    assert found.advantage == pytest.approx(difference.mean())
+    assert found.error == pytest.approx(stats.sem(difference))
+    z = 1.6448536269514722
+    assert (found.low, found.high) == pytest.approx(
+        (found.advantage - z * found.error, found.advantage + z * found.error)
+    )
+    assert (found.customers, found.rows) == (400, 400)
+
+
+def test_two_samples_variances_add():
+    """Customers of each model's own: the unpaired interval, larger than the paired one of the same rows."""
+    before, after = _pair(np.random.default_rng(2), 600)
+    elsewhere = Rows(after.outcome, after.probability, after.predicted, after.customer + 1000)
+    unpaired = compare("brier", before, elsewhere)
+    apart = [(side.probability - side.outcome) ** 2 for side in (before, after)]
+    assert unpaired.advantage == pytest.approx(apart[0].mean() - apart[1].mean())
+    assert unpaired.error == pytest.approx(math.hypot(*(stats.sem(side, ddof=0) for side in apart)), rel=1e-3)
+    assert unpaired.error > compare("brier", before, after).error
+    assert (unpaired.customers, unpaired.rows) == (1200, 1200)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_interval_is_as_wide_as_repetition_says(metric):
+    """Over 300 samples with five rows a customer the advantage's spread is its error; by rows it would be too small."""
+    rng = np.random.default_rng(3)
+    found = [compare(metric, *_pair(rng, 150, rows_each=5), money=MONEY) for _ in range(300)]
+    spread = np.std([c.advantage for c in found])
+    assert np.mean([c.error for c in found]) == pytest.approx(spread, rel=0.12)
+
+
+@pytest.mark.parametrize(("metric", "skill"), [(m, 1.5) for m in METRICS if m != "f1"])
+def test_a_better_challenger_is_found_better_and_the_other_way_round_it_is_not(metric, skill):
+    """Whichever direction of the metric is the good one."""
+    before, after = _pair(np.random.default_rng(4), 4000, skill)
+    assert compare(metric, before, after, money=MONEY).better is True
+    assert compare(metric, after, before, money=MONEY).better is False
+    advantage = compare(metric, before, after, money=MONEY).advantage
+    assert compare(metric, before, after, money=MONEY, margin=2 * advantage).better is False
+
+
+def test_money_is_per_customer():
+    """Two customers with three rows: 100 for a hit, -10 for a false alarm."""
+    outcome, customer = np.array([True, False, True]), np.array([1, 1, 2])
+    nobody = rows_of(outcome, np.array([0.1, 0.1, 0.1]), 0.5, customer)
+    everybody = rows_of(outcome, np.array([0.9, 0.9, 0.9]), 0.5, customer)
+    found = compare("business_value", nobody, everybody, money=MONEY)
+    assert (found.champion, found.challenger, found.advantage) == (0.0, 95.0, 95.0)
+    with pytest.raises(ValueError, match="worth"):
+        compare("business_value", nobody, everybody)
+
+
+def test_what_cannot_be_known_has_a_reason_and_no_verdict():
+    """No rows, one class, one customer; two models that never differ are not better."""
+    empty = rows_of(np.zeros(0, dtype=bool), np.zeros(0), 0.5, np.zeros(0, dtype=np.int64))
+    assert compare("accuracy", empty, empty) == Comparison(
+        "accuracy", 0, 0, None, None, None, None, None, None, None, "no_labels"
+    )
+    outcome, customer = np.array([True, True]), np.array([1, 2])
+    same = rows_of(outcome, np.array([0.9, 0.2]), 0.5, customer)
+    assert compare("auc", same, same).reason == "one_class"
+    assert (compare("accuracy", same, same).better, compare("accuracy", same, same).reason) == (False, "no_spread")
+    wrong, right = (rows_of(outcome, np.array([p, p]), 0.5, customer) for p in (0.1, 0.9))
+    assert (compare("accuracy", wrong, right).better, compare("accuracy", right, wrong).better) == (True, False)
+    one = rows_of(outcome, np.array([0.9, 0.2]), 0.5, np.array([1, 1]))
+    assert (compare("accuracy", one, one).better, compare("accuracy", one, one).reason) == (None, "one_customer")
+
+
+def test_the_first_n_decide_and_go_on_deciding():
+    """By the time of their first event; what comes of anybody later changes nothing."""
+    known, customer = np.array([50, 10, 30, 20]), np.array([1, 2, 3, 2])
+    assert deciding(known, customer, 4)[1:] == (3, None)
+    now, labelled, until = deciding(known, customer, 2)
+    assert (now.tolist(), labelled, until) == ([False, True, True, True], 3, 30)
+    later = deciding(np.append(known, [60, 70, 80]), np.append(customer, [4, 2, 3]), 2)
+    assert later[0].tolist() == [*now.tolist(), False, False, False]
+    assert later[2] == 30
+    tied = deciding(np.array([5, 5, 5]), np.array([9, 8, 7]), 2)
+    assert tied[0].tolist() == [False, True, True]
+
+
+def _equal_challengers(seed, count, customers):
+    """Per case and customer, 1 where only the challenger was right, -1 where only the champion was, each 10 %."""
+    drawn = np.random.default_rng(seed).random((count, customers))
+    return np.where(drawn < 0.1, 1.0, np.where(drawn < 0.2, -1.0, 0.0))
+
+
+def _rows(difference):
+    """A champion and a challenger of whom the latter is right where it is 1 and wrong where it is -1."""
+    outcome, customer = np.ones(len(difference), dtype=bool), np.arange(len(difference))
+    champion = rows_of(outcome, np.where(difference == 1.0, 0.1, 0.9), 0.5, customer)
+    return champion, rows_of(outcome, np.where(difference == -1.0, 0.1, 0.9), 0.5, customer)
+
+
+def test_looking_fifty_times_finds_an_equal_challenger_better_in_16_percent_and_once_in_less_than_5():
+    """2,000 equal challengers, a look after every 40 customers up to 2,000, at 95 %."""
+    difference = _equal_challengers(5, 2000, 2000)
+    n = np.arange(40, 2001, 40)
+    mean = np.cumsum(difference, axis=1)[:, n - 1] / n
+    spread = np.sqrt((np.cumsum(difference**2, axis=1)[:, n - 1] / n - mean**2) / (n - 1))
+    looks_better = mean - 1.959963984540054 * spread > 0
+    assert 0.14 < looks_better.any(axis=1).mean() < 0.19
+    # what these looks are is what compare() answers
+    for row, look in ((0, 0), (1, 24), (np.flatnonzero(looks_better[:, 9])[0], 9)):
+        champion, challenger = _rows(difference[row, : n[look]])
+        assert compare("accuracy", champion, challenger).better is bool(looks_better[row, look])
+
+    known = np.arange(2000)  # customers become known one after the other
+
+    def answer(row, seen):
+        among, _, until = deciding(known[:seen], known[:seen], 1000)
+        return until and compare("accuracy", *_rows(difference[row, :seen][among])).better
+
+    answers = [[answer(row, seen) for seen in (999, 1000, 2000)] for row in range(400)]
+    assert {a[0] for a in answers} == {None}
+    assert all(a[1] is a[2] for a in answers), "a later look gave another answer"
+    assert np.mean([a[1] for a in answers]) <= 0.05

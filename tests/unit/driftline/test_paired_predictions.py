@@ -1,0 +1,163 @@
+"""What three topics hold → the rows on which two models are compared, and the command's verdict and exit code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from driftline.commands.model import compare as command
+from driftline.errors import CommandError
+from driftline.model_life.challenger_comparison import decide, models
+from driftline.paired_predictions import OTHER_TASK, Coverage, Paired
+from schemas.bundle import Business
+from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
+from schemas.label import Label
+from schemas.prediction import ModelRef, PredictionEncoder, encoder_of
+from schemas.task import Regression
+from schemas.timestamps import render
+
+DAY_MS = 86_400_000
+MINUTE_MS = 60_000
+START_MS = 1_795_327_200_000  # 2026-11-22T06:00:00Z
+CHAMPION, CHALLENGER = ("churn", "1.0.0"), ("churn-next", "2.0.0")
+BUSINESS = Business(currency="EUR", true_positive=100.0, false_positive=-10.0)
+
+
+def _record(customer, offset, probability, model=CHAMPION, partition=0, at_ms=START_MS, topic="customer-events"):
+    """Value and headers of a prediction."""
+    encoder = PredictionEncoder(ModelRef(*model), 0.5)
+    (value,) = encoder.encode(
+        [f"{topic}-{partition}-{offset}"], [f"e{offset}"], [customer], [render(at_ms)], render(at_ms + 5), [probability]
+    )
+    numbers = {SOURCE_PARTITION: partition, SOURCE_OFFSET: offset}
+    return value, [(SOURCE_TOPIC, topic.encode()), *((name, b"%d" % n) for name, n in numbers.items())]
+
+
+def _paired():
+    return Paired("customer-events", START_MS + 200 * DAY_MS, 0)
+
+
+def _label(customer, label, day, prediction=None):
+    return Label(customer, label, render(START_MS + round(day * DAY_MS)), prediction).encode()
+
+
+def test_both_models_rows_are_those_of_one_source_position():
+    """With the champion's label, also where the shadow alone would have joined another; the rest is left out."""
+    found = _paired()
+    found.label(_label("ann", True, 1.0))
+    found.label(_label("bob", False, 2.0))
+    found.label(b"no label")
+    found.label(_label("dan", False, 91.0))  # the time has come for all of these
+    for customer, offset, p in (("ann", 0, 0.6), ("ann", 1, 0.7), ("bob", 2, 0.8), ("cyd", 3, 0.9)):
+        found.prediction(*_record(customer, offset, p, at_ms=START_MS + offset))
+    # the shadow of ann's second event was dropped: her label belongs to that one, so she has no pair
+    for customer, offset, p in (("ann", 0, 0.1), ("bob", 2, 0.2), ("cyd", 3, 0.3)):
+        found.shadow(*_record(customer, offset, p, CHALLENGER, at_ms=START_MS + offset))
+    found.prediction(*_record("ann", 9, 0.5, topic="elsewhere"))
+    found.prediction(b"{}", [])
+    one, other = found.of_both(CHAMPION, CHALLENGER, 90 * DAY_MS)
+    assert (one.rows.probability.tolist(), other.rows.probability.tolist()) == ([0.8], [0.2])
+    assert (one.rows.outcome.tolist(), one.rows.predicted.tolist(), other.rows.predicted.tolist()) == (
+        [False],
+        [True],
+        [False],
+    )
+    assert one.time_ms.tolist() == [START_MS + 2]
+    assert found.coverage(CHAMPION, CHALLENGER) == Coverage(champion=4, both=3)
+    assert found.left_out == {"label not_json": 1, "predictions: not a prediction of this stream": 2}
+
+
+def test_predictions_of_a_regression_are_left_out_by_name():
+    """They have no probability that could be compared; the command names the task if nothing else is there."""
+    found = _paired()
+    raw = encoder_of(ModelRef("charges", "1.0.0"), Regression()).encode(
+        ["customer-events-0-0"], ["e0"], ["ann"], [render(START_MS)], render(START_MS), [64.5]
+    )[0]
+    found.prediction(raw, _record("ann", 0, 0.5)[1])
+    assert found.left_out == {f"predictions: {OTHER_TASK}": 1}
+    assert models(found, None, None) is None
+
+
+def test_coverage_begins_with_the_challenger():
+    """What was answered before it came is not missing; partitions begin one by one."""
+    found = _paired()
+    for partition in (0, 1, 2):
+        for offset in range(10):
+            found.prediction(*_record("ann", offset, 0.5, partition=partition))
+    for partition, first in ((0, 4), (1, 7)):
+        for offset in (first, 9, 9):
+            found.shadow(*_record("ann", offset, 0.5, CHALLENGER, partition=partition))
+    assert found.coverage(CHAMPION, CHALLENGER) == Coverage(champion=6 + 3, both=4)
+
+
+def test_an_outcome_that_came_early_does_not_count_before_its_time():
+    """Ann left after a day; until the horizon is over for her, those who are still there have no label at all."""
+    for day, rows in ((89.0, 0), (90.0, 1)):
+        found = _paired()
+        found.label(_label("ann", True, 1.0))
+        found.label(_label("dan", False, day))
+        found.prediction(*_record("ann", 0, 0.6))
+        found.shadow(*_record("ann", 0, 0.4, CHALLENGER))
+        for one in found.of_both(CHAMPION, CHALLENGER, 90 * DAY_MS):
+            assert len(one.time_ms) == rows
+
+
+def _stream(customers, settled, advantage, split=False):
+    """`customers` with an event a minute and a label a day later; for the first `settled` the horizon has passed."""
+    rng = np.random.default_rng(7)
+    truth = rng.random(customers) < 0.4
+    right = {CHAMPION: rng.random(customers) < 0.7, CHALLENGER: rng.random(customers) < 0.7 + advantage}
+    found = _paired()
+    for i in range(customers):
+        found.label(_label(f"c{i}", bool(truth[i]), 1 + i * MINUTE_MS / DAY_MS))
+    found.label(_label("nobody", True, 90 + (settled - 1) * MINUTE_MS / DAY_MS))
+    for i in range(customers):
+        at_ms = START_MS + i * MINUTE_MS
+        told = {model: 0.9 if right[model][i] == truth[i] else 0.1 for model in right}
+        own = CHALLENGER if split and i % 4 == 0 else CHAMPION
+        found.prediction(*_record(f"c{i}", i, told[own], own, at_ms=at_ms))
+        if not split:
+            found.shadow(*_record(f"c{i}", i, told[CHALLENGER], CHALLENGER, at_ms=at_ms))
+    return found
+
+
+def _decide(found, needed, mode="shadow", metric="accuracy", margin=0.0):
+    return decide(
+        found, CHAMPION, CHALLENGER, mode, metric, 90 * DAY_MS, needed, BUSINESS, margin=margin, confidence=0.95
+    )
+
+
+def test_before_n_customers_there_is_no_verdict_and_afterwards_always_the_same():
+    """However much better it looks; more labels change nothing."""
+    early = _decide(_stream(1500, 799, 0.2), 800)
+    assert (early.customers, early.comparison, early.value) == (799, None, None)
+    assert command._exit_code(early) == 3
+    at_n, later = (_decide(_stream(1500, settled, 0.2), 800) for settled in (800, 1500))
+    assert command._exit_code(at_n) == 0
+    assert at_n.comparison == later.comparison
+    assert (at_n.comparison.customers, at_n.value.advantage > 0) == (800, True)
+    assert (later.customers, later.until_ms) == (1500, at_n.until_ms)
+
+
+@pytest.mark.parametrize("mode", ["shadow", "split"])
+def test_exit_codes_are_better_not_better_and_not_enough(mode):
+    """A margin is part of the question; an equal challenger is not better; in a split the smaller side counts."""
+    split = mode == "split"
+    better = _stream(4000, 4000, 0.15, split)
+    assert command._exit_code(_decide(better, 900, mode)) == 0
+    assert command._exit_code(_decide(better, 900, mode, margin=0.3)) == 1
+    assert command._exit_code(_decide(_stream(4000, 4000, 0.0, split), 900, mode)) == 1
+    assert command._exit_code(_decide(better, 1001 if split else 4001, mode)) == 3
+    assert _decide(better, 900, mode).comparison.customers == (3597 if split else 900)
+    assert command._exit_code(None) == 3
+
+
+def test_who_is_compared_with_whom():
+    """The last of each topic; two that answer and no shadow must be named; an unseen challenger is none yet."""
+    assert models(_stream(5, 0, 0.0), None, None) == (CHAMPION, CHALLENGER, "shadow")
+    split = _stream(5, 0, 0.0, split=True)
+    assert models(split, None, CHALLENGER) == (CHAMPION, CHALLENGER, "split")
+    with pytest.raises(CommandError, match="name the --challenger"):
+        models(split, None, None)
+    assert models(split, None, ("other", "1.0.0")) is None
+    assert models(_paired(), None, None) is None

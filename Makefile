@@ -1,4 +1,4 @@
-# Every target makes the environment it needs; `make` alone says what there is.
+# Every target makes the environment it needs; `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 VENV := .venv
@@ -8,9 +8,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --for
 MINUTES ?= 30
 AUDIT := $(VENV)-audit
 COMPOSE = docker compose -f docker-compose.yml $(if $(VARIANT),-f compose.$(VARIANT).yml)
-PACKAGES := driftline drift_worker pages schemas scorer streaming training
+PACKAGES := bench deploy driftline drift_worker kafka_runtime schemas scorer
 
-.PHONY: help .venv demo demo-life test check chaos docs soak fuzz audit quality bench up down logs smoke lock clean
+.PHONY: help .venv demo demo-life test check chart chaos docs soak fuzz audit quality bench up down logs smoke lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ demo-life: .venv ## a model from its training to its successor: drift that hurts
 	@$(BIN)/driftline demo-life
 
 # A process for each core, four at most: each has a Kafka of its own. Half of the suite is waiting, and half computing.
-test: .venv ## the whole test suite, on a real Kafka that it starts itself; PYTEST='--cov' or whatever pytest understands
+test: .venv ## the whole test suite, on a real Kafka that it starts itself; PYTEST='--cov' or any other pytest option
 	@$(BIN)/python tests/support/prometheus_tools.py
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(PYTEST)
 
@@ -53,22 +53,26 @@ check: .venv ## format, lint, types and the quick tests
 	@$(BIN)/mypy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(wildcard tests/unit tests/property tests/golden)
 
-docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI, docs/metrics.md, dashboards
-	@$(BIN)/python -m schemas.export
-	@$(BIN)/python deploy/generate.py
+chart: .venv ## helm, kubeconform and schemas, built with Go (minutes, once), and the Helm chart checked with them
+	@PYTHONPATH=tests $(BIN)/python -m support.kubernetes_tools
+	@$(BIN)/python -m pytest --quiet tests/packaging/test_chart.py
 
-chaos: .venv ## every fault in its long form; ROW=8 that one, SEED=7 that chance, MINUTES=30 again and again for so long
+docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI, docs/metrics.md, dashboards
+	@$(BIN)/python -m schemas.documents.export
+	@$(BIN)/python -m deploy.generate
+
+chaos: .venv ## every fault in its long form; ROW=8 that one, SEED=7 that chance, MINUTES=30 repeated for that time
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/again.py $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(filter command environment,$(origin MINUTES)),--minutes $(MINUTES))
 
-soak: .venv ## both services under a stream for MINUTES (30), steady and then with a fault a minute: what they hold must not grow
+soak: .venv ## both services under a stream for MINUTES (30), steady and then with a fault a minute: their memory must not grow
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --capture=no --minutes $(MINUTES) tests/soak
 
 # atheris has no wheel for some Pythons and systems; the mutations need none. In a folder of its own, beside the lock's.
-fuzz: .venv ## everything that reads strangers' bytes, for MINUTES (30): what is found is kept in tests/hostile/found
+fuzz: .venv ## every reader of foreign bytes, for MINUTES (30): findings are kept in tests/hostile/found
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --require-hashes \
 	  --target $(VENV)/fuzz -r tests/hostile/fuzz.lock || echo "make: no atheris for this Python"
-	@OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/fuzz $(BIN)/python tests/hostile/fuzz.py --minutes $(MINUTES)
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests:$(VENV)/fuzz $(BIN)/python -m hostile.fuzz --minutes $(MINUTES)
 
 audit: .venv ## known vulnerabilities of what is locked (pip-audit), and artifacts/sbom.cdx.json (CycloneDX)
 	@test -x $(AUDIT)/bin/pip-audit || $(BIN)/python -m venv $(AUDIT)
@@ -76,11 +80,11 @@ audit: .venv ## known vulnerabilities of what is locked (pip-audit), and artifac
 	@$(AUDIT)/bin/python deploy/audit.py
 
 quality: .venv ## false, missed and late alerts on streams whose truth is known, beside other tools; writes docs/quality.md
-	@OMP_NUM_THREADS=1 PYTHONPATH=tests/quality:tests/support $(BIN)/python tests/quality/full.py --write
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m quality.full --write
 
-bench: .venv ## throughput and event age of a scorer beside other ways to do the same; half an hour
+bench: .venv ## throughput and event age of a scorer beside alternatives; half an hour
 	@$(BIN)/driftline bench
-	@OMP_NUM_THREADS=1 PYTHONPATH=tests/quality $(BIN)/python tests/quality/cost.py
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m quality.cost
 
 up: ## everything in containers (docker compose); VARIANT=secure: TLS, passwords and ACLs, VARIANT=cluster: three brokers
 	GIT_COMMIT=$$(git rev-parse HEAD 2>/dev/null) $(COMPOSE) up --build --detach --wait
@@ -88,21 +92,21 @@ up: ## everything in containers (docker compose); VARIANT=secure: TLS, passwords
 down: ## stop the containers; the volumes stay (VARIANT as with up)
 	$(COMPOSE) --profile '*' down
 
-logs: ## what the containers say, as it comes
+logs: ## the containers' logs, as they are written
 	$(COMPOSE) logs --follow --tail 50
 
-smoke: ## bring up a stack of its own, use it, kill scorers, take it down; VARIANT as with up, WITHOUT=grafana leaves that out
+smoke: ## bring up a separate stack, use it, kill scorers, take it down; VARIANT as with up, WITHOUT=grafana leaves that out
 	@$(or $(PYTHON),python3) deploy/smoke.py $(if $(VARIANT),--variant $(VARIANT)) $(addprefix --without ,$(WITHOUT)) $(SMOKE)
 
 lock: .venv ## compile the lock files again from pyproject.toml
 	$(COMPILE) pyproject.toml --output-file requirements.lock
-	$(COMPILE) --extra broker --extra dev --extra mlflow --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	$(COMPILE) --extra broker --extra dev --extra mlflow --extra otel --extra registry --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml | \
 	  $(COMPILE) --constraint requirements-dev.lock - --output-file requirements-build.lock
-	for peer in driftline/benchmark/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer \
+	for peer in bench/peers/*.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer \
 	  --constraint <(grep -oE '^(joblib|numpy|pandas|scikit-learn|scipy)==[^ ]+' requirements.lock) || exit 1; done
 	for peer in tests/quality/peers/*.in driftline/evidently/*.in deploy/mlflow/*.in deploy/audit.in tests/hostile/fuzz.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer || exit 1; done
 
-clean: ## remove the environment and everything that was made
+clean: ## remove the environment and all generated files
 	rm -rf $(VENV) $(AUDIT) artifacts build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

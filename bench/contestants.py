@@ -1,0 +1,98 @@
+"""The contestants. To add a peer, write its script (peers/__init__.py has the rules) and add an entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Model = Literal["logistic_regression", "hist_gradient_boosting"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One program that reads the events topic and writes an answer to each.
+
+    Args:
+        name: its name for `--only` and in the JSON.
+        title: its name in the report.
+        guarantee: what its documentation guarantees for this configuration.
+        script: the program in peers/; None is the scorer. BENCH_* variables configure it (peers/model.py reads them).
+        requirements: peers/<requirements>.lock is installed into a separate environment; None: this environment.
+        model: which model it applies; None copies the event as it is.
+        environment: added to the process's own.
+        kind: ours, a copy without a model, or a peer.
+        form: of the events; those in Avro are behind a schema id, and only their backlog is measured.
+    """
+
+    name: str
+    title: str
+    guarantee: str
+    script: str | None
+    kind: Literal["ours", "copy", "peer"]
+    form: Literal["json", "avro"] = "json"
+    requirements: str | None = None
+    model: Model | None = "logistic_regression"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+CONTESTANTS: tuple[Contestant, ...] = (
+    Contestant("driftline", "Driftline, exactly-once", "exactly-once", None, "ours"),
+    Contestant(
+        "driftline-alo",
+        "Driftline, at-least-once",
+        "at-least-once",
+        None,
+        "ours",
+        environment={"SCORER_DELIVERY": "at_least_once"},
+    ),
+    Contestant(
+        "driftline-boosting",
+        "Driftline, gradient boosting",
+        "exactly-once",
+        None,
+        "ours",
+        model="hist_gradient_boosting",
+    ),
+    Contestant("driftline-avro", "Driftline, events in Avro", "exactly-once", None, "ours", form="avro"),
+    Contestant(
+        "copy-aiokafka-eos", "copy, aiokafka transactions", "exactly-once", "copy_aiokafka.py", "copy", model=None
+    ),
+    Contestant(
+        "copy-librdkafka-eos",
+        "copy, librdkafka transactions",
+        "exactly-once",
+        "copy_librdkafka.py",
+        "copy",
+        model=None,
+        environment={"BENCH_TRANSACTIONS": "yes"},
+    ),
+    Contestant("copy-librdkafka-alo", "copy, librdkafka", "at-least-once", "copy_librdkafka.py", "copy", model=None),
+    Contestant("librdkafka-batch", "librdkafka batches by hand", "exactly-once", "librdkafka_batch.py", "peer"),
+    Contestant(
+        "bytewax-batch", "Bytewax, batches", "recovery store", "bytewax_batch.py", "peer", requirements="bytewax"
+    ),
+    Contestant(
+        "faststream-batch",
+        "FastStream, batches",
+        "at-least-once",
+        "faststream_batch.py",
+        "peer",
+        requirements="faststream",
+    ),
+    Contestant(
+        "faststream-each",
+        "FastStream, event by event",
+        "at-most-once",
+        "faststream_each.py",
+        "peer",
+        requirements="faststream",
+    ),
+    Contestant(
+        "quix-eos", "Quix Streams, event by event", "exactly-once", "quix_eos.py", "peer", requirements="quixstreams"
+    ),
+    Contestant("aiokafka-loop", "aiokafka, event by event", "automatic commit", "aiokafka_loop.py", "peer"),
+)
+
+QUICK = ("driftline", "copy-aiokafka-eos")
+"""What `driftline bench --quick` compares."""

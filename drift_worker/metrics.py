@@ -123,6 +123,11 @@ class DriftMetrics:
         )
         self.rebalances = counter("rebalances_total", "Assignments received", ["stage"])
         self.transactions = counter("transactions_total", "Transactions by outcome", ["stage", "outcome"])
+        self.torn_records = counter(
+            "torn_records_total",
+            "Records processed again because a broker took back the end of their transaction",
+            ["stage"],
+        )
         self.rebuilds = counter("producer_rebuilds_total", "Producers closed and replaced", ["stage", "cause"])
         self.last_progress = KnownGauge(
             PREFIX + "last_progress_timestamp_seconds", "When counts or windows were last committed", registry
@@ -191,6 +196,7 @@ class DriftMetrics:
             self.alerts.labels(status, severity.value)
         for stage in STAGES:
             self.rebalances.labels(stage)
+            self.torn_records.labels(stage)
             self.assigned_partitions.labels(stage)
             for outcome in OUTCOMES:
                 self.transactions.labels(stage, outcome)

@@ -253,12 +253,12 @@ class Session:
             left_out = await reading.count(source, decided_to, committed, MOST_COUNTED)
         return OffsetMove(committed, decided_to, left_out=left_out)
 
-    async def _undecided(self, source: TopicPartition, position: int) -> list[TopicPartition]:  # noqa: ARG002
-        """Return where decisions are in a transaction that no process will end; only the evaluator writes there."""
+    async def _undecided(self, source: TopicPartition, position: int) -> dict[TopicPartition, int]:  # noqa: ARG002
+        """Return how many decisions are where in a transaction that no process will end: only the evaluator's."""
         s = self._settings
         outputs = [TopicPartition(topic, 0) for topic in (s.topic_measurements, s.topic_alerts)]
         async with reader(s) as reading:
-            torn = await unfinished(s, reading, outputs, lambda _record: True)
+            torn = await unfinished(s, reading, outputs, lambda _record: 1)
             try:
                 joined = await reading.written(s.topic_label_state)
             except TopicAuthorizationFailedError as error:  # a worker that joins no labels needs no access to it
@@ -266,9 +266,9 @@ class Session:
                 return torn
             # facts are written there, too, and facts that are repeated are the same facts
             place = TopicPartition(s.topic_label_state, 0)
-            return torn + (
-                await unfinished(s, reading, [place], lambda record: is_decision(record.key)) if joined else []
-            )
+            if joined:
+                torn |= await unfinished(s, reading, [place], lambda record: 1 if is_decision(record.key) else None)
+            return torn
 
     async def _read_back(self, topic: str, since_ms: int) -> AsyncGenerator[ConsumerRecord]:
         async with reader(self._settings) as reading:

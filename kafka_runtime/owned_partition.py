@@ -193,8 +193,9 @@ class OwnedPartition:
         if self._policy.unfinished is not None and (torn := await self._policy.unfinished(self.source, position)):
             # A broker may report a transaction as ended and leave it open (docs/delivery.md, "a torn transaction"). The
             # next commit would then make its records visible next to their repetition.
-            await sink.abandon(torn, position)
+            await sink.abandon(list(torn), position)
             self._telemetry.transaction(self.source, "aborted", 0.0, 0.0)
+            self._telemetry.torn(sum(torn.values()))
         if placed:
             # decided once: every later record is answered, for any event before the first batch
             await self._write(sink, Result({}, None), position)

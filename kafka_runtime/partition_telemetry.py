@@ -46,6 +46,7 @@ class PartitionMetrics(Protocol):
     assigned_partitions: Gauge
     #: By outcome.
     transactions: Counter
+    torn_records: Counter
     #: By cause.
     rebuilds: Counter
     # By topic and partition, of any stage:
@@ -119,6 +120,10 @@ class PartitionTelemetry:
                 partition=source.partition,
                 duration_s=round(produce_s + commit_s, 3),
             )
+
+    def torn(self, records: int) -> None:
+        """Count records whose committed results a broker had left in an open transaction, now aborted."""
+        _child(self._series.torn_records, *self._labels).inc(records)
 
     def producer_rebuilt(
         self, source: TopicPartition, cause: str, error: BaseException, transactional_id: str | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol, TypeVar
@@ -88,6 +88,9 @@ class Telemetry(Protocol):
     def transaction(self, source: TopicPartition, outcome: str, produce_s: float, commit_s: float) -> None:
         """Report an ended transaction (committed, aborted, fenced, unknown) with the seconds of writes and commit."""
 
+    def torn(self, records: int) -> None:
+        """Report records whose committed results a broker had left in an open transaction, now aborted."""
+
     def producer_rebuilt(
         self, source: TopicPartition, cause: str, error: BaseException, transactional_id: str | None
     ) -> None:
@@ -111,7 +114,8 @@ class Policy:
     called without records (None: never). commit_interval_s: least time between commits. answered_before: whether
     outputs of this group exist for a partition without committed offset. Then the offset was lost, and this is not a
     first start. fetch_bytes: at most this many in one response of a broker, half of them of one partition. unfinished:
-    the output partitions that hold records, for the input from an offset on, in a transaction that no process will end.
+    the output partitions that hold results for the input from an offset on in a transaction that no process will end,
+    and the number of those records.
     prepare: gets what records need from elsewhere, before they are processed; returns what is in the way.
     """
 
@@ -124,5 +128,5 @@ class Policy:
     tick_s: float | None = None
     answered_before: Callable[[TopicPartition], Awaitable[bool]] | None = None
     fetch_bytes: int = FETCH_BYTES
-    unfinished: Callable[[TopicPartition, int], Awaitable[Sequence[TopicPartition]]] | None = None
+    unfinished: Callable[[TopicPartition, int], Awaitable[Mapping[TopicPartition, int]]] | None = None
     prepare: Callable[[TopicPartition, Sequence[ConsumerRecord]], Awaitable[Blocked | None]] | None = None

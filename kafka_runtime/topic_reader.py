@@ -257,17 +257,20 @@ def _behind(offset: int, offsets: int) -> str:
 
 
 async def unfinished(
-    settings: KafkaSettings, stable: Reader, targets: Iterable[TopicPartition], ours: Callable[[ConsumerRecord], bool]
-) -> list[TopicPartition]:
-    """Return the partitions that hold a record of `ours` above their last stable offset, in a transaction still open.
+    settings: KafkaSettings,
+    stable: Reader,
+    targets: Iterable[TopicPartition],
+    covers: Callable[[ConsumerRecord], int | None],
+) -> dict[TopicPartition, int]:
+    """Return the partitions with own records in a transaction still open, and how many input records these cover.
 
-    stable: a Reader of committed records.
+    stable: a Reader of committed records. covers: the number of input records that a record is the result of; None for
+    a record of somebody else.
     """
-    found = []
+    found: dict[TopicPartition, int] = {}
     async with reader(settings, "read_uncommitted") as everything:
         for target in targets:
             async for record in everything.scan_from(target, await stable.end(target)):
-                if ours(record):
-                    found.append(target)
-                    break
+                if (covered := covers(record)) is not None:
+                    found[target] = found.get(target, 0) + covered
     return found

@@ -148,6 +148,9 @@ class ScorerMetrics:
         )
         self.rebalances = counter("rebalances_total", "Assignments received")
         self.transactions = counter("transactions_total", "Transactions by outcome", ["outcome"])
+        self.torn_records = counter(
+            "torn_records_total", "Records answered again because a broker took back the end of their transaction"
+        )
         self.rebuilds = counter("producer_rebuilds_total", "Producers closed and replaced", ["cause"])
         self.last_progress = KnownGauge(
             PREFIX + "last_progress_timestamp_seconds", "When an outcome was last committed", registry

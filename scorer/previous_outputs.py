@@ -41,24 +41,24 @@ class EarlierAnswers:
                         return True
         return False
 
-    async def unfinished(self, source: TopicPartition, position: int) -> list[TopicPartition]:
-        """Return output partitions with answers to `source`, from `position` on, in a transaction that never ended.
+    async def unfinished(self, source: TopicPartition, position: int) -> dict[TopicPartition, int]:
+        """Return how many answers to `source`, from `position` on, each output has in a transaction that never ended.
 
         Call it after fencing: no transaction for `source` is open then, unless a broker left one open. Answers before
         `position` are left out: their offset is committed, and the next transaction commits them, too.
         """
         headers = self._headers(source)
 
-        def ours(record: ConsumerRecord) -> bool:
+        def covers(record: ConsumerRecord) -> int | None:
             found = dict(record.headers)
-            return headers.items() <= found.items() and _offset(found) >= position
+            return 1 if headers.items() <= found.items() and _offset(found) >= position else None
 
         async with reader(self._settings) as outputs:
             targets = [target async for target in self._targets(outputs, source)]
             high = [(await outputs.high_watermarks(target.topic))[target] for target in targets]
             ends = {target: await outputs.end(target) for target in targets}
             self._ends[source] = ends if list(ends.values()) == high else None
-            return await unfinished(self._settings, outputs, targets, ours)
+            return await unfinished(self._settings, outputs, targets, covers)
 
     async def compare(self, source: TopicPartition, committed: int) -> OffsetMove | None:
         """Return how the committed offset differs from the answers before the fence; None if these do not say it.

@@ -89,9 +89,13 @@ TECHNICAL = [
             ),
             Panel(
                 "Transactions by outcome",
-                "Committed ones write outputs and offset together; the others wrote no visible record.",
+                "Committed ones write outputs and offset together; the others wrote no visible record. Records answered "
+                "again: the broker took back the end of their transaction.",
                 "cps",
-                {"{{outcome}}": per_second(SCORER + "transactions_total", "outcome")},
+                {
+                    "{{outcome}}": per_second(SCORER + "transactions_total", "outcome"),
+                    "records answered again": per_second(SCORER + "torn_records_total") + " > 0",
+                },
             ),
             Panel(
                 "Conservation",
@@ -280,10 +284,13 @@ TECHNICAL = [
             ),
             Panel(
                 "Transactions of the drift worker",
-                "Per second, by stage and outcome.",
+                "Per second, by stage and outcome. Records processed again: the broker took back the end of their "
+                "transaction.",
                 "cps",
                 {
                     "{{stage}} {{outcome}}": per_second("driftline_drift_transactions_total", "stage, outcome"),
+                    "{{stage}} records processed again": per_second("driftline_drift_torn_records_total", "stage")
+                    + " > 0",
                 },
             ),
             Panel(

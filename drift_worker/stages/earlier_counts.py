@@ -29,20 +29,21 @@ class EarlierCounts:
         self._read_to = 0
         self._one_at_a_time = asyncio.Lock()
 
-    async def unfinished(self, source: TopicPartition, position: int) -> list[TopicPartition]:
-        """Return where deltas of `source` from `position` on are in a transaction that no process will end.
+    async def unfinished(self, source: TopicPartition, position: int) -> dict[TopicPartition, int]:
+        """Return how many records of `source` from `position` on were read for deltas that no process will commit.
 
         Call it after fencing.
         """
 
-        def ours(record: ConsumerRecord) -> bool:
+        def covers(record: ConsumerRecord) -> int | None:
             progress = _progress(record)
-            return progress is not None and progress.first >= position and _source(progress) == source
+            ours = progress is not None and progress.first >= position and _source(progress) == source
+            return progress.read if progress is not None and ours else None
 
         async with reader(self._settings) as reading:
             # above it are the other partitions' open transactions, which end within moments, and ours to come
             self._ends[source] = (await reading.high_watermarks(self._panes.topic))[self._panes]
-            return await unfinished(self._settings, reading, [self._panes], ours)
+            return await unfinished(self._settings, reading, [self._panes], covers)
 
     async def compare(self, source: TopicPartition, committed: int) -> OffsetMove | None:
         """Return how the committed offset differs from the last progress before the fence; None if none is found.

@@ -23,6 +23,7 @@ def test_answers_in_a_transaction_without_an_end_are_aborted_and_those_of_others
     with stage.scorer() as scorer:
         wait_until(lambda: scorer.reasons() == [] and scorer.assigned() == 4, "it owns its partitions")
         assert scorer.metric("driftline_scorer_transactions_total", outcome="aborted") == 1
+        assert scorer.metric("driftline_scorer_torn_records_total") == 1
         stranger.abort_transaction(30)
         sent = stage.send_customers(400)
         stage.reader.wait_for(400)

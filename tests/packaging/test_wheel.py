@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -47,8 +48,8 @@ def driftline(wheel: Path, tmp_path_factory: pytest.TempPathFactory):
             (folder / name).mkdir(parents=True)
             (folder / name / "__init__.py").write_text("raise SystemExit('a module of another package')\n")
 
-    def run(*arguments: str, module: str | None = None, **options: str) -> subprocess.CompletedProcess[str]:
-        command = [str(environment / "bin" / "driftline")] if module is None else [str(python), "-m", module]
+    def run(*arguments: str, by: tuple[str, ...] = (), **options: str) -> subprocess.CompletedProcess[str]:
+        command = [str(python), *by] if by else [str(environment / "bin" / "driftline")]
         clean = {n: v for n, v in os.environ.items() if not n.startswith(("PYTHON", "KAFKA_", "SCORER_", "DRIFT_"))}
         return subprocess.run(
             [*command, *arguments], cwd=here, env={**clean, "OMP_NUM_THREADS": "1", **options}, capture_output=True,
@@ -58,15 +59,42 @@ def driftline(wheel: Path, tmp_path_factory: pytest.TempPathFactory):
     return run
 
 
-def helps(run) -> dict[tuple[str, ...], str]:
+# Prints the help of each command that is an argument, its words joined by spaces, as JSON. What all of them need, two
+# seconds of imports and the tree of commands, is made once.
+HELPS = """
+import json, os, sys
+import rich.markdown, typer.main, typer.rich_utils
+from driftline.cli import app
+command, texts = typer.main.get_command(app), {}
+for words in sys.argv[1:]:
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.dup2(writing, 1)
+        os.close(reading)
+        os.close(writing)
+        command([*words.split(), "--help"], prog_name="driftline")
+    os.close(writing)
+    with open(reading) as text:
+        texts[words] = text.read()
+    if os.waitstatus_to_exitcode(os.wait()[1]) != 0:
+        sys.exit(f"driftline {words} --help failed")
+print(json.dumps(texts))
+"""
+
+
+def helps(run) -> dict[str, str]:
     """Every command and subcommand that a help lists, with its own help."""
-    found: dict[tuple[str, ...], str] = {}
+
+    def ask(*commands: str) -> dict[str, str]:
+        done = run(*commands, by=("-P", "-c", HELPS), COLUMNS="200")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
     listed = re.compile(r"^│ ([a-z][a-z-]+)  ", re.MULTILINE)
-    for name in listed.findall(run("--help", COLUMNS="200").stdout):
-        inner = run(name, "--help", COLUMNS="200").stdout
-        below = listed.findall(inner.split("Commands")[1]) if "Commands" in inner else []
-        found |= {(name, one): run(name, one, "--help", COLUMNS="200").stdout for one in below} or {(name,): inner}
-    return found
+    top = ask(*listed.findall(ask("")[""]))
+    groups = {name: listed.findall(text.split("Commands")[1]) for name, text in top.items() if "Commands" in text}
+    below = ask(*(f"{name} {one}" for name, inner in groups.items() for one in inner))
+    return {name: text for name, text in top.items() if name not in groups} | below
 
 
 def test_the_wheel_holds_the_examples_and_no_benchmark(wheel: Path) -> None:
@@ -85,7 +113,7 @@ def test_both_services_start_beside_packages_of_their_names(driftline) -> None:
         missing = driftline(*run, SCORER_MODEL="/none")
         assert (missing.returncode, missing.stderr.count("\n")) == (2, 1), missing.stderr
         assert "/none/manifest.json" in missing.stderr
-    assert driftline("--version", module="driftline").stdout.startswith("driftline ")
+    assert driftline("--version", by=("-m", "driftline")).stdout.startswith("driftline ")
 
 
 def test_a_model_is_trained_served_and_asked_without_the_checkout(driftline) -> None:

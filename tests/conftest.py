@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support import preloaded
 from support.brokers import Broker
 from support.stage import Stage
 
@@ -64,6 +65,20 @@ def telco_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec, data = read_spec(Path("examples/telco.toml")), Path("examples/telco_churn.csv")
     train_bundle(spec, data, directory, datetime(2026, 1, 1, tzinfo=UTC))
     return directory
+
+
+@pytest.fixture(autouse=True, scope="session")
+def checked_by_preloaded_processes() -> Iterator[None]:
+    """Bundles are tried in processes that have the libraries; tests/packaging tries them in new interpreters."""
+    from driftline.training import fitted_estimator
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            fitted_estimator,
+            "run_python",
+            lambda arguments, folder, given: preloaded.run_bytes(arguments, os.environ, given=given, folder=folder),
+        )
+        yield
 
 
 @pytest.fixture

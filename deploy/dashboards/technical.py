@@ -89,8 +89,8 @@ TECHNICAL = [
             ),
             Panel(
                 "Transactions by outcome",
-                "Committed ones write outputs and offset together; the others wrote no visible record. Records answered "
-                "again: the broker took back the end of their transaction.",
+                "Committed ones write outputs and offset together; the others wrote no visible record. "
+                "Records answered again: the broker took back the end of their transaction.",
                 "cps",
                 {
                     "{{outcome}}": per_second(SCORER + "transactions_total", "outcome"),

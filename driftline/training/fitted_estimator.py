@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -289,13 +289,9 @@ def try_bundle(manifest: Manifest, files: dict[str, bytes], columns: Columns | N
         write_bundle(directory, manifest, files)
         # in an empty folder: a scorer starts without the files of the current one
         (Path(folder) / "elsewhere").mkdir()
-        process = subprocess.run(
-            [sys.executable, "-P", "-m", "scorer.offline", "--check", str(directory)],
-            cwd=Path(folder) / "elsewhere",
-            input=b"" if columns is None else b"".join(_asked(columns)),
-            capture_output=True,
-            check=False,
-        )
+        given = b"" if columns is None else b"".join(_asked(columns))
+        command = ["-P", "-m", "scorer.offline", "--check", str(directory)]
+        process = run_python(command, Path(folder) / "elsewhere", given)
     if process.returncode != 0:
         reason = process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise ExistingError(f"a fresh process rejects the bundle: {reason}")
@@ -303,6 +299,12 @@ def try_bundle(manifest: Manifest, files: dict[str, bytes], columns: Columns | N
     answer = json.loads(first)
     answers = None if columns is None else np.array([p for line in rest for p in json.loads(line)], dtype=np.float64)
     return Tried(answer["form"], answer["why_not_direct"], answers)
+
+
+def run_python(arguments: Sequence[str], folder: Path, given: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Run a new interpreter in `folder` with `given` as its input; return its exit code, output and errors."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, input=given, capture_output=True, check=False)
 
 
 def _asked(columns: Columns) -> Iterator[bytes]:

@@ -77,17 +77,23 @@ class Program:
 
 
 def start(
-    arguments: Sequence[str], environment: Mapping[str, str], out: int, err: int, given: int = 0
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    out: int,
+    err: int,
+    given: int = 0,
+    folder: Path | None = None,
 ) -> Program | subprocess.Popen:
-    """Start `python <arguments>`: `-m module …`, `-c code …` or `file …`.
+    """Start `python <arguments>`, in `folder`: `-m module …`, `-P -m module …`, `-c code …` or `file …`.
 
     out, err, given: descriptors of its output, its errors and its input.
     """
     if any(name.startswith(("LD_", "PYTHON")) and os.environ.get(name) != environment[name] for name in environment):
-        return subprocess.Popen([sys.executable, *arguments], env=environment, stdin=given, stdout=out, stderr=err)
+        files = {"stdin": given, "stdout": out, "stderr": err}
+        return subprocess.Popen([sys.executable, *arguments], env=environment, cwd=folder, **files)
     ours, theirs = socket.socketpair()
     message = json.dumps(
-        {"arguments": list(arguments), "environment": dict(environment), "cwd": str(Path.cwd())}
+        {"arguments": list(arguments), "environment": dict(environment), "cwd": str(folder or Path.cwd())}
     ).encode()
     with theirs:
         socket.send_fds(_parent(), [NUMBER.pack(len(message))], [given, out, err, theirs.fileno()])
@@ -99,19 +105,32 @@ def run(
     arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float = 240.0, given: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run `python <arguments>` to its end, as subprocess.run does with captured text. given: its standard input."""
+    done = run_bytes(arguments, environment, timeout_s, given.encode())
+    out, err = (data.decode(errors="surrogateescape") for data in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def run_bytes(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    timeout_s: float = 240.0,
+    given: bytes = b"",
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `python <arguments>` to its end in `folder`, with `given` as its standard input."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as text:
-        text.write(given.encode())
+        text.write(given)
         text.seek(0)
-        program = start(arguments, environment, out.fileno(), err.fileno(), text.fileno())
+        program = start(arguments, environment, out.fileno(), err.fileno(), text.fileno(), folder)
         try:
             code = program.wait(timeout_s)
         finally:
             program.kill()
-        texts = []
+        found = []
         for file in (out, err):
             file.seek(0)
-            texts.append(file.read().decode(errors="surrogateescape"))
-    return subprocess.CompletedProcess(list(arguments), code, *texts)
+            found.append(file.read())
+    return subprocess.CompletedProcess(list(arguments), code, *found)
 
 
 _connection: socket.socket | None = None
@@ -196,8 +215,11 @@ def _report_ended(children: dict[int, socket.socket]) -> None:
 
 def _become(arguments: list[str]) -> None:
     """Run the program as the interpreter does."""
-    if arguments[0] == "-m":
+    if arguments[0] == "-P":  # a safe path: not the current folder
+        del arguments[0]
+    elif arguments[0] == "-m":
         sys.path.insert(0, str(Path.cwd()))
+    if arguments[0] == "-m":
         sys.argv = arguments[1:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     elif arguments[0] == "-c":

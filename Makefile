@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--custom-compile-command "make lock"
 MINUTES ?= 30
+WORKERS = $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
 AUDIT := $(VENV)-audit
 COMPOSE = docker compose -f docker-compose.yml $(if $(VARIANT),-f compose.$(VARIANT).yml)
 PACKAGES := bench deploy driftline drift_worker kafka_runtime schemas scorer
@@ -42,10 +43,10 @@ demo: .venv ## the whole pipeline on this machine, in under three minutes
 demo-life: .venv ## a model from its training to its successor: drift that hurts, an alert, a better model; three minutes
 	@$(BIN)/driftline demo-life
 
-# A process for each core, four at most: each has a Kafka of its own. Half of the suite is waiting, and half computing.
+# A process more than cores, four at most: each has a Kafka of its own. A quarter of the suite's time is waiting.
 test: .venv ## the whole test suite, on a real Kafka that it starts itself; PYTEST='--cov' or any other pytest option
 	@$(BIN)/python tests/support/prometheus_tools.py
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(PYTEST)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST)
 
 check: .venv ## format, lint, types and the quick tests
 	@$(BIN)/ruff format --check .

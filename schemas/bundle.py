@@ -189,7 +189,7 @@ class EventMapping(_Frozen):
     """
 
     preset: Literal["debezium", "cloudevents"] | None = None
-    format: Literal["json", "avro", "json-schema"] = "json"
+    format: Literal["json", "avro", "json-schema", "protobuf"] = "json"
     event_id: str = "event_id"
     customer_id: str = "customer_id"
     event_time: str = "event_time"

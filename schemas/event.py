@@ -199,7 +199,7 @@ class _FormDecoder:
         self._validator = FormValidator(features, mapping, rules, self._reader)
         self._shape = shape_of(features, mapping)
         self._tree: _Tree | _Rows = (
-            _Rows(features, mapping) if mapping.format == "avro" else _Tree(features, mapping, self._shape)
+            _Rows(features, mapping) if mapping.format in _IN_ROWS else _Tree(features, mapping, self._shape)
         )
         self._event_id, self._customer_id = place_of(mapping.event_id), place_of(mapping.customer_id)
         self._event_time = place_of(mapping.event_time)
@@ -470,6 +470,10 @@ def _plain(text: str) -> bool:
 
 
 _VERSION = scalar(1)
+
+
+# Formats that are read field by field.
+_IN_ROWS = frozenset({"avro", "protobuf"})
 
 
 class _NoSchemas:

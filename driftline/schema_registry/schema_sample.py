@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from driftline.errors import CommandError
 from schemas.bundle import EventMapping
-from schemas.formats import avro_schema
+from schemas.formats import avro_schema, protobuf_schema
 from schemas.formats.json_schema import JsonSchema
 from schemas.formats.registered import Registered, UnreadableSchemaError
 
 # Enough for a value that repeats and one that differs.
 EVENTS = 3
 # The format of `[event]` by a registry's name for the type.
-FORMATS = {"AVRO": "avro", "JSON": "json-schema"}
+FORMATS = {"AVRO": "avro", "JSON": "json-schema", "PROTOBUF": "protobuf"}
 _DEEPEST = 20
 _TIME = "2026-01-0{}T00:00:00Z"
 
@@ -28,6 +28,9 @@ def sample(registered: Registered) -> list[dict[str, Any]]:
         elif registered.kind == "JSON":
             schema = JsonSchema(registered, (), EventMapping(format="json-schema"))
             events = [_of_json(schema, schema.root, schema.root, i, _DEEPEST) for i in range(EVENTS)]
+        elif registered.kind == "PROTOBUF":
+            message = _outermost(protobuf_schema.messages_of(registered))
+            events = [_of_protobuf(message, i, _DEEPEST) for i in range(EVENTS)]
         else:
             raise CommandError(f"a schema of the type {registered.kind}: expected {' or '.join(FORMATS)}")
     except UnreadableSchemaError as error:
@@ -64,6 +67,38 @@ def _of_avro(node: avro_schema.Node, i: int) -> Any:
         return _value("time", i)
     kinds = {"int": "integer", "long": "integer", "float": "number", "double": "number"}
     return _value(kinds.get(one.kind, one.kind), i)
+
+
+def _outermost(messages: Sequence[Any]) -> Any:
+    """Return the first message of a file that no other one has as a part; of a circle, the first message."""
+    inside = {
+        field.message_type.full_name
+        for message in messages
+        for field in message.fields
+        if field.message_type is not None and field.message_type is not message
+    }
+    return next((message for message in messages if message.full_name not in inside), messages[0])
+
+
+def _of_protobuf(message: Any, i: int, left: int) -> dict[str, Any]:
+    """Return an event of a message. In the last event, a single value that may be absent is."""
+    found: dict[str, Any] = {}
+    for field in message.fields:
+        kind = protobuf_schema.type_of(field)
+        value: Any = None
+        if kind.kind == "message":
+            value = _of_protobuf(kind.message, i, left - 1) if left > 1 else None
+        elif kind.kind == "time":
+            value = _value("time", i)
+        elif field.has_presence and i == EVENTS - 1:
+            continue
+        elif kind.enum is not None:
+            value = kind.enum.values[i % 2 % len(kind.enum.values)].name
+        else:
+            value = _value({"real": "number", "decimal": "number"}.get(kind.kind, kind.kind), i)
+        if value not in (None, {}):
+            found[field.name] = value
+    return found
 
 
 def _of_json(schema: JsonSchema, node: Any, document: Any, i: int, left: int) -> Any:

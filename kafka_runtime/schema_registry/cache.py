@@ -28,7 +28,7 @@ FAILURE_HOLDS_S = 0.5
 # Longer than every wait for one answer, and shorter than what a revocation waits for a batch.
 DEADLINE_S = 8.0
 #: What the extra `registry` has for a format.
-EXTRA = {"avro": ("fastavro",)}
+EXTRA = {"avro": ("fastavro",), "protobuf": ("google", "google.protobuf")}
 # Requests at a time.
 PARALLEL = 8
 
@@ -45,8 +45,8 @@ def require_registry(form: str, settings: RegistrySettings) -> None:
         return
     if settings.schema_registry_url is None:
         raise SettingsError(f"SCHEMA_REGISTRY_URL: needed for events whose [event] format is {form!r}")
-    missing = [name for name in EXTRA.get(form, ()) if importlib.util.find_spec(name) is None]
-    if missing:
+    # a package is looked for before what is in it
+    if any(importlib.util.find_spec(name) is None for name in EXTRA.get(form, ())):
         raise SettingsError(f"[event] format: {form!r} needs the extra registry: pip install 'driftline[registry]'")
 
 

@@ -42,6 +42,10 @@ class Avro:
         else:
             self._columns = None
 
+    def misfit_of(self, _body: bytes) -> str | None:
+        """Return why a record is no event of the spec: of all records the same."""
+        return self.misfit
+
     def event(self, body: bytes) -> object:
         """Return a record as the JSON value that it is; RejectedError."""
         from fastavro import schemaless_reader  # noqa: PLC0415 - an extra

@@ -35,6 +35,10 @@ class JsonSchema:
             raise UnreadableSchemaError("no JSON Schema")
         self.misfit = next((text for text in self._misfits(features, mapping) if text is not None), None)
 
+    def misfit_of(self, _body: bytes) -> str | None:
+        """Return why a record is no event of the spec: of all records the same."""
+        return self.misfit
+
     def event(self, body: bytes) -> object:
         """Return a record as the JSON value that it is; RejectedError."""
         return parse_json(body)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from schemas.bundle import EventMapping, Feature
 from schemas.formats.avro import Avro
 from schemas.formats.json_schema import JsonSchema
+from schemas.formats.protobuf import Protobuf
 from schemas.formats.registered import (
     PREFIX_BYTES,
     Registered,
@@ -22,15 +23,25 @@ from schemas.formats.registered import (
 from schemas.rejection import Reason, RejectedError
 
 #: What a registry calls the schemas of each format.
-KINDS = {"avro": "AVRO", "json-schema": "JSON"}
+KINDS = {"avro": "AVRO", "json-schema": "JSON", "protobuf": "PROTOBUF"}
+_READERS: dict[str, type[Avro | JsonSchema | Protobuf]] = {
+    "avro": Avro,
+    "json-schema": JsonSchema,
+    "protobuf": Protobuf,
+}
 # The size from which a batch in arrays costs less than its records one by one.
 FEWEST_ROWS = 4
 
 
 class Compiled(Protocol):
-    """One schema, compiled for one spec. misfit: why its records are no events of the spec; None if they can be."""
+    """One schema, compiled for one spec."""
 
-    misfit: str | None
+    @property
+    def misfit(self) -> str | None:
+        """Return why its records are no events of the spec; None if they can be."""
+
+    def misfit_of(self, body: bytes) -> str | None:
+        """Return the same for the record in these bytes, which may be one of several that the schema has."""
 
     def event(self, body: bytes) -> object:
         """Return the record in these bytes as the JSON value that it is; RejectedError."""
@@ -46,7 +57,7 @@ def compiled(registered: Registered, features: Sequence[Feature], mapping: Event
     """Compile a schema for a spec; UnreadableSchemaError if it is no schema of the spec's format."""
     if registered.kind != KINDS[mapping.format]:
         raise UnreadableSchemaError(f"it is of the type {registered.kind}, and [event] format is {mapping.format!r}")
-    return (Avro if mapping.format == "avro" else JsonSchema)(registered, features, mapping)
+    return _READERS[mapping.format](registered, features, mapping)
 
 
 class FormatReader:
@@ -65,8 +76,8 @@ class FormatReader:
 
     def require_fit(self, value: bytes) -> None:
         """Raise RejectedError if a record's schema does not have what the spec needs."""
-        found, _ = unframed(value)
-        if (misfit := self._of(found).misfit) is not None:
+        found, body = unframed(value)
+        if (misfit := self._of(found).misfit_of(body)) is not None:
             raise RejectedError(Reason.SCHEMA_INCOMPATIBLE, f"schema id {found}: {misfit}")
 
     def rows(self, values: Sequence[bytes]) -> tuple[list[tuple[Any, ...] | None], list[int]]:
@@ -84,7 +95,7 @@ class FormatReader:
                 schema = self._of(found)
             except RejectedError:
                 continue  # as the validator says of each
-            if schema.misfit is None and (read := schema.rows([values[i][PREFIX_BYTES:] for i in own])) is not None:
+            if (read := schema.rows([values[i][PREFIX_BYTES:] for i in own])) is not None:
                 for i, row, surplus in zip(own, *read, strict=True):
                     rows[i], unknown[i] = row, surplus
         return rows, unknown

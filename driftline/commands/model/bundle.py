@@ -140,10 +140,12 @@ def infer(
         elif subject is not None:
             from driftline.schema_registry import schema_sample
             from driftline.schema_registry.newest_schema import newest
+            from driftline.settings import read_schemas
 
-            version = newest(subject, "avro")
+            version = newest(subject, "json-schema")
             if version is None:
                 raise CommandError(f"{subject}: the registry has no schema of this subject", 1)
+            read_schemas(schema_sample.FORMATS.get(version.schema.kind, "json-schema"))  # is its extra there?
             events = schema_sample.sample(version.schema)
             text = infer_subject(subject, version.version, schema_sample.FORMATS[version.schema.kind], events)
         else:

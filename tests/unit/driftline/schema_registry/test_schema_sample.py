@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import protobuf_events
 from support.avro_events import SCHEMA, registered
 
 from driftline.errors import CommandError
@@ -43,6 +44,12 @@ JSON_SCHEMA = {
              "senior": False, "partner": True},
         ),
         (
+            protobuf_events.registered(),
+            {"event_id": "event_id", "customer_id": "customer_id", "event_time": "event_time", "features": "features"},
+            {"tenure": False, "monthly_charges": False, "total_charges": True, "contract": False, "payment": True,
+             "senior": False, "partner": True},
+        ),
+        (
             RegisteredSchema("JSON", json.dumps(JSON_SCHEMA)),
             {"event_id": "event_id", "customer_id": "customer.id", "event_time": "created_at", "features": "row"},
             {"tenure": True, "plan": False, "senior": True, "charges": False},
@@ -64,7 +71,10 @@ def test_the_proposal_fits_its_schema(tmp_path, schema, event, features):
 @pytest.mark.parametrize(
     "schema",
     [
+        RegisteredSchema("XML", "<a/>"),
         RegisteredSchema("PROTOBUF", 'syntax = "proto3";'),
+        RegisteredSchema("PROTOBUF", 'syntax = "proto3"; message M {}'),
+        RegisteredSchema("PROTOBUF", 'syntax = "proto3"; message M { M m = 1; }'),
         RegisteredSchema("AVRO", '"int"'),
         RegisteredSchema("AVRO", "{"),
         RegisteredSchema("JSON", "true"),

@@ -1,6 +1,7 @@
 """What a process knows of a registry: one request for each id, and how long a failure and an unknown id last."""
 
 import asyncio
+import importlib.util
 
 import pytest
 from support.avro_events import framed
@@ -70,6 +71,19 @@ def test_an_id_that_was_never_fetched_is_a_defect_and_no_rejection():
     known = SchemaCache(RegistrySettings.read({"SCHEMA_REGISTRY_URL": "http://localhost:1"}, KNOWN))
     with pytest.raises(RuntimeError, match="schema id 5 was not fetched"):
         known.schema(5)
+
+
+@pytest.mark.parametrize(
+    ("form", "gone"), [("avro", "fastavro"), ("protobuf", "google"), ("protobuf", "google.protobuf")]
+)
+def test_a_format_needs_the_library_that_reads_it(form, gone, monkeypatch):
+    """One line that names the extra; a namespace may be there without the package in it."""
+    found = importlib.util.find_spec
+    settings = RegistrySettings.read({"SCHEMA_REGISTRY_URL": "http://localhost:1"}, KNOWN)
+    require_registry(form, settings)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == gone else found(name))
+    with pytest.raises(SettingsError, match=r"needs the extra registry: pip install 'driftline\[registry\]'"):
+        require_registry(form, settings)
 
 
 def test_a_format_needs_the_address_of_its_registry():

@@ -1,0 +1,306 @@
+"""Records of Protobuf: one by one, in batches that are equal to it, and by every message of a schema."""
+
+import base64
+import random
+
+import pytest
+from support.avro_events import Known, framed
+from support.events import FEATURES, NOW_MS, record
+from support.protobuf_events import EVENT, SCHEMA, body, message_class, registered
+
+from schemas.bundle import EventMapping, Feature
+from schemas.event import EventDecoder
+from schemas.formats.protobuf import Protobuf, time
+from schemas.formats.registered import UnreadableSchemaError
+from schemas.rejection import RejectedError
+from schemas.validation import Rules
+
+MAPPING = EventMapping(format="protobuf")
+MANY = 40
+KIND = message_class()
+
+
+def _protobuf(schema=SCHEMA, features=FEATURES, references=(), **mapping):
+    return Protobuf(registered(schema, references), features, EventMapping(format="protobuf", **mapping))
+
+
+def _changed(**features):
+    return {**EVENT, "features": {**EVENT["features"], **features}}
+
+
+def test_a_record_is_the_event_that_its_types_mean():
+    """The time is RFC 3339, a wrapper its value, an enum its symbol; an id is text, so that no digit is lost."""
+    event = _protobuf().event(body({**EVENT, "customer_id": 2**63 - 1}))
+    features = {**EVENT["features"], "total_charges": 844.2, "contract": "YEARLY"}
+    expected = {**EVENT, "customer_id": str(2**63 - 1), "event_time": "2026-11-22T05:59:59.123Z", "features": features}
+    assert event == expected
+
+
+def test_what_has_no_presence_is_its_default_and_what_has_it_may_be_missing():
+    """Zero months are a value; an absent wrapper, an absent `optional` and an absent message are none."""
+    event = _protobuf().event(body({"event_id": "e1", "features": {}}))
+    features = {"tenure": 0, "monthly_charges": 0.0, "contract": "MONTHLY", "senior": False}
+    assert event == {"event_id": "e1", "customer_id": "0", "features": features}
+    for present in ({"total_charges": {}}, {"payment": ""}, {"partner": False}):
+        (name,) = present
+        found = _protobuf().event(body({"features": present}))["features"]
+        assert found[name] == {"total_charges": 0.0, "payment": "", "partner": False}[name]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "unit", "expected"),
+    [
+        (0, 0, None, "1970-01-01T00:00:00.000Z"),
+        (-1, 1000, None, "1969-12-31T23:59:59.000001Z"),
+        (253_402_300_799, 999_999_999, None, "9999-12-31T23:59:59.999999999Z"),
+        (253_402_300_800, 0, None, 253_402_300_800),
+        (5, -1, None, 5),
+        (5, 1_500_000, 1, 5),
+        (5, 1_500_000, 10**6, 5_001_500),
+        (2**62, 0, 10**9, 2**62 * 10**9),
+    ],
+)
+def test_a_timestamp_is_text_or_a_number_of_the_specs_unit(seconds, nanos, unit, expected):
+    """As many digits as it has; what is none, or of no year that can be written, stays a number."""
+    assert time(seconds, nanos, unit) == expected
+
+
+SHAPES = """
+syntax = "proto3";
+import "google/protobuf/timestamp.proto";
+import "confluent/type/decimal.proto";
+import "confluent/meta.proto";
+message Shapes {
+  string id = 1 [(confluent.field_meta).doc = "the id"];
+  repeated Item items = 2;
+  map<string, double> by_name = 3;
+  string text = 4;
+  confluent.type.Decimal price = 5;
+  google.protobuf.Timestamp since = 6;
+  uint64 plan = 7;
+  Shapes inner = 8;
+  repeated bool flags = 9;
+  optional int32 HasField = 12;
+  oneof choice { string left = 10; fixed64 right = 11; }
+  message Item { float price = 1; }
+}
+"""
+
+
+def _feature(path, kind="numeric", **more):
+    more |= {"categories": ("a",)} if kind == "categorical" else {}
+    return Feature(name="x", kind=kind, **{"from": path}, **more)
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "expected"),
+    [
+        (_feature("items.1.price"), {"items": [{"price": 1.0}, {"price": 2.5}, {}]}, [None, {"price": 2.5}, None]),
+        (_feature("by_name.a"), {"by_name": {"a": 2.5, "b": 1.0}}, {"a": 2.5, "b": None}),
+        (_feature("text|json.a"), {"text": '{"a": 2.5}'}, '{"a": 2.5}'),
+        (_feature("price"), {"price": {"value": b"\x1b\x7b", "scale": 2}}, 70.35),
+        (_feature("price"), {"price": {"value": b"\xff", "scale": -2}}, -100.0),
+        (_feature("price"), {"price": {"value": b"\x7f" * 300, "scale": 0}}, float("inf")),
+        (_feature("price"), {"price": {"value": b"\x01", "scale": 2**31 - 1}}, {"scale": 2**31 - 1}),
+        (_feature("since", "categorical"), {"since": {"seconds": 0, "nanos": 1}}, "1970-01-01T00:00:00.000000001Z"),
+        (_feature("since.seconds"), {"since": {"seconds": 9}}, {"seconds": 9, "nanos": None}),
+        (_feature("plan", "categorical", integers=True), {"plan": 2**64 - 1}, "18446744073709551615"),
+        (_feature("plan"), {"plan": 2**64 - 1}, 2**64 - 1),
+        (_feature("inner.inner.plan"), {"inner": {"inner": {"plan": 3}}}, {"inner": {"plan": 3}}),
+        (_feature("right", "boolean", true=(1,), false=(0,)), {"right": 1}, 1),
+        (_feature("HasField"), {"HasField": 0}, 0),
+        (_feature("flags.0", "boolean"), {"flags": [True]}, [True]),
+    ],
+    ids=lambda part: part.source if isinstance(part, Feature) else None,
+)
+def test_paths_lead_through_messages_arrays_maps_and_texts(feature, value, expected):
+    """A batch reads what the definition reads. Custom options need no file of theirs."""
+    mapping = EventMapping(format="protobuf", event_id="id", customer_id="", event_time="", features="")
+    raw = body({"id": "e1", **value}, kind=message_class(SHAPES, "Shapes"))
+    found = Protobuf(registered(SHAPES), (feature,), mapping).event(raw)
+    name = feature.path[0]
+    if name == "inner":
+        assert found["inner"]["inner"]["plan"] == 3
+    else:
+        assert found[name] == expected
+    decoder = EventDecoder((feature,), mapping, None, Known({7: registered(SHAPES)}))
+    alone = decoder.decode([record(framed(raw))], NOW_MS)
+    batch = decoder.decode([record(framed(raw), offset=i) for i in range(9)], NOW_MS)
+    assert batch.rejections == alone.rejections * 9
+    assert repr(batch.columns.numeric.tolist()) == repr(alone.columns.numeric.tolist() * 9)
+    assert [list(column) for column in batch.columns.values] == [list(column) * 9 for column in alone.columns.values]
+
+
+def _event(chance):
+    def maybe(name, value):
+        return {} if chance.random() < 0.3 else {name: value}
+
+    features = {
+        **maybe("tenure", chance.choice([12, 120, 121, -(2**31)])),
+        **maybe("monthly_charges", chance.choice([70.35, -0.0, float("nan"), 1e300])),
+        **maybe("total_charges", {"value": chance.choice([844.2, float("inf"), 0.0])}),
+        **maybe("contract", chance.choice([0, 1, 1, 7])),
+        **maybe("payment", chance.choice(["Mail", "日本", "", "a" * 300])),
+        **maybe("senior", chance.random() < 0.5),
+        **maybe("partner", chance.random() < 0.5),
+    }
+    seconds = NOW_MS // 1000 - chance.choice([5, 77])
+    return {
+        "event_id": chance.choice(["e1", "é" * 3, "", "x" * 200]),
+        "customer_id": chance.choice([0, 17, -(2**40), 2**62]),
+        **maybe("event_time", {"seconds": seconds, "nanos": chance.choice([0, 123_000_000, 1, -1])}),
+        **maybe("features", features),
+    }
+
+
+def _damaged(raw, chance):
+    choice = chance.random()
+    if choice < 0.7:
+        return raw
+    if choice < 0.8:
+        return raw[: chance.randrange(len(raw))]
+    out = bytearray(raw)
+    out[chance.randrange(len(out))] = chance.randrange(256)
+    return bytes(out) + (b"\xa0\x06\x01" if choice > 0.95 else b"")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_batch_has_the_verdicts_of_its_records_one_by_one(seed):
+    """Rejections, ids, times, columns and unknown fields; damaged records, and neighbours of damaged records."""
+    chance = random.Random(seed)
+    features = FEATURES if seed % 2 else FEATURES[:-2]  # two unknown fields
+    decoder = EventDecoder(features, MAPPING, None, Known({7: registered()}))
+    values = [framed(_damaged(body(_event(chance), kind=KIND), chance)) for _ in range(MANY)]
+    batch = decoder.decode([record(value, offset=i) for i, value in enumerate(values)], NOW_MS)
+    single = [decoder.decode([record(value, offset=i)], NOW_MS) for i, value in enumerate(values)]
+    assert batch.rejections == [one.rejections[0] for one in single]
+    kept = [one for one in single if one.columns.n]
+    assert len(kept) == batch.columns.n
+    for name in ("event_ids", "customer_ids", "event_times"):
+        assert list(getattr(batch, name)) == [getattr(one, name)[0] for one in kept]
+    assert batch.event_time_ms.tolist() == [one.event_time_ms[0] for one in kept]
+    assert repr(batch.columns.numeric.tolist()) == repr([one.columns.numeric[0].tolist() for one in kept])
+    assert batch.columns.codes.tolist() == [one.columns.codes[0].tolist() for one in kept]
+    assert batch.unknown_fields == sum(one.unknown_fields for one in single)
+
+
+def test_good_records_are_read_in_batches():
+    """Else the comparison above would compare the one reading with itself."""
+    rows, unknown = _protobuf().rows([body(EVENT)] * MANY)
+    features = (12, 70.35, 844.2, "YEARLY", "Überweisung", True, False)
+    assert rows == [("e1", "17", "2026-11-22T05:59:59.123Z", *features, None)] * MANY
+    assert set(unknown) == {0}
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        (b"", "expected a message index behind the schema id, got 0 bytes"),
+        (b"\x02", "expected a message index"),
+        (b"\x01\x00", "expected a message index"),
+        (b"\xff\xff\xff\xff\x00", "got 5 bytes that begin with ff ff ff ff"),
+        (b"\x02\x06", "no message with the index [3]"),
+        (b"\x04\x00\x00", "no message with the index [0, 0]"),
+        (b"\x00\xff", "no record of its schema"),
+        (b"\x00\x0a\x02\xff\xff", "no record of its schema"),
+        (b"\x00\x08\x01", "field 1 is not of the type that it has in its schema"),
+        (b'\x00{"a":1}', "no record of its schema"),
+    ],
+)
+def test_bytes_that_are_no_record_are_rejected(raw, detail):
+    """A number where the schema has a text would else be an empty text."""
+    with pytest.raises(RejectedError) as raised:
+        _protobuf().event(raw)
+    rejection = raised.value.rejection
+    assert (rejection.reason.value, detail in rejection.detail) == ("not_decodable", True), rejection
+    rows, _ = _protobuf().rows([body(EVENT), raw, body(EVENT)])
+    assert [row is None for row in rows] == [False, True, False]
+
+
+def test_a_text_of_proto2_that_is_not_utf_8_is_rejected_alone():
+    """Its bytes are only looked at when it is read."""
+    schema = 'syntax = "proto2"; message M { optional string id = 1; optional int32 x = 2 [default = 5]; }'
+    mapping = EventMapping(format="protobuf", event_id="id", customer_id="", event_time="", features="")
+    decoder = EventDecoder((_feature("x", nullable=True),), mapping, None, Known({7: registered(schema)}))
+    values = [framed(b"\0\x0a\x01a"), framed(b"\0\x0a\x01\xff"), framed(b"\0\x0a\x01b\x10\x07")] * 3
+    batch = decoder.decode([record(value, offset=i) for i, value in enumerate(values)], NOW_MS)
+    assert [r and r.reason.value for r in batch.rejections] == [None, "not_decodable", None] * 3
+    assert repr(batch.columns.numeric.tolist()) == "[[nan], [7.0]]".replace("]]", "], [nan], [7.0], [nan], [7.0]]")
+
+
+def test_unknown_fields_are_counted_and_can_be_rejected():
+    """Those of the schema, and numbers that the schema does not have."""
+    features = tuple(f for f in FEATURES if f.name not in {"payment", "senior"})
+    schemas = Known({7: registered()})
+    good, more = framed(body(EVENT)), framed(body(EVENT) + b"\xa0\x06\x01")
+    decoder = EventDecoder(features, MAPPING, None, schemas)
+    assert decoder.decode([record(good)] * 9, NOW_MS).unknown_fields == 18
+    assert decoder.decode([record(good), record(more)] * 9, NOW_MS).unknown_fields == 18 + 27
+    strict = EventDecoder(FEATURES, MAPPING, Rules(reject_unknown_fields=True), schemas)
+    batch = strict.decode([record(good), record(more)] * 9, NOW_MS)
+    assert [r and r.reason.value for r in batch.rejections] == [None, "unknown_field"] * 9
+    assert "'field 100'" in batch.rejections[1].detail
+
+
+SEVERAL = SCHEMA.replace("message Event {", "message Address { map<string, int32> a = 1; }\nmessage Event {") + (
+    "message Around { map<string, int32> b = 1; message Other { string event_id = 1; } message Event {\n"
+    "string event_id = 1; int64 customer_id = 2; google.protobuf.Timestamp event_time = 3; Features features = 4; } }"
+)
+
+
+def test_the_message_index_says_which_message_a_record_is():
+    """Of the file, and of those in a message; those that maps make are not counted."""
+    raw = KIND(**EVENT).SerializeToString()
+    schemas = Known({7: registered(SEVERAL)})
+    indices = (b"\x02\x02", b"\0", b"\x02\x00", b"\x04\x06\x02", b"\x04\x06\x00")
+    values = [framed(index + raw) for index in indices] * 5
+    batch = EventDecoder(FEATURES, MAPPING, None, schemas).decode([record(v) for v in values], NOW_MS)
+    found = [rejection and rejection.reason.value for rejection in batch.rejections]
+    # an event's bytes are no Address, and Other has but the first field
+    expected = [None, "not_decodable", "not_decodable", None, "schema_incompatible"]
+    assert found == expected * 5
+    assert "customer_id: the schema has no such field" in batch.rejections[4].detail
+    assert _protobuf(SEVERAL).misfit is None
+
+
+REFERENCED = 'syntax = "proto3"; package com.example; message Features {' + SCHEMA.partition("message Features {")[2]
+_HEAD, _, _ENUM = SCHEMA.partition("\nenum Contract")
+PARTS = (
+    ("enums.proto", 'syntax = "proto3"; package com.example; enum Contract' + _ENUM.partition("\nmessage")[0]),
+    ("features.proto", REFERENCED.replace(";", '; import "enums.proto"; import "google/protobuf/wrappers.proto";', 1)),
+)
+MAIN = f'{_HEAD}import "features.proto";\nmessage Event' + SCHEMA.partition("message Event")[2].partition("message")[0]
+
+
+def _in_base64(schema, references=()):
+    file = message_class(schema, "Event", references).DESCRIPTOR.file
+    return base64.b64encode(file.serialized_pb).decode()
+
+
+@pytest.mark.parametrize("schema", [MAIN, _in_base64(MAIN, PARTS)], ids=["text", "base64"])
+def test_imports_are_what_the_registry_has_references_for(schema):
+    """A text, and a descriptor as Python's serializer registers it; imports of imports."""
+    assert _protobuf(schema, references=PARTS).event(body(EVENT)) == _protobuf().event(body(EVENT))
+    with pytest.raises(UnreadableSchemaError, match=r"no reference for the import features\.proto"):
+        _protobuf(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ("", "no message is in it"),
+        ("AAAA", "neither a .proto text nor"),
+        ('syntax = "proto3";', "no message is in it"),
+        ('syntax = "proto3"; message M { Gone a = 1; }', "Gone"),
+        ('syntax = "proto3"; message M { int32 a = 1; int32 b = 1; }', "no Protobuf schema"),
+        ('syntax = "proto3"; import "google/type/money.proto"; message M { google.type.Money a = 1; }',
+         "no reference for the import google/type/money.proto"),
+    ],
+)  # fmt: skip
+def test_what_is_no_schema_is_one_line(schema, why):
+    """Its records are then schema_incompatible, with this line."""
+    decoder = EventDecoder(FEATURES, MAPPING, None, Known({7: registered(schema)}))
+    (rejection,) = decoder.decode([record(framed(b"\0"))], NOW_MS).rejections
+    assert rejection.reason.value == "schema_incompatible"
+    assert why in rejection.detail
+    assert "\n" not in rejection.detail

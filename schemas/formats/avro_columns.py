@@ -137,7 +137,10 @@ class _Reading:
     def _advance(self, by: Any, active: Flags | None) -> None:
         if active is not None:
             by = np.where(active, by, 0)
-        self._at = np.minimum(self._at + by, self._last)
+        self._at = self._at + by
+        # the last record has no neighbour that a missing end would be read from, and would seem to end where it should
+        self._bad |= self._at > self._ends
+        self._at = np.minimum(self._at, self._last)
 
     def _doubt(self, rows: Flags, active: Flags | None) -> None:
         self._bad |= rows if active is None else rows & active

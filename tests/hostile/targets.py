@@ -8,6 +8,7 @@ long it took is looked at by `run`.
 from __future__ import annotations
 
 import functools
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from itertools import count
 
 import msgspec
 import numpy as np
-from support import bundles
+from support import avro_events, bundles, protobuf_events
 from support.events import FEATURES, NOW_MS, Decoders, raw, record
 
 from drift_worker.counts import wire_format
@@ -23,10 +24,12 @@ from drift_worker.counts.bins import Cells
 from drift_worker.counts.windows import Side, Windows, decode_state
 from drift_worker.counts.wire_format import Delta, Hour, Identity, Merged, Packed, Progress
 from driftline.training.spec import SpecError, parse_spec
+from kafka_runtime.schema_registry.client import RegisteredSchema
 from schemas import headers as h
 from schemas.alert import decode_alert
 from schemas.bundle import BundleError, EventMapping, manifest_bytes, parse_manifest
 from schemas.dead_letter import dead_letter, encoded_size
+from schemas.event import DecodedBatch, EventDecoder
 from schemas.measurement import decode_measurement
 from schemas.prediction import decode_prediction
 from schemas.reference import Reference
@@ -109,6 +112,85 @@ def event(data: bytes) -> str:
         ] != alone.rejections[0]:
             raise FoundError(f"neighbours change the outcome: {batch.rejections}")
     return words[0] if words[0] != "accepted" else "/".join(words)
+
+
+REGISTERED_ID = 7
+# Copies of a record in a batch: enough to be read field by field, which must give what one alone gives.
+COPIES = 5
+
+
+def _formats() -> dict[str, tuple[str, str, bytes]]:
+    """Return per format the registry's name of it, a schema, and a record of that."""
+    avro_body = avro_events.body(avro_events.SCHEMA, avro_events.EVENT)
+    return {
+        "avro": ("AVRO", json.dumps(avro_events.SCHEMA), avro_body),
+        "json-schema": ("JSON", "{}", raw()),
+        "protobuf": ("PROTOBUF", protobuf_events.SCHEMA, protobuf_events.body(protobuf_events.EVENT)),
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _behind_schema(form: str, choice: int, schema: str) -> EventDecoder:
+    mapping = {
+        0: EventMapping(format=form),
+        1: EventMapping(format=form, event_id="features.contract", event_time="", features=""),
+        2: EventMapping(format=form, time_unit="us", only={"customer_id": [17, "7590-VHVEG"]}),
+        3: EventMapping(format=form, features="features.0|json", customer_id="$key"),
+    }[choice & 3]
+    schemas = avro_events.Known({REGISTERED_ID: RegisteredSchema(_formats()[form][0], schema)})
+    rules = Rules(reject_unknown_fields=bool(choice & 8))
+    return EventDecoder(WIDE if choice & 4 else FEATURES, mapping, rules, schemas)
+
+
+def _behind_schema_id(form: str, data: bytes) -> str:
+    """A record, and its schema: read alone and in a batch alike, whatever either is.
+
+    The first byte selects the spec, two are the length of the schema that follows (none: a good one), and the rest is
+    the record.
+    """
+    size = int.from_bytes(data[1:3], "big")
+    text = data[3 : 3 + size].decode("utf-8", "replace") or _formats()[form][1]
+    value = avro_events.framed(data[3 + size :], REGISTERED_ID)
+    decoder = _behind_schema(form, data[0] if data else 0, text)
+    alone = decoder.decode([record(value)], NOW_MS)
+    batch = decoder.decode([record(value)] * COPIES, NOW_MS)
+    if batch.rejections != alone.rejections * COPIES or len(batch.ignored) != len(alone.ignored) * COPIES:
+        raise FoundError(f"a batch has another outcome: {alone.rejections[0]}, {batch.rejections}")
+    for of_batch, of_one in zip(_values(batch), _values(alone), strict=True):
+        if repr(of_batch) != repr(of_one * COPIES):
+            raise FoundError(f"a batch has other values: {of_one}, {of_batch}")
+    if batch.unknown_fields != alone.unknown_fields * COPIES:
+        raise FoundError("a batch has other unknown fields")
+    rejection = alone.rejections[0]
+    return rejection.reason.value if rejection else "ignored" if alone.ignored else "accepted"
+
+
+def _values(batch: DecodedBatch) -> list[list[object]]:
+    columns = batch.columns
+    found = (
+        batch.event_ids,
+        batch.customer_ids,
+        batch.event_times,
+        batch.event_time_ms,
+        columns.numeric,
+        columns.codes,
+    )
+    return [part.tolist() if isinstance(part, np.ndarray) else list(part) for part in found]
+
+
+def avro(data: bytes) -> str:
+    """A record of Avro behind a schema id."""
+    return _behind_schema_id("avro", data)
+
+
+def json_schema(data: bytes) -> str:
+    """A record of JSON behind a schema id."""
+    return _behind_schema_id("json-schema", data)
+
+
+def protobuf(data: bytes) -> str:
+    """A record of Protobuf behind a schema id."""
+    return _behind_schema_id("protobuf", data)
 
 
 class _Constant:
@@ -283,7 +365,7 @@ def reference(data: bytes) -> str:
 TARGETS: dict[str, Callable[[bytes], str]] = {
     target.__name__: target
     for target in (
-        *(event, pipeline, letters, predict, prediction),
+        *(event, avro, json_schema, protobuf, pipeline, letters, predict, prediction),
         *(alert, measurement, pane, manifest, spec, reference),
     )
 }
@@ -311,10 +393,36 @@ def run(name: str, data: bytes) -> str:
     return word
 
 
+def _registered(form: str) -> list[bytes]:
+    """Records of a format in every spec: with the schema in front, which then is changed, too, and without it."""
+    _, schema, value = _formats()[form]
+    texts = {
+        "avro": ['["null", "string"]', '{"type": "map", "values": "int"}'],
+        "json-schema": ['{"properties": {"features": {"$ref": "#/$defs/f"}}, "$defs": {"f": {"type": "object"}}}'],
+        "protobuf": [*_PROTO_TEXTS, _in_base64()],
+    }[form]
+    found = []
+    for text in ("", schema, *texts):
+        coded = text.encode()
+        found += [bytes([choice]) + len(coded).to_bytes(2, "big") + coded + value for choice in (0, 1, 6, 11)]
+    return found
+
+
+_PROTO_TEXTS = (
+    'syntax = "proto2"; message M { required string event_id = 1; optional group F = 4 { optional int32 a = 1; } }',
+    'syntax = "proto3"; message M { map<int32, M> a = 1 [(o) = {b: 1}]; oneof c { bytes d = 2; } enum E { F = 0; } }',
+)
+
+
+def _in_base64() -> str:
+    import base64
+
+    return base64.b64encode(protobuf_events.message_class().DESCRIPTOR.file.serialized_pb).decode()
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Valid documents of every target, from which a fuzzer starts."""
     import io
-    import json
     from pathlib import Path
 
     from support.events import GOOD, GOOD_FEATURES
@@ -355,6 +463,7 @@ def seeds() -> dict[str, list[bytes]]:
     )
     return {
         "event": [bytes([choice]) + document for document in events for choice in (0, 0b00101000, 0b11011011)],
+        **{form.replace("-", "_"): _registered(form) for form in _formats()},
         "pipeline": [b"\x00" + events[0], b"\x2a" + events[0]],
         "letters": [b"\x20\x40" + events[0], b"\x10\xf0" + b"driftline-attempt\x00traceparent\x00a" * 9 + b"v" * 2000],
         "predict": [*events, b"[" + events[0] + b"," + json.dumps(GOOD_FEATURES).encode() + b"]"],

@@ -14,8 +14,9 @@ import pytest
 from aiokafka import TopicPartition
 from confluent_kafka import Producer
 from hostile.corpus import CORPUS, PREDICTED, Hostile
-from support import bundles
+from support import bundles, protobuf_events
 from support.avro_events import SCHEMA, Known, framed
+from support.avro_events import body as avro_body
 from support.events import FEATURES, NOW_MS, raw, record
 from support.oracle import Sent, assert_exactly_once, send
 from support.services import Service
@@ -83,13 +84,14 @@ def test_the_pipeline_gives_each_its_outcome(model, hostile):
     assert [found for name, found in headers if name == "driftline-source-offset"] == [b"1"]
 
 
-@pytest.mark.parametrize("form", ["avro", "json-schema"])
+@pytest.mark.parametrize("form", ["avro", "json-schema", "protobuf"])
 @pytest.mark.parametrize("schema_id", [None, 1, 2, 3])
 def test_behind_a_schema_id_each_has_one_outcome(form, schema_id):
     """The whole corpus as the records of a schema that fits, of one that does not, of none, and without framing."""
     kind, text, bad = {
         "avro": ("AVRO", json.dumps(SCHEMA), '"int"'),
         "json-schema": ("JSON", "{}", '{"type": "string"}'),
+        "protobuf": ("PROTOBUF", protobuf_events.SCHEMA, 'syntax = "proto3"; message M { int32 a = 1; }'),
     }[form]
     schemas = Known({1: RegisteredSchema(kind, text), 2: RegisteredSchema(kind, bad)})
     decoder = EventDecoder(FEATURES, EventMapping(format=form), Rules(), schemas)
@@ -108,6 +110,58 @@ def test_behind_a_schema_id_each_has_one_outcome(form, schema_id):
         assert {*reasons} <= {Reason.EMPTY, Reason.TOO_LARGE, Reason.NOT_DECODABLE}
     else:
         assert None not in reasons
+
+
+_TYPES = {"numeric": "double", "categorical": "string", "boolean": "boolean"}
+_IN_AVRO = {
+    "type": "record",
+    "name": "Event",
+    "fields": [
+        *({"name": name, "type": "string"} for name in ("event_id", "customer_id", "event_time")),
+        {"name": "features", "type": {"type": "record", "name": "Features", "fields": [
+            {"name": f.name, "type": ["null", _TYPES[f.kind]], "default": None} for f in FEATURES]}},
+    ],
+}  # fmt: skip
+_IN_PROTOBUF = (
+    'syntax = "proto3"; message Event { string event_id = 1; string customer_id = 2; string event_time = 3; '
+    "Features features = 4; } message Features { "
+    + "".join(
+        f"optional {_TYPES[f.kind].replace('boolean', 'bool')} {f.name} = {i}; " for i, f in enumerate(FEATURES, 1)
+    )
+    + "}"
+)
+
+
+def test_what_a_format_can_hold_has_the_outcome_of_its_json():
+    """Of the corpus, every event whose values have the schema's types: numbers, ids and times of every kind."""
+    kind = protobuf_events.message_class(_IN_PROTOBUF)
+    schemas = Known({1: RegisteredSchema("AVRO", json.dumps(_IN_AVRO)), 2: RegisteredSchema("PROTOBUF", _IN_PROTOBUF)})
+    held = {"avro": [], "protobuf": []}
+    for hostile in CORPUS:
+        if hostile.outcome in {"empty", "too_large", "not_json"}:
+            continue  # of the text, which is not there any more
+        try:
+            event = json.loads(hostile.value or b"")
+            version = event.pop("schema_version", 1)
+            if version is True or version != 1 or len(event) > 4:
+                continue  # the schemas have the four others
+            event = {name: event[name] for name in ("event_id", "customer_id", "event_time", "features")}
+            written = {
+                "avro": framed(avro_body(_IN_AVRO, event), 1),
+                "protobuf": framed(protobuf_events.body(event, kind=kind), 2),
+            }
+        except Exception:  # noqa: BLE001, S112 - no such event, in the words of three libraries
+            continue
+        for form, value in written.items():
+            held[form].append((hostile, value))
+    for form, pairs in held.items():
+        assert len(pairs) > 20
+        decoder = EventDecoder(FEATURES, EventMapping(format=form), Rules(), schemas)
+        for copies in (1, 5):
+            for hostile, value in pairs:
+                records = [record(value, key=hostile.key, headers=hostile.headers)] * copies
+                found = {r and r.reason.value for r in decoder.decode(records, NOW_MS).rejections}
+                assert found == {None if hostile.outcome == PREDICTED else hostile.outcome}, (form, hostile.name)
 
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)

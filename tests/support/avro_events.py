@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from decimal import Decimal
 from typing import Any
 
 import fastavro
@@ -32,6 +33,21 @@ SCHEMA: dict[str, Any] = {
         {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
         {"name": "features", "type": {"type": "record", "name": "Features", "fields": FIELDS}},
     ],
+}
+
+EVENT: dict[str, Any] = {
+    "event_id": "e1",
+    "customer_id": 17,
+    "event_time": 1_795_327_199_123,
+    "features": {
+        "tenure": 12,
+        "monthly_charges": Decimal("70.35"),
+        "total_charges": None,
+        "contract": "YEARLY",
+        "payment": "Überweisung",
+        "senior": True,
+        "partner": None,
+    },
 }
 
 

@@ -1,30 +1,13 @@
 """One record of Avro → the JSON value that it is."""
 
-from decimal import Decimal
-
 import pytest
-from support.avro_events import SCHEMA, body, registered
+from support.avro_events import EVENT, SCHEMA, body, registered
 from support.events import FEATURES
 
 from schemas.bundle import EventMapping
 from schemas.formats.avro import Avro, decimal, json_value, time
 from schemas.formats.avro_schema import Node, parse
 from schemas.rejection import RejectedError
-
-VALUE = {
-    "event_id": "e1",
-    "customer_id": 17,
-    "event_time": 1_795_327_199_123,
-    "features": {
-        "tenure": 12,
-        "monthly_charges": Decimal("70.35"),
-        "total_charges": None,
-        "contract": "YEARLY",
-        "payment": "Überweisung",
-        "senior": True,
-        "partner": None,
-    },
-}
 
 
 def _avro(**changes):
@@ -33,9 +16,9 @@ def _avro(**changes):
 
 def test_logical_types_are_what_they_mean():
     """The time is RFC 3339, a decimal a number, an enum its symbol."""
-    event = _avro().event(body(SCHEMA, VALUE))
-    features = {**VALUE["features"], "monthly_charges": 70.35}
-    assert event == {**VALUE, "event_time": "2026-11-22T05:59:59.123Z", "features": features}
+    event = _avro().event(body(SCHEMA, EVENT))
+    features = {**EVENT["features"], "monthly_charges": 70.35}
+    assert event == {**EVENT, "event_time": "2026-11-22T05:59:59.123Z", "features": features}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +27,7 @@ def test_logical_types_are_what_they_mean():
 )
 def test_a_timestamp_is_in_the_unit_that_the_spec_has(unit, expected):
     """So that a spec for numbers is right for a timestamp, whatever that one's unit is."""
-    assert _avro(time_unit=unit).event(body(SCHEMA, VALUE))["event_time"] == expected
+    assert _avro(time_unit=unit).event(body(SCHEMA, EVENT))["event_time"] == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +36,7 @@ def test_a_timestamp_is_in_the_unit_that_the_spec_has(unit, expected):
 def test_bytes_that_are_no_record_are_rejected(damage):
     """Too few, too many, none, and nonsense."""
     with pytest.raises(RejectedError) as raised:
-        _avro().event(damage(body(SCHEMA, VALUE)))
+        _avro().event(damage(body(SCHEMA, EVENT)))
     assert raised.value.rejection.reason.value == "not_decodable"
 
 

@@ -4,7 +4,7 @@ import random
 from decimal import Decimal
 
 import pytest
-from support.avro_events import SCHEMA, Known, body, framed, registered
+from support.avro_events import EVENT, SCHEMA, Known, body, framed, registered
 from support.events import FEATURES, NOW_MS, record
 
 from schemas.bundle import EventMapping, Feature
@@ -125,3 +125,11 @@ def test_nested_records_that_may_be_null_are_read_in_arrays_too():
     assert batch.unknown_fields == 0
     rows, _ = Avro(registered(NESTED), features, mapping.forms()[1]).rows([one.value[5:] for one in records])
     assert [row is not None for row in rows] == [True, True, False, True, True, True]
+
+
+def test_the_last_record_of_a_batch_may_be_cut_anywhere():
+    """What is missing at its end is not read as zeros, although nothing comes after it."""
+    raw, avro = body(SCHEMA, EVENT), Avro(registered(), FEATURES, MAPPING)
+    for end in range(len(raw)):
+        rows, _ = avro.rows([raw] * 4 + [raw[:end]])
+        assert [row is None for row in rows] == [False] * 4 + [True], end

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
+from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from support import bundles
+from support import bundles, protobuf_events
 from support.avro_events import SCHEMA, framed
 from support.drifting import start_worker
 from support.events import FEATURES, GOOD, GOOD_FEATURES
@@ -89,12 +91,33 @@ class Producer:
         return str(i).encode(), value, (), i % 4
 
 
-def _bundle(folder: Path) -> None:
+class ProtobufProducer:
+    """An upstream team's with Confluent's serializer: what a file imports is registered, too, and referred to."""
+
+    def __init__(self, url: str, topic: str, kind: Any) -> None:
+        self._kind = kind
+        self._serializer = ProtobufSerializer(kind, _client(url))
+        self._context = SerializationContext(topic, MessageField.VALUE)
+
+    def record(self, i: int) -> tuple:
+        features = {"tenure": i % 121, "monthly_charges": 20 + i / 100, "contract": i % 2, "senior": i % 3 == 0}
+        features |= {"total_charges": {"value": 100.0 * i}} if i % 7 else {}
+        features |= {"payment": "Mail"} if i % 5 else {}
+        if "tenure" not in self._kind.DESCRIPTOR.fields_by_name["features"].message_type.fields_by_name:
+            del features["tenure"]
+        event = self._kind(event_id=f"e{i}", customer_id=2**62 + i, features=features)
+        event.event_time.GetCurrentTime()
+        if "channel" in self._kind.DESCRIPTOR.fields_by_name:
+            event.channel = "web"
+        return str(2**62 + i).encode(), self._serializer(event, self._context), (), i % 4
+
+
+def _bundle(folder: Path, form: str = "avro") -> None:
     features = tuple(
         feature.model_copy(update={"categories": ("MONTHLY", "YEARLY")}) if feature.name == "contract" else feature
         for feature in FEATURES
     )
-    bundles.write(folder, bundles.fitted(), event=EventMapping(format="avro"), features=features)
+    bundles.write(folder, bundles.fitted(), event=EventMapping(format=form), features=features)
 
 
 def _predicted(stage: Stage) -> int:
@@ -228,6 +251,71 @@ def test_a_first_spec_and_the_gate_for_the_next_schema(stage: Stage, registry: S
     registry.stop()
     away = stage.driftline(*arguments, **where)
     assert (away.returncode, away.stderr.count("\n")) == (1, 1), away.stderr
+
+
+def test_protobuf_is_scored_and_counted_and_a_new_schema_waits_for_the_registry(
+    stage: Stage, registry: SmallRegistry
+) -> None:
+    """Imports, a Timestamp, ids beyond 2^53, a nested message; every command that Avro has."""
+    bundle = stage.folder / "model"
+    _bundle(bundle, "protobuf")
+    whole = protobuf_events.message_class(protobuf_events.MAIN, references=protobuf_events.PARTS)
+    newer = protobuf_events.SCHEMA.replace("Features features = 4;", "Features features = 4; string channel = 5;")
+    text = protobuf_events.SCHEMA.replace("int32 tenure = 1;", "")
+    producer = ProtobufProducer(registry.url, stage.names.events, whole)
+    wrong = ProtobufProducer(registry.url, stage.names.events, protobuf_events.message_class(text))
+    fresh = ProtobufProducer(registry.url, stage.names.events, protobuf_events.message_class(newer))
+    good = [producer.record(i) for i in range(200)]
+    later = [fresh.record(i) for i in range(200, 220)]
+    bad = [wrong.record(i) for i in range(3)] + [
+        (b"1", b'{"a":1}'),
+        (b"1", framed(b"\0", 999)),
+        (b"1", good[0][1][:6] + b"\xff"),
+        (b"1", good[0][1][:5] + b"\x02\x0e" + good[0][1][6:]),
+    ]
+    where = {"SCHEMA_REGISTRY_URL": registry.url}
+    with (
+        stage.scorer(SCORER_MODEL=str(bundle), **where) as scorer,
+        start_worker(stage, "drift", SCORER_MODEL=str(bundle), **where) as worker,
+    ):
+        sent = send(stage.bootstrap, stage.names.events, good + bad)
+        stage.reader.wait_for(len(sent.records))
+        assert _predicted(stage) == 200
+        assert [reason for reason, _ in _refused(stage)] == ["not_decodable"] * 4 + ["schema_incompatible"] * 3
+        assert sorted(value for _, value in _refused(stage)) == sorted(record[1] for record in bad)
+        registry.stop()
+        send(stage.bootstrap, stage.names.events, later, sent)
+        wait_until(lambda: REGISTRY_AWAY in (scorer.reasons() or ()), "the scorer says why it is not ready")
+        assert len(stage.reader.answers) == 207
+        registry.start()
+        stage.reader.wait_for(len(sent.records))
+        counted = "driftline_drift_counted_events_total"
+        wait_until(lambda: worker.metric(counted, topic=stage.names.events) == 220, "the drift worker has counted")
+        assert scorer.metric("driftline_scorer_unknown_fields_total") == len(later)
+        assert scorer.metric("driftline_scorer_key_mismatches_total") == 0
+    assert_exactly_once(sent, stage.reader.answers)
+    verified = stage.driftline("verify", "--topic", stage.names.events, "--model", str(bundle), "--json", **where)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert json.loads(verified.stdout)["scores_checked"] == 220
+    _commands_read_protobuf(stage, registry, {"schema": text, "schemaType": "PROTOBUF"})
+
+
+def _commands_read_protobuf(stage: Stage, registry: SmallRegistry, lacking: dict) -> None:
+    """A first spec from the text of a schema, the gate for the next one, and records beside the spec."""
+    subject, spec = f"{stage.names.events}-value", stage.folder / "spec.toml"
+    where = {"SCHEMA_REGISTRY_URL": registry.url}
+    registry.register(subject, {"schema": protobuf_events.SCHEMA, "schemaType": "PROTOBUF"})
+    made = stage.driftline("spec", "infer", "--subject", subject, "--out", str(spec), **where)
+    assert made.returncode == 0, made.stderr
+    arguments = ("topics", "check", "--spec", str(spec), "--json")
+    assert json.loads(stage.driftline(*arguments, **where).stdout)["schema"]["fits"]
+    registry.register(subject, lacking)
+    registry.register(subject, {**lacking, "schema": lacking["schema"].replace("Event", "Event2")})
+    found = json.loads(stage.driftline(*arguments, **where).stdout)["schema"]
+    assert found["detail"].endswith("features.tenure: the schema has no such field")
+    read = stage.driftline("validate", "--spec", str(spec), "--topic", stage.names.events, "--json", **where)
+    summary = json.loads(read.stdout)["summary"]
+    assert (summary["accepted"], summary["reasons"]["schema_incompatible"]["count"]) == (220, 3)
 
 
 def test_json_behind_a_schema_id_is_scored(stage: Stage, registry: SmallRegistry) -> None:

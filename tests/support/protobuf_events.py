@@ -33,6 +33,16 @@ message Event {{
 }}
 message Features {{{FIELDS}}}
 """
+_HEAD, _, _REST = SCHEMA.partition("\nenum Contract")
+_ENUM, _, _MESSAGES = _REST.partition("\nmessage Event")
+_EVENT, _, _FEATURES = _MESSAGES.partition("message Features")
+_IMPORTS = 'import "enums.proto"; import "google/protobuf/wrappers.proto";'
+#: The same in three files, of which one imports the next.
+PARTS = (
+    ("enums.proto", f'syntax = "proto3"; package com.example; enum Contract{_ENUM}'),
+    ("features.proto", f'syntax = "proto3"; package com.example; {_IMPORTS} message Features{_FEATURES}'),
+)
+MAIN = f'{_HEAD}import "features.proto";\nmessage Event{_EVENT}'
 EVENT: dict[str, Any] = {
     "event_id": "e1",
     "customer_id": 17,

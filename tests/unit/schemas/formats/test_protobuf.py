@@ -6,7 +6,7 @@ import random
 import pytest
 from support.avro_events import Known, framed
 from support.events import FEATURES, NOW_MS, record
-from support.protobuf_events import EVENT, SCHEMA, body, message_class, registered
+from support.protobuf_events import EVENT, MAIN, PARTS, SCHEMA, body, message_class, registered
 
 from schemas.bundle import EventMapping, Feature
 from schemas.event import EventDecoder
@@ -261,15 +261,6 @@ def test_the_message_index_says_which_message_a_record_is():
     assert found == expected * 5
     assert "customer_id: the schema has no such field" in batch.rejections[4].detail
     assert _protobuf(SEVERAL).misfit is None
-
-
-REFERENCED = 'syntax = "proto3"; package com.example; message Features {' + SCHEMA.partition("message Features {")[2]
-_HEAD, _, _ENUM = SCHEMA.partition("\nenum Contract")
-PARTS = (
-    ("enums.proto", 'syntax = "proto3"; package com.example; enum Contract' + _ENUM.partition("\nmessage")[0]),
-    ("features.proto", REFERENCED.replace(";", '; import "enums.proto"; import "google/protobuf/wrappers.proto";', 1)),
-)
-MAIN = f'{_HEAD}import "features.proto";\nmessage Event' + SCHEMA.partition("message Event")[2].partition("message")[0]
 
 
 def _in_base64(schema, references=()):

@@ -42,6 +42,8 @@ def bars(measured: Measured) -> list[Bar]:
             25_000, "events/s", at_least=True),
         Bar("exactly-once, events in Avro, throughput", _of(measured, "driftline-avro", lambda f: f.rate),
             30_000, "events/s", at_least=True),
+        Bar("exactly-once, events in Protobuf, throughput", _of(measured, "driftline-protobuf", lambda f: f.rate),
+            30_000, "events/s", at_least=True),
         Bar("at-least-once, throughput ÷ exactly-once", ratio(measured, "driftline-alo", "driftline"),
             1.0, "×", at_least=True),
         Bar("exactly-once, throughput ÷ Bytewax in batches", ratio(measured, "driftline", "bytewax-batch"),

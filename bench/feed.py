@@ -1,9 +1,9 @@
 """`python -m bench.feed`: makes events in a separate process, on request.
 
 Each line on standard input is a request, {"topic", "rate", "count", "sampled", "form"} (rate 0: as fast as it can;
-form: `json` or `avro`; sampled: the
-share of events with a sampled trace context, the others have one that is not; null: no event has one), each line on
-standard output its answer. librdkafka sends: the yardstick shares no client code with what it measures.
+form: `json`, `avro` or `protobuf`; sampled: the share of events with a sampled trace context, the others have one that
+is not; null: no event has one), each line on standard output its answer. librdkafka sends: the yardstick shares no
+client code with what it measures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from bench.avro import Encoder
+from bench.registered import encoder
 from driftline.replay.event_source import EventSource, open_source
 from schemas.bundle import read_bundle
 
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
     source = open_source(arguments.data, arguments.model, run="bench")
-    encoder = Encoder(read_bundle(arguments.model).manifest.features)
+    features = read_bundle(arguments.model).manifest.features
     common = {
         "bootstrap.servers": arguments.bootstrap,
         "partitioner": "murmur2_random",
@@ -50,7 +50,7 @@ def main() -> int:
     for line in sys.stdin:
         request = json.loads(line)
         if request["rate"] == 0:
-            encode = encoder.encode if request["form"] == "avro" else None
+            encode = encoder(request["form"], features)
             answer = fill(bulk, source, request["topic"], request["count"], request["sampled"], encode)
         else:
             answer = pace(paced, source, request["topic"], request["rate"], request["count"])

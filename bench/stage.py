@@ -23,8 +23,8 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from bench.avro import Registry, with_format
 from bench.contestants import Contestant, Model
+from bench.registered import Registry, with_format
 from driftline.errors import CommandError
 from driftline.local_kafka.broker import LocalBroker
 from schemas.bundle import read_bundle
@@ -78,10 +78,10 @@ class Stage:
         if contestant.form == "json":
             return made
         out = made.with_name(f"{made.name}-{contestant.form}")
-        return out if out.exists() else with_format(made, out)
+        return out if out.exists() else with_format(made, out, contestant.form)
 
     def registry_url(self) -> str:
-        """Return the address of the registry that has the schema of the events in Avro; start it at the first call."""
+        """Return the address of the registry that has the schemas of the events; start it at the first call."""
         if self._registry is None:
             features = read_bundle(self.model("logistic_regression").result()).manifest.features
             self._registry = self._things.enter_context(Registry(features))
@@ -141,8 +141,8 @@ class Feeder:
     ) -> dict[str, float]:
         """Send `count` events at `rate` per second, 0 = as fast as possible; return when the broker has them.
 
-        form: at rate 0, `json` or `avro`. sampled: at rate 0, the share of events with a sampled trace context, the
-        others have one that is not.
+        form: at rate 0, `json`, `avro` or `protobuf`. sampled: at rate 0, the share of events with a sampled trace
+        context, the others have one that is not.
         """
         request = json.dumps({"topic": topic, "rate": rate, "count": count, "sampled": sampled, "form": form})
         stdin = cast("IO[str]", self._process.stdin)

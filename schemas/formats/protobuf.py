@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
+from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # Of a message index: more than messages are nested, and than a file has messages.
 _MOST_DEPTH, _MOST_BYTES = 32, 4
+# The index of the first message of a file.
+_FIRST = b"\0"
 _EARLIEST_S, _LATEST_S = timestamps.EARLIEST_MS // 1000, timestamps.LATEST_MS // 1000
 _PER_SECOND = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
 _NANOS = 10**9
@@ -73,10 +76,11 @@ class Protobuf:
 
         None for a record that only `event` can read, and for all if the schema has parts that only it can.
         """
+        if {body[:1] for body in bodies} == {_FIRST}:  # as a rule
+            return self._message((0,)).rows([body[1:] for body in bodies])
         members: dict[bytes, list[int]] = {}
         for i, body in enumerate(bodies):
-            # the first message of a file is one zero byte; of the others there are seldom two in a topic
-            members.setdefault(b"\0" if body[:1] == b"\0" else _prefix(body), []).append(i)
+            members.setdefault(_prefix(body), []).append(i)
         rows: list[tuple[Any, ...] | None] = [None] * len(bodies)
         unknown = [0] * len(bodies)
         for prefix, own in members.items():
@@ -267,6 +271,30 @@ class _Message:
 
         if self._batch is None:
             return None
+        good: Sequence[int] = range(len(raws))
+        try:
+            messages = list(map(self._parse, raws))
+        except DecodeError:
+            messages, good = self._parsed(raws)
+        batch = _Batch(len(messages))
+        nothing: Sequence[Any] = [None] * len(messages)
+        columns: dict[str, Sequence[Any]] = dict.fromkeys(self._paths, nothing)
+        self._batch.read(messages, batch, columns)
+        found: list[tuple[Any, ...] | None] = list(zip(*columns.values(), strict=True))
+        for at in np.flatnonzero(batch.bad).tolist():
+            found[at] = None
+        if len(found) == len(raws):
+            return found, batch.unknown.tolist()
+        rows: list[tuple[Any, ...] | None] = [None] * len(raws)
+        unknown = [0] * len(raws)
+        for i, row, surplus in zip(good, found, batch.unknown.tolist(), strict=True):
+            rows[i], unknown[i] = row, surplus
+        return rows, unknown
+
+    def _parsed(self, raws: Sequence[bytes]) -> tuple[list[Any], list[int]]:
+        """Return the messages of those records that are some, and which records these are."""
+        from google.protobuf.message import DecodeError  # noqa: PLC0415 - an extra
+
         messages, good = [], []
         for i, raw in enumerate(raws):
             try:
@@ -274,16 +302,7 @@ class _Message:
                 good.append(i)
             except DecodeError:
                 pass  # `event` says so
-        batch = _Batch(len(messages))
-        nothing: Sequence[Any] = [None] * len(messages)
-        columns: dict[str, Sequence[Any]] = dict.fromkeys(self._paths, nothing)
-        self._batch.read(messages, batch, columns)
-        rows: list[tuple[Any, ...] | None] = [None] * len(raws)
-        unknown = [0] * len(raws)
-        found = zip(*columns.values(), strict=True)
-        for i, row, bad, surplus in zip(good, found, batch.bad.tolist(), batch.unknown, strict=True):
-            rows[i], unknown[i] = None if bad else row, surplus
-        return rows, unknown
+        return messages, good
 
 
 def _nothing(_: Any) -> None:
@@ -403,7 +422,7 @@ class _Batch:
 
     def __init__(self, size: int) -> None:
         self.bad = np.zeros(size, dtype=np.bool_)
-        self.unknown = [0] * size
+        self.unknown = np.zeros(size, dtype=np.int64)
 
 
 class _Leaf:
@@ -484,10 +503,10 @@ class _Columns:
         if not size:
             return
         has = type(messages[0]).HasField
-        batch.bad |= np.fromiter((len(UnknownFieldSet(m)) > 0 for m in messages), np.bool_, size)
-        if self.always or self.maybe:
-            for i, message in enumerate(messages):
-                batch.unknown[i] += self.always + sum(has(message, name) for name in self.maybe)
+        batch.bad |= np.fromiter(map(len, map(UnknownFieldSet, messages)), np.int64, size) > 0
+        batch.unknown += self.always
+        for name in self.maybe:
+            batch.unknown += np.fromiter(map(has, messages, repeat(name)), np.bool_, size)
         names = [name for leaf in self.leaves for name in leaf.names] + [name for name, _ in self.objects]
         read: list[Sequence[Any]] = list(zip(*map(attrgetter(*names, "DESCRIPTOR"), messages), strict=True))
         at = 0
@@ -495,5 +514,5 @@ class _Columns:
             columns[leaf.path] = leaf.values(messages, read[at : at + len(leaf.names)], batch)
             at += len(leaf.names)
         for (name, inner), column in zip(self.objects, read[at:], strict=False):
-            batch.bad |= np.fromiter((not has(message, name) for message in messages), np.bool_, size)
+            batch.bad |= ~np.fromiter(map(has, messages, repeat(name)), np.bool_, size)
             inner.read(column, batch, columns)

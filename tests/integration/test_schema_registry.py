@@ -300,7 +300,36 @@ def test_protobuf_is_scored_and_counted_and_a_new_schema_waits_for_the_registry(
     _commands_read_protobuf(stage, registry, {"schema": text, "schemaType": "PROTOBUF"})
 
 
-def _commands_read_protobuf(stage: Stage, registry: SmallRegistry, lacking: dict) -> None:
+def test_protobuf_of_a_real_registry(stage: Stage, tmp_path: Path, *, long: bool) -> None:
+    """Apicurio returns a schema as it was registered: as text, or as the serializer's Base64 with references."""
+    if not long:
+        pytest.skip("starts Apicurio: 20 s of processor time and a download; --long does")
+    if (why := Apicurio.missing()) is not None:
+        pytest.skip(why)
+    bundle = stage.folder / "model"
+    _bundle(bundle, "protobuf")
+    whole = protobuf_events.message_class(protobuf_events.MAIN, references=protobuf_events.PARTS)
+    lacking = protobuf_events.SCHEMA.replace("int32 tenure = 1;", "")
+    with Apicurio(tmp_path) as registry:
+        producer = ProtobufProducer(registry.url, stage.names.events, whole)
+        wrong = ProtobufProducer(registry.url, stage.names.events, protobuf_events.message_class(lacking))
+        as_text = registry.register("text-value", {"schema": protobuf_events.SCHEMA, "schemaType": "PROTOBUF"})["id"]
+        good = [producer.record(i) for i in range(200)]
+        good += [(key, framed(value[5:], as_text), *rest) for key, value, *rest in good[:20]]
+        assert good[0][1][:5] != good[-1][1][:5]
+        with stage.scorer(SCORER_MODEL=str(bundle), SCHEMA_REGISTRY_URL=registry.url):
+            sent = send(stage.bootstrap, stage.names.events, good + [wrong.record(i) for i in range(3)])
+            stage.reader.wait_for(len(sent.records))
+        assert_exactly_once(sent, stage.reader.answers)
+        assert _predicted(stage) == 220
+        assert [reason for reason, _ in _refused(stage)] == ["schema_incompatible"] * 3
+        where = {"SCHEMA_REGISTRY_URL": registry.url}
+        verified = stage.driftline("verify", "--topic", stage.names.events, "--model", str(bundle), "--json", **where)
+        assert json.loads(verified.stdout)["scores_checked"] == 220, verified.stdout + verified.stderr
+        _commands_read_protobuf(stage, registry, {"schema": lacking, "schemaType": "PROTOBUF"})
+
+
+def _commands_read_protobuf(stage: Stage, registry: SmallRegistry | Apicurio, lacking: dict) -> None:
     """A first spec from the text of a schema, the gate for the next one, and records beside the spec."""
     subject, spec = f"{stage.names.events}-value", stage.folder / "spec.toml"
     where = {"SCHEMA_REGISTRY_URL": registry.url}

@@ -153,6 +153,12 @@ class Apicurio:
             )
         wait_until(self._answers, "Apicurio answers", 300)
 
+    def register(self, subject: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Register a schema; return the answer."""
+        answer = httpx.post(f"{self.url}/subjects/{subject}/versions", json=asked, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
     def _answers(self) -> bool:
         try:
             return httpx.get(f"{self.url}/subjects", timeout=5).status_code == 200

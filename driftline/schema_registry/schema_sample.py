@@ -30,7 +30,7 @@ def sample(registered: Registered) -> list[dict[str, Any]]:
             events = [_of_json(schema, schema.root, schema.root, i, _DEEPEST) for i in range(EVENTS)]
         elif registered.kind == "PROTOBUF":
             message = _outermost(protobuf_schema.messages_of(registered))
-            events = [_of_protobuf(message, i, _DEEPEST) for i in range(EVENTS)]
+            events = [_of_protobuf(message, i, ()) for i in range(EVENTS)]
         else:
             raise CommandError(f"a schema of the type {registered.kind}: expected {' or '.join(FORMATS)}")
     except UnreadableSchemaError as error:
@@ -80,14 +80,19 @@ def _outermost(messages: Sequence[Any]) -> Any:
     return next((message for message in messages if message.full_name not in inside), messages[0])
 
 
-def _of_protobuf(message: Any, i: int, left: int) -> dict[str, Any]:
-    """Return an event of a message. In the last event, a single value that may be absent is."""
+def _of_protobuf(message: Any, i: int, within: tuple[str, ...]) -> dict[str, Any]:
+    """Return an event of a message. In the last event, a single value that may be absent is.
+
+    within: the messages around it, which are not entered again.
+    """
+    within = (*within, message.full_name)
     found: dict[str, Any] = {}
     for field in message.fields:
         kind = protobuf_schema.type_of(field)
         value: Any = None
         if kind.kind == "message":
-            value = _of_protobuf(kind.message, i, left - 1) if left > 1 else None
+            entered = kind.message.full_name in within or len(within) == _DEEPEST
+            value = None if entered else _of_protobuf(kind.message, i, within)
         elif kind.kind == "time":
             value = _value("time", i)
         elif field.has_presence and i == EVENTS - 1:

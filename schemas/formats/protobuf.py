@@ -48,7 +48,7 @@ class Protobuf:
         """Compile; UnreadableSchemaError."""
         self._spec = (tuple(features), mapping)
         self._messages = messages_of(registered)
-        self._compiled: dict[tuple[int, ...], _Message] = {}
+        self._compiled: dict[tuple[int, ...], _Message | UnreadableSchemaError] = {}
 
     @cached_property
     def misfit(self) -> str | None:
@@ -77,22 +77,25 @@ class Protobuf:
         None for a record that only `event` can read, and for all if the schema has parts that only it can.
         """
         if {body[:1] for body in bodies} == {_FIRST}:  # as a rule
-            return self._message((0,)).rows([body[1:] for body in bodies])
+            return self._rows(_FIRST, bodies)
         members: dict[bytes, list[int]] = {}
         for i, body in enumerate(bodies):
             members.setdefault(_prefix(body), []).append(i)
         rows: list[tuple[Any, ...] | None] = [None] * len(bodies)
         unknown = [0] * len(bodies)
         for prefix, own in members.items():
-            try:
-                message = self._message(_index(prefix)[0])
-            except RejectedError:
-                continue  # as `event` says of each
-            read = message.rows([bodies[i][len(prefix) :] for i in own])
-            if read is not None:
+            if (read := self._rows(prefix, [bodies[i] for i in own])) is not None:
                 for i, row, surplus in zip(own, *read, strict=True):
                     rows[i], unknown[i] = row, surplus
         return rows, unknown
+
+    def _rows(self, prefix: bytes, bodies: Sequence[bytes]) -> tuple[list[tuple[Any, ...] | None], list[int]] | None:
+        """Return the same of records that all have these bytes of a message index in front."""
+        try:
+            message = self._message(_index(prefix)[0])
+        except RejectedError:
+            return None  # as `event` says of each
+        return message.rows([body[len(prefix) :] for body in bodies])
 
     def _message(self, index: tuple[int, ...]) -> _Message:
         found = self._compiled.get(index)
@@ -106,7 +109,13 @@ class Protobuf:
                     raise RejectedError(Reason.NOT_DECODABLE, text)
                 inside = nested_in(message.nested_types)
             assert message is not None, "an index has a part"  # noqa: S101
-            found = self._compiled[index] = _Message(message, *self._spec)
+            try:
+                found = _Message(message, *self._spec)
+            except UnreadableSchemaError as error:
+                found = error
+            self._compiled[index] = found
+        if isinstance(found, UnreadableSchemaError):
+            raise RejectedError(Reason.SCHEMA_INCOMPATIBLE, f"message {list(index)} of its schema: {found}")
         return found
 
 
@@ -169,7 +178,7 @@ class _Message:
         try:
             self._parse = GetMessageClass(message).FromString
         except RecursionError:
-            raise UnreadableSchemaError("nested too deep") from None
+            raise UnreadableSchemaError("its messages are parts of each other too deep") from None
         self._whole = self._object(message, shape, ())
         self._batch = None if self.misfit is not None else self._columns(message, shape, (), required)
 

@@ -276,9 +276,14 @@ def test_imports_are_what_the_registry_has_references_for(schema):
         _protobuf(schema)
 
 
+# A chain of messages, each with the next as a part.
+_CHAIN = 'syntax = "proto3"; ' + "".join(f"message M{i} {{ M{i + 1} a = 1; }} " for i in range(900)) + "message M900 {}"
+
+
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
+        (_CHAIN, "message [0] of its schema: its messages are parts of each other too deep"),
         ("", "no message is in it"),
         ("AAAA", "neither a .proto text nor"),
         ('syntax = "proto3";', "no message is in it"),
@@ -291,7 +296,7 @@ def test_imports_are_what_the_registry_has_references_for(schema):
 def test_what_is_no_schema_is_one_line(schema, why):
     """Its records are then schema_incompatible, with this line."""
     decoder = EventDecoder(FEATURES, MAPPING, None, Known({7: registered(schema)}))
-    (rejection,) = decoder.decode([record(framed(b"\0"))], NOW_MS).rejections
+    (rejection,) = {*decoder.decode([record(framed(b"\0"))] * 5, NOW_MS).rejections}
     assert rejection.reason.value == "schema_incompatible"
     assert why in rejection.detail
     assert "\n" not in rejection.detail

@@ -90,7 +90,7 @@ def _of_protobuf(message: Any, i: int, within: tuple[str, ...]) -> dict[str, Any
     for field in message.fields:
         kind = protobuf_schema.type_of(field)
         value: Any = None
-        if kind.kind == "message":
+        if kind.kind == "message" and kind.message is not None:
             entered = kind.message.full_name in within or len(within) == _DEEPEST
             value = None if entered else _of_protobuf(kind.message, i, within)
         elif kind.kind == "time":

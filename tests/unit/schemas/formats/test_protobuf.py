@@ -103,6 +103,7 @@ def _feature(path, kind="numeric", **more):
         (_feature("price"), {"price": {"value": b"\x7f" * 300, "scale": 0}}, float("inf")),
         (_feature("price"), {"price": {"value": b"\x01", "scale": 2**31 - 1}}, {"scale": 2**31 - 1}),
         (_feature("since", "categorical"), {"since": {"seconds": 0, "nanos": 1}}, "1970-01-01T00:00:00.000000001Z"),
+        (_feature("since", "categorical"), {"since": {"seconds": 5, "nanos": -1}}, 5),
         (_feature("since.seconds"), {"since": {"seconds": 9}}, {"seconds": 9, "nanos": None}),
         (_feature("plan", "categorical", integers=True), {"plan": 2**64 - 1}, "18446744073709551615"),
         (_feature("plan"), {"plan": 2**64 - 1}, 2**64 - 1),
@@ -226,6 +227,17 @@ def test_a_text_of_proto2_that_is_not_utf_8_is_rejected_alone():
     batch = decoder.decode([record(value, offset=i) for i, value in enumerate(values)], NOW_MS)
     assert [r and r.reason.value for r in batch.rejections] == [None, "not_decodable", None] * 3
     assert repr(batch.columns.numeric.tolist()) == "[[nan], [7.0]]".replace("]]", "], [nan], [7.0], [nan], [7.0]]")
+
+
+def test_a_text_of_proto2_is_checked_where_it_is_a_category():
+    """Bytes would be one that training did not see. What a record lacks is missing, among others that have it."""
+    schema = 'syntax = "proto2"; message M { optional string kind = 1; optional int32 x = 2; }'
+    mapping = EventMapping(format="protobuf", event_id="", customer_id="", event_time="", features="")
+    features = (Feature(name="kind", kind="categorical", categories=("a",)), Feature(name="x", kind="numeric"))
+    decoder = EventDecoder(features, mapping, None, Known({7: registered(schema)}))
+    values = [framed(b"\0\x0a\x01a\x10\x07"), framed(b"\0\x0a\x01\xff\x10\x07"), framed(b"\0\x0a\x01a")] * 3
+    batch = decoder.decode([record(value, offset=i) for i, value in enumerate(values)], NOW_MS)
+    assert [r and r.reason.value for r in batch.rejections] == [None, "not_decodable", "missing_feature"] * 3
 
 
 def test_unknown_fields_are_counted_and_can_be_rejected():

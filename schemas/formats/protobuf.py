@@ -1,7 +1,6 @@
 """Records of Protobuf → events as JSON has them, one by one and in batches.
 
-Google's own reader parses each record. `event` is the definition. `rows` reads the same values of a batch, a message of
-all records at a time, without an object per record.
+Google's own reader parses a record: that is the definition. `protobuf_columns` reads the same in batches.
 
 A field without presence is always there, with its default value; one with presence is there if the record has it.
 """
@@ -12,16 +11,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
-from itertools import repeat
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from schemas import timestamps
 from schemas.bundle import EventMapping, Feature
 from schemas.formats.avro import decimal
 from schemas.formats.avro_schema import MOST_SCALE
+from schemas.formats.protobuf_columns import Columns, NotInArraysError, Reads, symbols_of, time
 from schemas.formats.protobuf_schema import Type, messages_of, misfits, nested_in, type_of
 from schemas.formats.registered import Registered, UnreadableSchemaError
 from schemas.mapping.places import JSON_TEXT, position
@@ -29,15 +24,13 @@ from schemas.rejection import Reason, RejectedError
 from schemas.validation import Shape, leaves_of, shape_of
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.descriptor import Descriptor
 
 # Of a message index: more than messages are nested, and than a file has messages.
 _MOST_DEPTH, _MOST_BYTES = 32, 4
 # The index of the first message of a file.
 _FIRST = b"\0"
-_EARLIEST_S, _LATEST_S = timestamps.EARLIEST_MS // 1000, timestamps.LATEST_MS // 1000
 _PER_SECOND = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
-_NANOS = 10**9
 _Read = Callable[[Any], Any]
 
 
@@ -168,19 +161,22 @@ class _Message:
 
         self.misfit = next(iter(misfits(message, features, mapping)), None)
         leaves, shape = leaves_of(features, mapping), shape_of(features, mapping)
-        self._paths = list(leaves)
         above = f"{mapping.features}." if mapping.features else ""
         required = {above + feature.source for feature in features if not feature.nullable}
         integers = {above + feature.source for feature in features if feature.integers}
         as_text = (integers | {mapping.event_id, mapping.customer_id}) - mapping.only.keys()
         self._wanted = {tuple(steps): path for path, steps in leaves.items()}
-        self._forms = _Forms(as_text, mapping)
+        unit = _PER_SECOND.get(mapping.time_unit)
+        self._reads = Reads(self._wanted, required, as_text, mapping.event_time, unit)
         try:
             self._parse = GetMessageClass(message).FromString
         except RecursionError:
             raise UnreadableSchemaError("its messages are parts of each other too deep") from None
         self._whole = self._object(message, shape, ())
-        self._batch = None if self.misfit is not None else self._columns(message, shape, (), required)
+        try:
+            self._columns = None if self.misfit is not None else Columns(message, shape, self._reads)
+        except NotInArraysError:
+            self._columns = None
 
     def event(self, raw: bytes) -> object:
         """Return a record as the JSON value that it is; RejectedError."""
@@ -241,77 +237,24 @@ class _Message:
 
     def _leaf(self, kind: Type, at: tuple[str, ...]) -> _Read:
         """Return what makes JSON of a value that a path ends at."""
-        form = self._forms.of(kind, self._wanted.get(at, ""))
+        form = _form(kind, self._wanted.get(at, ""), self._reads)
         if not kind.wrapper:
             return form
         return lambda message: form(message.value)
 
-    def _columns(
-        self, message: Descriptor, shape: Shape, at: tuple[str, ...], required: AbstractSet[str]
-    ) -> _Columns | None:
-        """Return what reads a message of many records at a time, None if it has parts that are read one by one."""
-        made = _Columns()
-        for field in message.fields:
-            here, kind = (*at, field.name), type_of(field)
-            presence = field.has_presence
-            if field.name in shape.objects:
-                within = shape.objects[field.name]
-                if kind.message is None or JSON_TEXT in within.objects:
-                    return None
-                inner = self._columns(kind.message, within, here, required)
-                if inner is None:
-                    return None
-                made.objects.append((field.name, inner))
-            elif field.name in shape.leaves:
-                if kind.kind in {"message", "map", "array", "bytes"}:
-                    return None
-                path = self._wanted[here]
-                made.leaves.append(_Leaf(path, field, kind, self._forms, required=path in required))
-            elif not shape.open:
-                if presence:
-                    made.maybe.append(field.name)
-                else:
-                    made.always += 1
-        return made
-
     def rows(self, raws: Sequence[bytes]) -> tuple[list[tuple[Any, ...] | None], list[int]] | None:
         """Return as `Protobuf.rows`."""
+        return None if self._columns is None else self._columns.rows(raws, self._is_message)
+
+    def _is_message(self, raw: bytes) -> bool:
+        """Return whether Google's reader takes a record."""
         from google.protobuf.message import DecodeError  # noqa: PLC0415 - an extra
 
-        if self._batch is None:
-            return None
-        good: Sequence[int] = range(len(raws))
         try:
-            messages = list(map(self._parse, raws))
+            self._parse(raw)
         except DecodeError:
-            messages, good = self._parsed(raws)
-        batch = _Batch(len(messages))
-        nothing: Sequence[Any] = [None] * len(messages)
-        columns: dict[str, Sequence[Any]] = dict.fromkeys(self._paths, nothing)
-        self._batch.read(messages, batch, columns)
-        found: list[tuple[Any, ...] | None] = list(zip(*columns.values(), strict=True))
-        for at in np.flatnonzero(batch.bad).tolist():
-            found[at] = None
-        if len(found) == len(raws):
-            return found, batch.unknown.tolist()
-        rows: list[tuple[Any, ...] | None] = [None] * len(raws)
-        unknown = [0] * len(raws)
-        for i, row, surplus in zip(good, found, batch.unknown.tolist(), strict=True):
-            rows[i], unknown[i] = row, surplus
-        return rows, unknown
-
-    def _parsed(self, raws: Sequence[bytes]) -> tuple[list[Any], list[int]]:
-        """Return the messages of those records that are some, and which records these are."""
-        from google.protobuf.message import DecodeError  # noqa: PLC0415 - an extra
-
-        messages, good = [], []
-        for i, raw in enumerate(raws):
-            try:
-                messages.append(self._parse(raw))
-                good.append(i)
-            except DecodeError:
-                pass  # `event` says so
-        return messages, good
+            return False
+        return True
 
 
 def _nothing(_: Any) -> None:
@@ -340,43 +283,21 @@ class _Object:
         return found
 
 
-class _Forms:
-    """How values are written in JSON. as_text: the paths at which an integer is its decimal text."""
-
-    def __init__(self, as_text: AbstractSet[str], mapping: EventMapping) -> None:
-        self._as_text = as_text
-        self._time = mapping.event_time
-        self._unit = _PER_SECOND.get(mapping.time_unit)
-
-    def unit(self, path: str) -> int | None:
-        """Return how many of a time's unit are a second, None of a time that is text."""
-        return self._unit if path == self._time else None
-
-    def is_text(self, path: str) -> bool:
-        """Return whether an integer is its decimal text, so that no digit is lost."""
-        return path in self._as_text
-
-    def of(self, kind: Type, path: str) -> _Read:
-        """Return what makes JSON of a value that has no wrapper."""
-        if kind.kind == "time":
-            unit = self.unit(path)
-            return lambda value: time(value.seconds, value.nanos, unit)
-        if kind.kind == "integer" and self.is_text(path):
-            return str
-        if kind.kind == "enum" and kind.enum is not None:
-            symbols = _symbols(kind)
-            return lambda value: symbols.get(value, value)
-        return _PLAIN.get(kind.kind, _itself)
+def _form(kind: Type, path: str, reads: Reads) -> _Read:
+    """Return what makes JSON of a value that has no wrapper."""
+    if kind.kind == "time":
+        unit = reads.unit_at(path)
+        return lambda value: time(value.seconds, value.nanos, unit)
+    if kind.kind == "integer" and path in reads.as_text:
+        return str
+    if kind.kind == "enum":
+        symbols = symbols_of(kind)
+        return lambda value: symbols.get(value, value)
+    return _PLAIN.get(kind.kind, _itself)
 
 
 def _itself(value: Any) -> Any:
     return value
-
-
-def _symbols(kind: Type) -> dict[int, str]:
-    """Return the symbols of an enum by number; of several that have one, the first."""
-    assert kind.enum is not None, "only an enum has symbols"  # noqa: S101
-    return {value.number: value.name for value in reversed(kind.enum.values)}
 
 
 def _text(value: str | bytes) -> str:
@@ -407,121 +328,3 @@ _PLAIN: Mapping[str, _Read] = {
     "array": lambda values: [None] * len(values),
     "map": lambda values: {str(key): None for key in values},
 }
-
-
-def time(seconds: int, nanos: int, unit: int | None) -> int | str:
-    """Return a Timestamp as the spec reads it: in a unit, or as text with 3, 6 or 9 digits of a second.
-
-    One that is none, or of no year that can be written, is the number of its seconds.
-
-    >>> time(1795327200, 123_000_000, None), time(1795327200, 123_000_000, 1000), time(1 << 60, 0, None)
-    ('2026-11-22T06:00:00.123Z', 1795327200123, 1152921504606846976)
-    """
-    if unit is not None:
-        return seconds * unit + nanos * unit // _NANOS
-    if not _EARLIEST_S <= seconds <= _LATEST_S or not 0 <= nanos < _NANOS:
-        return seconds
-    digits = f"{nanos:09d}"
-    shown = 3 if digits.endswith("000000") else 6 if digits.endswith("000") else 9
-    return f"{timestamps.render(seconds * 1000)[:-5]}.{digits[:shown]}Z"
-
-
-class _Batch:
-    """What is found in a batch beside values. bad: records that are left to `event`."""
-
-    def __init__(self, size: int) -> None:
-        self.bad = np.zeros(size, dtype=np.bool_)
-        self.unknown = np.zeros(size, dtype=np.int64)
-
-
-class _Leaf:
-    """A value that a path ends at, in a message of many records."""
-
-    def __init__(self, path: str, field: FieldDescriptor, kind: Type, forms: _Forms, *, required: bool) -> None:
-        self.path = path
-        self._name, self._kind, self._required = field.name, kind, required
-        self._presence = field.has_presence
-        inside = {"time": ("seconds", "nanos")}.get(kind.kind, ("value",) if kind.wrapper else ())
-        #: What is read of a message.
-        self.names = [f"{field.name}.{part}" for part in inside] or [field.name]
-        of = kind.message.fields_by_name["value"] if kind.wrapper and kind.message is not None else field
-        # a value that differs from the default is there
-        self._default = None if kind.kind in {"time", "decimal"} else of.default_value
-        self._form = forms.of(kind, path)
-        self._as_text, self._unit = forms.is_text(path), forms.unit(path)
-
-    def values(self, messages: Sequence[Any], read: Sequence[Sequence[Any]], batch: _Batch) -> Sequence[Any]:
-        """Return the value of each record, None where it has none. read: a column for each of the names."""
-        found = self._converted(read, batch)
-        if not self._presence:
-            return found
-        name, default = self._name, self._default
-        absent = [
-            i for i, value in enumerate(read[0])
-            if (default is None or value == default) and not type(messages[i]).HasField(messages[i], name)
-        ]  # fmt: skip
-        if absent:
-            found = list(found)
-            for i in absent:
-                found[i] = None
-            if self._required:
-                batch.bad[absent] = True
-        return found
-
-    def _converted(self, read: Sequence[Sequence[Any]], batch: _Batch) -> Sequence[Any]:
-        kind, column = self._kind.kind, read[0]
-        if kind == "time":
-            return self._times(read, batch)
-        if kind == "integer":
-            return list(map(str, column)) if self._as_text else column
-        if kind == "string" and not set(map(type, column)) <= {str}:
-            batch.bad |= np.fromiter((type(value) is bytes for value in column), np.bool_, len(column))
-        if kind in {"enum", "decimal"}:
-            column = list(map(self._form, column))
-            if kind == "enum":
-                batch.bad |= np.fromiter((type(v) is int for v in column), np.bool_, len(column))
-                return column
-            column = [value if type(value) is float else math.nan for value in column]
-        if kind in {"real", "decimal"}:
-            batch.bad |= ~np.isfinite(np.array(column, dtype=np.float64))
-        return column
-
-    def _times(self, read: Sequence[Sequence[Any]], batch: _Batch) -> Sequence[Any]:
-        seconds, nanos = (np.array(column, dtype=np.int64) for column in read)
-        wrong = (seconds < _EARLIEST_S) | (seconds > _LATEST_S) | (nanos < 0) | (nanos >= _NANOS)
-        batch.bad |= wrong
-        if self._unit is None and not wrong.any() and not (nanos % 10**6).any():
-            return timestamps.render_batch(seconds * 1000 + nanos // 10**6)
-        return [time(s, n, self._unit) for s, n in zip(*read, strict=True)]
-
-
-class _Columns:
-    """Reads one message of many records. leaves, objects: what the spec reads. maybe, always: its unknown fields."""
-
-    def __init__(self) -> None:
-        self.leaves: list[_Leaf] = []
-        self.objects: list[tuple[str, _Columns]] = []
-        self.maybe: list[str] = []
-        self.always = 0
-
-    def read(self, messages: Sequence[Any], batch: _Batch, columns: dict[str, Sequence[Any]]) -> None:
-        """Put the values of each path into columns; an object that is absent makes the record bad."""
-        from google.protobuf.unknown_fields import UnknownFieldSet  # noqa: PLC0415 - an extra
-
-        size = len(messages)
-        if not size:
-            return
-        has = type(messages[0]).HasField
-        batch.bad |= np.fromiter(map(len, map(UnknownFieldSet, messages)), np.int64, size) > 0
-        batch.unknown += self.always
-        for name in self.maybe:
-            batch.unknown += np.fromiter(map(has, messages, repeat(name)), np.bool_, size)
-        names = [name for leaf in self.leaves for name in leaf.names] + [name for name, _ in self.objects]
-        read: list[Sequence[Any]] = list(zip(*map(attrgetter(*names, "DESCRIPTOR"), messages), strict=True))
-        at = 0
-        for leaf in self.leaves:
-            columns[leaf.path] = leaf.values(messages, read[at : at + len(leaf.names)], batch)
-            at += len(leaf.names)
-        for (name, inner), column in zip(self.objects, read[at:], strict=False):
-            batch.bad |= ~np.fromiter(map(has, messages, repeat(name)), np.bool_, size)
-            inner.read(column, batch, columns)

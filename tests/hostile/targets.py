@@ -401,14 +401,20 @@ def _registered(form: str) -> list[bytes]:
         "json-schema": ['{"properties": {"features": {"$ref": "#/$defs/f"}}, "$defs": {"f": {"type": "object"}}}'],
         "protobuf": [*_PROTO_TEXTS, _in_base64()],
     }[form]
+    values = [value, *([protobuf_events.body(protobuf_events.WIDE_EVENT, kind=_wide())] if form == "protobuf" else [])]
     found = []
     for text in ("", schema, *texts):
-        coded = text.encode()
-        found += [bytes([choice]) + len(coded).to_bytes(2, "big") + coded + value for choice in (0, 1, 6, 11)]
+        front = len(text.encode()).to_bytes(2, "big") + text.encode()
+        found += [bytes([choice]) + front + one for choice in (0, 1, 6, 11) for one in values]
     return found
 
 
+def _wide():
+    return protobuf_events.message_class(protobuf_events.WIDE)
+
+
 _PROTO_TEXTS = (
+    protobuf_events.WIDE,
     'syntax = "proto2"; message M { required string event_id = 1; optional group F = 4 { optional int32 a = 1; } }',
     'syntax = "proto3"; message M { map<int32, M> a = 1 [(o) = {b: 1}]; oneof c { bytes d = 2; } enum E { F = 0; } }',
 )

@@ -58,6 +58,32 @@ EVENT: dict[str, Any] = {
     },
 }
 
+#: The same with fields of every kind that no spec reads, in syntax proto2: closed enums, and texts that are unchecked.
+WIDE = (
+    SCHEMA.replace("proto3", "proto2")
+    .replace("  optional ", "  ")
+    .replace("\n  ", "\n  optional ")
+    .replace(
+        "Features features = 4;",
+        "Features features = 4; repeated string tags = 5; map<string, Other> by_name = 6; repeated Other others = 7; "
+        "optional Contract former = 8; repeated sint64 packed = 9 [packed = true]; repeated fixed32 plain = 1000; "
+        "optional bytes raw = 1001; optional sint32 below = 1002; repeated Contract all = 1003;",
+    )
+    + "message Other { repeated Other more = 1; }"
+)
+WIDE_EVENT: dict[str, Any] = {
+    **EVENT,
+    "tags": ["a", "ü"],
+    "by_name": {"a": {"more": [{}, {"more": [{}]}]}},
+    "others": [{}, {"more": [{}]}],
+    "former": 1,
+    "packed": [-1, 2**60],
+    "plain": [1, 2, 3],
+    "raw": b"\xff",
+    "below": -(2**31),
+    "all": [0, 1],
+}
+
 
 def registered(schema: str = SCHEMA, references: tuple[tuple[str, str], ...] = ()) -> RegisteredSchema:
     """Return a schema as a registry has it."""

@@ -1,7 +1,6 @@
-"""Records of Protobuf: one by one, in batches that are equal to it, and by every message of a schema."""
+"""Records of Protobuf: one by one, behind every kind of path, and by every message of a schema."""
 
 import base64
-import random
 
 import pytest
 from support.avro_events import Known, framed
@@ -10,13 +9,12 @@ from support.protobuf_events import EVENT, MAIN, PARTS, SCHEMA, body, message_cl
 
 from schemas.bundle import EventMapping, Feature
 from schemas.event import EventDecoder
-from schemas.formats.protobuf import Protobuf, time
+from schemas.formats.protobuf import Protobuf
 from schemas.formats.registered import UnreadableSchemaError
 from schemas.rejection import RejectedError
 from schemas.validation import Rules
 
 MAPPING = EventMapping(format="protobuf")
-MANY = 40
 KIND = message_class()
 
 
@@ -45,24 +43,6 @@ def test_what_has_no_presence_is_its_default_and_what_has_it_may_be_missing():
         (name,) = present
         found = _protobuf().event(body({"features": present}))["features"]
         assert found[name] == {"total_charges": 0.0, "payment": "", "partner": False}[name]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "nanos", "unit", "expected"),
-    [
-        (0, 0, None, "1970-01-01T00:00:00.000Z"),
-        (-1, 1000, None, "1969-12-31T23:59:59.000001Z"),
-        (253_402_300_799, 999_999_999, None, "9999-12-31T23:59:59.999999999Z"),
-        (253_402_300_800, 0, None, 253_402_300_800),
-        (5, -1, None, 5),
-        (5, 1_500_000, 1, 5),
-        (5, 1_500_000, 10**6, 5_001_500),
-        (2**62, 0, 10**9, 2**62 * 10**9),
-    ],
-)
-def test_a_timestamp_is_text_or_a_number_of_the_specs_unit(seconds, nanos, unit, expected):
-    """As many digits as it has; what is none, or of no year that can be written, stays a number."""
-    assert time(seconds, nanos, unit) == expected
 
 
 SHAPES = """
@@ -130,67 +110,6 @@ def test_paths_lead_through_messages_arrays_maps_and_texts(feature, value, expec
     assert batch.rejections == alone.rejections * 9
     assert repr(batch.columns.numeric.tolist()) == repr(alone.columns.numeric.tolist() * 9)
     assert [list(column) for column in batch.columns.values] == [list(column) * 9 for column in alone.columns.values]
-
-
-def _event(chance):
-    def maybe(name, value):
-        return {} if chance.random() < 0.3 else {name: value}
-
-    features = {
-        **maybe("tenure", chance.choice([12, 120, 121, -(2**31)])),
-        **maybe("monthly_charges", chance.choice([70.35, -0.0, float("nan"), 1e300])),
-        **maybe("total_charges", {"value": chance.choice([844.2, float("inf"), 0.0])}),
-        **maybe("contract", chance.choice([0, 1, 1, 7])),
-        **maybe("payment", chance.choice(["Mail", "日本", "", "a" * 300])),
-        **maybe("senior", chance.random() < 0.5),
-        **maybe("partner", chance.random() < 0.5),
-    }
-    seconds = NOW_MS // 1000 - chance.choice([5, 77])
-    return {
-        "event_id": chance.choice(["e1", "é" * 3, "", "x" * 200]),
-        "customer_id": chance.choice([0, 17, -(2**40), 2**62]),
-        **maybe("event_time", {"seconds": seconds, "nanos": chance.choice([0, 123_000_000, 1, -1])}),
-        **maybe("features", features),
-    }
-
-
-def _damaged(raw, chance):
-    choice = chance.random()
-    if choice < 0.7:
-        return raw
-    if choice < 0.8:
-        return raw[: chance.randrange(len(raw))]
-    out = bytearray(raw)
-    out[chance.randrange(len(out))] = chance.randrange(256)
-    return bytes(out) + (b"\xa0\x06\x01" if choice > 0.95 else b"")
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_a_batch_has_the_verdicts_of_its_records_one_by_one(seed):
-    """Rejections, ids, times, columns and unknown fields; damaged records, and neighbours of damaged records."""
-    chance = random.Random(seed)
-    features = FEATURES if seed % 2 else FEATURES[:-2]  # two unknown fields
-    decoder = EventDecoder(features, MAPPING, None, Known({7: registered()}))
-    values = [framed(_damaged(body(_event(chance), kind=KIND), chance)) for _ in range(MANY)]
-    batch = decoder.decode([record(value, offset=i) for i, value in enumerate(values)], NOW_MS)
-    single = [decoder.decode([record(value, offset=i)], NOW_MS) for i, value in enumerate(values)]
-    assert batch.rejections == [one.rejections[0] for one in single]
-    kept = [one for one in single if one.columns.n]
-    assert len(kept) == batch.columns.n
-    for name in ("event_ids", "customer_ids", "event_times"):
-        assert list(getattr(batch, name)) == [getattr(one, name)[0] for one in kept]
-    assert batch.event_time_ms.tolist() == [one.event_time_ms[0] for one in kept]
-    assert repr(batch.columns.numeric.tolist()) == repr([one.columns.numeric[0].tolist() for one in kept])
-    assert batch.columns.codes.tolist() == [one.columns.codes[0].tolist() for one in kept]
-    assert batch.unknown_fields == sum(one.unknown_fields for one in single)
-
-
-def test_good_records_are_read_in_batches():
-    """Else the comparison above would compare the one reading with itself."""
-    rows, unknown = _protobuf().rows([body(EVENT)] * MANY)
-    features = (12, 70.35, 844.2, "YEARLY", "Überweisung", True, False)
-    assert rows == [("e1", "17", "2026-11-22T05:59:59.123Z", *features, None)] * MANY
-    assert set(unknown) == {0}
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ def _file(text: str) -> Any:
         found = FileDescriptorProto.FromString(base64.b64decode("".join(text.split()), validate=True))
     except (binascii.Error, DecodeError):
         raise UnreadableSchemaError("neither a .proto text nor a FileDescriptorProto in Base64") from None
+    if any(isinstance(name, bytes) for name in found.dependency):
+        raise UnreadableSchemaError("an import whose name is not UTF-8")
     if _without_extensions(found.message_type) > proto_text.MOST_PARTS:
         raise UnreadableSchemaError(f"more than {proto_text.MOST_PARTS:,} parts")
     return found

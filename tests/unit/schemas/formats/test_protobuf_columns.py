@@ -11,6 +11,7 @@ from schemas.bundle import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.formats.protobuf import Protobuf
 from schemas.formats.protobuf_columns import time
+from schemas.rejection import RejectedError
 
 MAPPING = EventMapping(format="protobuf")
 MANY = 40
@@ -150,3 +151,22 @@ def test_numbers_that_are_none_are_left_to_the_definition():
     """Doubles and floats; what a batch may have beside them."""
     assert _numbers("double", [1.5, float("nan"), float("-inf"), -0.0]) == [1.5, None, None, -0.0]
     assert _numbers("float", [1.5, float("nan"), 0.0, 2.0**-149]) == [1.5, None, 0.0, 2.0**-149]
+
+
+def test_what_googles_reader_cuts_off_is_left_to_it():
+    """An integer beyond its type's range, and an enum's number that proto2 makes an unknown field."""
+    features = (Feature(name="x", kind="numeric"),)
+    mapping = EventMapping(format="protobuf", event_id="", customer_id="", event_time="", features="")
+    written = body({"x": 2**32 + 5}, kind=message_class('syntax = "proto3"; message M { int64 x = 1; }', "M"))
+    for kind, expected in (("int32", 5), ("uint32", 5), ("sint32", -3), ("bool", True)):
+        protobuf = Protobuf(registered(f'syntax = "proto3"; message M {{ {kind} x = 1; }}'), features, mapping)
+        assert protobuf.event(written) == {"x": expected}
+        if kind != "bool":  # which is no number for this spec
+            assert protobuf.rows([written] * 4)[0] == [None] * 4
+    raw = body(EVENT, kind=KINDS[WIDE])
+    protobuf = Protobuf(registered(WIDE), FEATURES, MAPPING)
+    one, other = raw + b"\x40\x01", raw + b"\x40\x07"  # `former`, which no spec reads
+    assert protobuf.rows([raw, one, other, raw])[0][1:3] == [None, None]
+    protobuf.event(one)
+    with pytest.raises(RejectedError, match="not_decodable"):
+        protobuf.event(other)

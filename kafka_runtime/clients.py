@@ -20,7 +20,7 @@ from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.admin import SaslAuthenticateRequest
 from pydantic import SecretStr
 
-from kafka_runtime import decompression, oauth
+from kafka_runtime import decompression, oauth, reauthentication
 from kafka_runtime.service import logs
 from kafka_runtime.service.settings import OAUTHBEARER, TOKEN_MECHANISMS, KafkaSettings
 
@@ -50,6 +50,7 @@ TRANSACTION_RETRY_BACKOFF_MS = 20
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
     """Return the keyword arguments of every aiokafka client."""
+    reauthentication.install()
     options: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,

@@ -17,6 +17,7 @@ from aiokafka import conn
 from aiokafka.errors import SaslAuthenticationFailed
 from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeRequest
 
+from kafka_runtime.oauth import Tokens
 from kafka_runtime.service import logs
 
 log = logs.get(__name__)
@@ -26,6 +27,9 @@ log = logs.get(__name__)
 RENEW_BETWEEN = (0.82, 0.92)
 # A broker rejects a second login within a second.
 LEAST_S = 1.1
+# While the issuer is away, a login would only repeat the session's own token. Then the token is looked at again soon.
+GAIN_S = 1.0
+SOON_S, SOON_MOST_S = 0.1, 30.0
 
 
 class RenewingConnection(conn.AIOKafkaConnection):  # type: ignore[misc] # the base class has no types
@@ -34,7 +38,7 @@ class RenewingConnection(conn.AIOKafkaConnection):  # type: ignore[misc] # the b
     Nothing happens while nothing is sent: a broker lets a session be renewed even after its end.
     """
 
-    _renew_at = math.inf  # monotonic
+    _renew_at = _ends = math.inf  # monotonic
     _login: asyncio.Task[None] | None = None  # while it runs, every other request waits
     _answer: Any = None  # the last one to a SaslAuthenticate request
 
@@ -61,8 +65,9 @@ class RenewingConnection(conn.AIOKafkaConnection):  # type: ignore[misc] # the b
     async def _do_sasl_handshake(self) -> None:
         started, self._answer = time.monotonic(), None
         await super()._do_sasl_handshake()
-        life_s = getattr(self._answer, "session_lifetime_ms", 0) / 1000  # 0: no end
-        self._renew_at = started + max(life_s * random.uniform(*RENEW_BETWEEN), LEAST_S) if life_s > 0 else math.inf
+        life_s = getattr(self._answer, "session_lifetime_ms", 0) / 1000 or math.inf
+        self._ends = started + life_s
+        self._renew_at = started + max(life_s * random.uniform(*RENEW_BETWEEN), LEAST_S)
 
     async def _log_in_again(self) -> None:
         """Renew the session; close the connection if the broker refuses.
@@ -70,21 +75,33 @@ class RenewingConnection(conn.AIOKafkaConnection):  # type: ignore[misc] # the b
         Answers to earlier requests come first: a broker works through the requests of a connection one by one.
         """
         try:
-            if self._sasl_oauth_token_provider is not None:
-                try:
-                    await self._sasl_oauth_token_provider.token()
-                except SaslAuthenticationFailed as error:  # there is no token: the session lasts as long as it may
-                    log.debug("session_not_renewed", exception=str(error))
-                    self._renew_at = time.monotonic() + LEAST_S
-                    return
-            await self._do_sasl_handshake()
-            self._check_token()
+            if await self._gains():
+                await self._do_sasl_handshake()
+                self._check_token()
         except Exception as error:  # noqa: BLE001 - whatever it was, the broker accepts nothing else on this connection
             write = log.warning if self.connected() else log.debug  # else it was closed meanwhile, by either side
             write("session_not_renewed", exception=repr(error), broker=f"{self.host}:{self.port}")
             self.close(reason=conn.CloseReason.CONNECTION_BROKEN, exc=error)
         finally:
             self._login = None
+
+    async def _gains(self) -> bool:
+        """Return whether a login would make the session longer; if not, look again soon."""
+        tokens: Tokens | None = self._sasl_oauth_token_provider
+        if tokens is None:
+            return True
+        left = max(0.0, self._ends - time.monotonic())
+        try:
+            await tokens.token()
+        except SaslAuthenticationFailed as error:  # the session lasts as long as it may
+            log.debug("session_not_renewed", exception=str(error))
+            token_left: float | None = 0.0
+        else:
+            token_left = tokens.left_s()
+        if token_left is None or token_left > left + GAIN_S:
+            return True
+        self._renew_at = time.monotonic() + min(max(left / 8, SOON_S), SOON_MOST_S)
+        return False
 
     def _check_token(self) -> None:
         """Raise SaslAuthenticationFailed for a rejected token: its answer looks like a success (RFC 7628, 3.2.3)."""

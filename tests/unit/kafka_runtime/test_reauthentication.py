@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from aiokafka import conn
-from aiokafka.abc import AbstractTokenProvider
-from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.admin import ListGroupsRequest
 
-from kafka_runtime import clients, reauthentication
-from kafka_runtime.reauthentication import RenewingConnection
+from kafka_runtime import clients, oauth, reauthentication
+from kafka_runtime.oauth import Token, TokenError, Tokens
+from kafka_runtime.reauthentication import LEAST_S, RenewingConnection
 from kafka_runtime.service.settings import KafkaSettings
 
 LIST_GROUPS, HANDSHAKE, API_VERSIONS, AUTHENTICATE = 16, 17, 18, 36
@@ -70,15 +70,16 @@ class _Broker:
         return self.seen.count(AUTHENTICATE)
 
 
-class _Token(AbstractTokenProvider):  # type: ignore[misc] # the base class has no types
-    """A token, or none."""
+class _Source:
+    """Tokens that live `life_s`, or none."""
 
-    missing = False
+    life_s: float | None = 60.0
 
-    async def token(self) -> str:
-        if self.missing:
-            raise SaslAuthenticationFailed("the issuer is away")
-        return "t"
+    def __call__(self) -> Token:
+        if self.life_s is None:
+            raise TokenError("the issuer is away")
+        now = time.monotonic()
+        return Token(f"t{self.life_s}", now, now + self.life_s)
 
 
 @pytest.fixture(autouse=True)
@@ -90,13 +91,13 @@ def _soon(monkeypatch):
 
 
 def _run(
-    broker: _Broker, use: Callable[[conn.AIOKafkaConnection], Awaitable[None]], provider: _Token | None = None
+    broker: _Broker, use: Callable[[conn.AIOKafkaConnection], Awaitable[None]], source: _Source | None = None
 ) -> None:
     async def connected() -> None:
         server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
         login = {"sasl_mechanism": "PLAIN", "sasl_plain_username": "u", "sasl_plain_password": "p"}
-        if provider is not None:
-            login = {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
+        if source is not None:  # as a file: read for every login
+            login = {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": Tokens(source, {}, keep=False)}
         port = server.sockets[0].getsockname()[1]
         connection = await conn.create_conn("127.0.0.1", port, security_protocol="SASL_PLAINTEXT", **login)
         try:
@@ -120,15 +121,15 @@ async def _ask_for(connection: conn.AIOKafkaConnection, seconds: float) -> None:
         await asyncio.sleep(0.003)
 
 
-@pytest.mark.parametrize("provider", [None, _Token()], ids=["PLAIN", "OAUTHBEARER"])
-def test_a_connection_outlives_its_sessions(provider):
+@pytest.mark.parametrize("source", [None, _Source()], ids=["PLAIN", "OAUTHBEARER"])
+def test_a_connection_outlives_its_sessions(source):
     """Under requests of several tasks at once; none is sent in the middle of a login, and none is lost."""
     broker = _Broker(session_s=0.3)
 
     async def use(connection):
         await asyncio.gather(*(_ask_for(connection, 0.6) for _ in range(4)))
 
-    _run(broker, use, provider)
+    _run(broker, use, source)
     assert broker.broken == []
     assert broker.logins >= 3
     assert broker.seen.count(API_VERSIONS) == 1  # one connection
@@ -136,7 +137,7 @@ def test_a_connection_outlives_its_sessions(provider):
 
 def test_without_it_the_connection_is_closed(monkeypatch):
     """With aiokafka's own: this broker does what a real one does."""
-    monkeypatch.undo()
+    monkeypatch.setattr(conn, "AIOKafkaConnection", RenewingConnection.__base__)
     broker = _Broker(session_s=0.1)
 
     async def use(connection):
@@ -169,8 +170,7 @@ def test_a_session_without_an_end_is_left_alone():
 
 def test_a_second_login_is_never_within_a_second(monkeypatch):
     """A broker takes it for an error, and the session would be gone."""
-    monkeypatch.undo()
-    monkeypatch.setattr(conn, "AIOKafkaConnection", RenewingConnection)
+    monkeypatch.setattr(reauthentication, "LEAST_S", LEAST_S)
     broker = _Broker(session_s=0.01)
 
     async def use(connection):
@@ -180,11 +180,11 @@ def test_a_second_login_is_never_within_a_second(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("answer", "provider"),
-    [((58, b""), None), ((0, b'{"status":"invalid_token"}'), _Token())],
+    ("answer", "source"),
+    [((58, b""), None), ((0, b'{"status":"invalid_token"}'), _Source())],
     ids=["by its code", "by its words"],
 )
-def test_a_rejected_login_closes_the_connection(answer, provider):
+def test_a_rejected_login_closes_the_connection(answer, source):
     """Requests that waited for it fail as on a lost connection, unsent: whoever sent them may send them again."""
     broker = _Broker(session_s=5)
     broker.later = answer
@@ -195,23 +195,28 @@ def test_a_rejected_login_closes_the_connection(answer, provider):
         assert [type(outcome) for outcome in outcomes] == [KafkaConnectionError] * 3
         assert not connection.connected()
 
-    _run(broker, use, provider)
+    _run(broker, use, source)
     assert LIST_GROUPS not in broker.seen
     assert broker.broken == []
 
 
-def test_without_a_token_a_session_lasts_as_long_as_it_may():
-    """A token file that is missing for a moment ends no session."""
-    broker, provider = _Broker(session_s=5), _Token()
+@pytest.mark.parametrize("life_s", [0.1, 5.0], ids=["no good token", "the session's own token"])
+def test_a_session_lasts_as_long_as_it_may(life_s, monkeypatch):
+    """While there is no newer token, nothing is risked; the next one is taken soon."""
+    monkeypatch.setattr(oauth, "FAILURE_HOLDS_S", 0.0)
+    broker, source = _Broker(session_s=5), _Source()
+    source.life_s = life_s
 
     async def use(connection):
-        provider.missing, connection._renew_at = True, 0.0
+        await asyncio.sleep(0.1)
+        source.life_s, connection._renew_at = None, 0.0
         await _ask(connection)
         assert broker.logins == 1
-        provider.missing = False
+        assert time.monotonic() < connection._renew_at < connection._ends
+        source.life_s, connection._renew_at = 60.0, 0.0
         await _ask(connection)
 
-    _run(broker, use, provider)
+    _run(broker, use, source)
     assert (broker.logins, broker.broken) == (2, [])
 
 
@@ -251,6 +256,6 @@ def test_a_connection_that_is_closed_during_a_login_is_closed():
 
 def test_every_client_has_such_connections(monkeypatch):
     """Whoever makes one asks for its options first."""
-    monkeypatch.undo()
+    monkeypatch.setattr(conn, "AIOKafkaConnection", RenewingConnection.__base__)
     clients.connection(KafkaSettings())
     assert conn.AIOKafkaConnection is RenewingConnection

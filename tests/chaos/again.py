@@ -44,6 +44,20 @@ under `artifacts/chaos` that its message names.
 | --- | --- | --- | --- | --- | --- | --- | --- |
 {table}
 | | **all** | {runs} | {red} | {events:,} | {lost} | {duplicated} | |
+
+## When a token expires
+
+A broker ends a session with its token. aiokafka's own connections are then closed, and the producers are made anew.
+Ours log in again before ([delivery.md](delivery.md#non-obvious), 22). The long form of row 27 requires that 99 % of the
+events are answered within 1 s of being sent. Both runs had tokens of 10 s and up to 200 events a second. In the second
+one the issuer was away for a renewal.
+
+| connections | tokens | events | lost | duplicated | 99 % answered within | producers made anew |
+| --- | --- | --- | --- | --- | --- | --- |
+| closed at each expiry | 27 | 5,390 | 0 | 0 | 4.6 s | 42 |
+| that log in again | 28 | 4,590 | 0 | 0 | 0.5 s | 0 |
+
+`pytest --long -s tests/integration/test_oauth.py`, 2026-11-30, 2 cores that also compiled, Apache Kafka 4.3.1.
 """
 
 

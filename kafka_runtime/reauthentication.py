@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from aiokafka import conn
-from aiokafka.errors import SaslAuthenticationFailed
+from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
 from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeRequest
 
 from kafka_runtime.oauth import Tokens
@@ -79,7 +79,8 @@ class RenewingConnection(conn.AIOKafkaConnection):  # type: ignore[misc] # the b
                 await self._do_sasl_handshake()
                 self._check_token()
         except Exception as error:  # noqa: BLE001 - whatever it was, the broker accepts nothing else on this connection
-            write = log.warning if self.connected() else log.debug  # else it was closed meanwhile, by either side
+            # closed meanwhile, by either side
+            write = log.debug if isinstance(error, KafkaConnectionError) else log.warning
             write("session_not_renewed", exception=repr(error), broker=f"{self.host}:{self.port}")
             self.close(reason=conn.CloseReason.CONNECTION_BROKEN, exc=error)
         finally:

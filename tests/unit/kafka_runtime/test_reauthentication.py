@@ -184,7 +184,7 @@ def test_a_second_login_is_never_within_a_second(monkeypatch):
     [((58, b""), None), ((0, b'{"status":"invalid_token"}'), _Source())],
     ids=["by its code", "by its words"],
 )
-def test_a_rejected_login_closes_the_connection(answer, source):
+def test_a_rejected_login_closes_the_connection(answer, source, capsys):
     """Requests that waited for it fail as on a lost connection, unsent: whoever sent them may send them again."""
     broker = _Broker(session_s=5)
     broker.later = answer
@@ -198,6 +198,7 @@ def test_a_rejected_login_closes_the_connection(answer, source):
     _run(broker, use, source)
     assert LIST_GROUPS not in broker.seen
     assert broker.broken == []
+    assert "session_not_renewed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("life_s", [0.1, 5.0], ids=["no good token", "the session's own token"])

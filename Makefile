@@ -54,9 +54,9 @@ check: .venv ## format, lint, types and the quick tests
 	@$(BIN)/mypy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(wildcard tests/unit tests/property tests/golden)
 
-chart: .venv ## helm, kubeconform and schemas, built with Go (minutes, once), and the Helm chart checked with them
-	@PYTHONPATH=tests $(BIN)/python -m support.kubernetes_tools
-	@$(BIN)/python -m pytest --quiet tests/packaging/test_chart.py
+chart: .venv ## the Helm chart checked with helm and kubeconform, built with Go (minutes, once); SERVER=1: and an API server
+	@PYTHONPATH=tests $(BIN)/python -m support.kubernetes_tools $(if $(SERVER),--server)
+	@$(BIN)/python -m pytest --quiet $(if $(SERVER),--long) tests/packaging/test_chart.py
 
 docs: .venv ## what is generated: JSON Schemas of all records, AsyncAPI, docs/metrics.md, dashboards
 	@$(BIN)/python -m schemas.documents.export

@@ -1,4 +1,7 @@
-"""The Helm chart: its values, names, ports and paths against the code; with helm and kubeconform, its manifests."""
+"""The Helm chart: its values, names, ports and paths against the code; with helm and kubeconform, its manifests.
+
+With --long, also what a real API server stores and rejects of what is printed for Strimzi.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import copy
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +18,15 @@ import jsonschema
 import pytest
 import yaml
 from support import prometheus_tools
-from support.kubernetes_tools import KUBERNETES, need, need_schemas
+from support.api_server import ApiServer
+from support.kubernetes_tools import KUBERNETES, SERVER, need, need_definitions, need_schemas
+from typer.testing import CliRunner
 
 from bench.autoscaling import Seen, by_load_and_lag
 from deploy import metrics_page
 from drift_worker.settings import DriftSettings
 from driftline import __version__
+from driftline.cli import app
 from kafka_runtime.service.setting_types import duration
 from schemas.setting_names import KNOWN
 from scorer.settings import ScorerSettings
@@ -351,3 +358,52 @@ def test_rules_and_dashboards_arrive_unchanged():
     assert rules == {}
     shown = {n: json.loads(t) for m in manifests if m["kind"] == "ConfigMap" for n, t in m["data"].items()}
     assert shown == {p.name: json.loads(p.read_text()) for p in (CHART / "files" / "dashboards").iterdir()}
+
+
+# --- with an API server ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A real one, which knows the resources of KEDA, of the Prometheus operator and of Strimzi."""
+    if not request.config.getoption("--long"):
+        pytest.skip("an API server, which takes half a minute: make chart SERVER=1")
+    definitions = need_definitions()
+    for program in SERVER:
+        need(program)
+    with ApiServer(tmp_path_factory.mktemp("server")) as server:
+        assert server.version == KUBERNETES.says
+        for definition in definitions:
+            server.define(definition)
+        yield server
+
+
+def _stored(answer: Any) -> dict[str, Any]:
+    """What the server made of a manifest, without a complaint."""
+    assert answer.status_code in {200, 201}, answer.text
+    assert "warning" not in answer.headers, answer.headers["warning"]
+    return answer.json()
+
+
+def test_an_api_server_takes_what_is_printed_for_strimzi(server):
+    """Every topic and every user."""
+    options = ("--cluster", "prod", "--partitions", "12", "--replication-factor", "3", "--min-isr", "2")
+    done = CliRunner().invoke(app, ["topics", "create", "--print", "strimzi", *options])
+    assert done.exit_code == 0, done.output
+    namespace, printed = server.restricted("kafka"), list(yaml.safe_load_all(done.output))
+    stored = [_stored(server.apply(resource, namespace)) for resource in printed]
+    assert {resource["kind"] for resource in stored} == {"KafkaTopic", "KafkaUser"}
+    topic = next(resource for resource in printed if resource["kind"] == "KafkaTopic")
+    topic["spec"]["partition"] = topic["spec"].pop("partitions")
+    refused = server.apply(topic, namespace, dry_run=True)
+    assert refused.status_code >= 400, refused.text
+    assert "spec.partition: field not declared" in refused.text
+
+
+def test_an_api_server_refuses_a_pod_that_is_not_restricted(server):
+    """In a namespace that is to hold none."""
+    namespace = server.restricted("pods")
+    _stored(server.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}, namespace))
+    refused = server.create_pod({"metadata": {}, "spec": {"containers": [{"name": "c", "image": "i"}]}}, namespace)
+    assert refused.status_code == 403, refused.text
+    assert "violates PodSecurity" in refused.text

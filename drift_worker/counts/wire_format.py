@@ -21,6 +21,7 @@ MAX_ENTRIES = 60_000
 NOT_A_PREDICTION = "not_a_prediction"
 OTHER_MODEL = "other_model"
 _TYPES = ("<i1", "<i2", "<i4", "<i8")
+_RANGES = tuple((int(np.iinfo(name).min), int(np.iinfo(name).max)) for name in _TYPES)
 
 # Every partition of a topic is checked again and again: a number from an unknown producer must not cause unlimited
 # work.
@@ -197,7 +198,7 @@ def pack(part: Sparse) -> list[Packed]:
     for at in range(0, len(part.indices), MAX_ENTRIES):
         counts = part.counts[at : at + MAX_ENTRIES]
         low, high = int(counts.min()), int(counts.max())
-        width = next(i for i, t in enumerate(_TYPES) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+        width = next(i for i, (least, most) in enumerate(_RANGES) if least <= low and high <= most)
         indices = part.indices[at : at + MAX_ENTRIES].astype("<u4").tobytes()
         pieces.append(Packed(indices, width, counts.astype(_TYPES[width]).tobytes()))
     return pieces

@@ -114,6 +114,7 @@ class CalmPast:
         ):
             raise ValueError(f"not a calm past of {len(layout.names)} profiles")
         self._last: tuple[Seen, Floats, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        self._passed_over = False  # the last window had too little for any profile
 
     def compare(self, seen: Seen, instead: Instead | None = None) -> tuple[list[dict[str, float]], Floats]:
         """Return for each subject log10 p by profile, and φ of each profile (R,), 1 where it is not known.
@@ -136,6 +137,7 @@ class CalmPast:
         learnt = seen.known.copy()
         if instead is not None:
             learnt[: len(instead.known)] &= instead.known
+        self._passed_over = False
         self._last = seen, s, known, learnt, ~known | (log_p >= UNUSUAL_LOG10_P)
         found: list[dict[str, float]] = [{} for _ in range(int(layout.subject.max(initial=-1)) + 1)]
         for at in np.flatnonzero(known & enough).tolist():
@@ -143,25 +145,43 @@ class CalmPast:
             found[subject][kind] = float(log_p[at])
         return found, phi
 
+    def pass_over(self) -> None:
+        """Note a window with too little for any profile: `compare` would know nothing of it, at a thousand times this.
+
+        Nothing of it is learnt, but one that waits is learnt or dropped.
+        """
+        self._last, self._passed_over = None, True
+
     def learn(self, calm: NDArray[np.bool_]) -> None:
         """Take in the window that was compared last; `calm` (F,): the subjects of which nothing was found.
 
         A window that is unusual for its past may be the first of a drift: it waits for the next one, and is dropped if
         that is not calm.
         """
+        if self._passed_over:
+            self._passed_over = False
+            self._learn_waiting(calm[self._layout.subject])
         if self._last is None:
             return
         (seen, s, known, learnt, usual), self._last = self._last, None
         calm = calm[self._layout.subject]
-        waited = self._waiting
-        self._add(calm & (waited[0] > 0), waited[1], waited[2] > 0, waited[3], self._counts_waiting)
+        self._learn_waiting(calm)
         now = np.rint(seen.effective).astype(np.int64)
         scaled = np.rint(np.minimum(s, _LARGEST) * _UNIT).astype(np.int64)
         counts = seen.counts.astype(np.int64)
         self._add(calm & learnt & usual, now, known, scaled, counts)
         waits = calm & learnt & ~usual
-        waited[:] = waits, now * waits, known & waits, scaled * waits
+        self._waiting[:] = waits, now * waits, known & waits, scaled * waits
         self._counts_waiting[:] = counts * self._layout.spans.each(waits)
+
+    def _learn_waiting(self, calm: NDArray[np.bool_]) -> None:
+        """Add the window that waits, and let none wait; `calm` (R,): the profiles of which nothing was found."""
+        waited = self._waiting
+        if not waited[0].any():
+            return
+        self._add(calm & (waited[0] > 0), waited[1], waited[2] > 0, waited[3], self._counts_waiting)
+        waited[:] = 0
+        self._counts_waiting[:] = 0
 
     def _add(
         self, which: NDArray[np.bool_], effective: Vector, compared: NDArray[np.bool_], scaled: Vector, counts: Vector

@@ -142,6 +142,15 @@ class Subjects:
         ]
         return Tables(cells, missing, unseen, np.concatenate([*counted, [0.0]])[self._category_at])
 
+    def sizes(self, window: Mapping[int, Vector]) -> list[tuple[int, int]]:
+        """Return how many values of each subject are present and missing: what `tables` adds up to."""
+        found = []
+        for column, series in zip(self.columns, self.series, strict=True):
+            groups = column.cells.groups(window[series]) if series in window else None
+            missing = 0 if groups is None else int(groups[:, -1].sum())
+            found.append((0 if groups is None else int(groups.sum()) - missing, missing))
+        return found
+
     def before(self, slots: Mapping[int, Distribution]) -> Before:
         """Return the reference's rows, but for the series that have a slot."""
         if not slots:

@@ -124,6 +124,12 @@ class Measurer:
         self, subjects: Subjects, window: Window, slots: Slots, sketch: int, past: CalmPast | None
     ) -> dict[int, FeatureMeasurement]:
         """Return every subject by series."""
+        sized = subjects.sizes(window)
+        if max(events + gone for events, gone in sized) < self._min_events:
+            if past is not None:
+                past.pass_over()
+            small = _too_small(subjects, sized, compared=past is not None)
+            return dict(zip(subjects.series, small, strict=True))
         tables, before = subjects.tables(window), subjects.before(slots)
         sizes = subjects.spans.sums(tables.cells)
         m = int((sizes + tables.missing).sum(axis=0).max())  # of every subject, but for one without counts
@@ -181,13 +187,7 @@ def _rates(
     for at, column in enumerate(subjects.columns):
         events, gone = present[at], missing[at]
         m, n = events + gone, column.present + column.missing
-        one = FeatureMeasurement(
-            kind=_kind(column, subjects.series[at]),
-            events=events,
-            reference=column.present,
-            reference_missing_ratio=column.missing / n,
-            reference_unseen_ratio=column.unseen / max(1, column.present) if column.cells.open else None,
-        )
+        one = _sized(subjects, at, events)
         if m < min_events:
             measured.append(replace(one, reason=NOT_ENOUGH))
             continue
@@ -211,6 +211,29 @@ def _rates(
             )
         )
     return measured
+
+
+def _sized(subjects: Subjects, at: int, events: int) -> FeatureMeasurement:
+    """Return a measurement with its number of values, and what the reference has."""
+    column = subjects.columns[at]
+    return FeatureMeasurement(
+        kind=_kind(column, subjects.series[at]),
+        events=events,
+        reference=column.present,
+        reference_missing_ratio=column.missing / (column.present + column.missing),
+        reference_unseen_ratio=column.unseen / max(1, column.present) if column.cells.open else None,
+    )
+
+
+def _too_small(subjects: Subjects, sized: Sequence[tuple[int, int]], *, compared: bool) -> list[FeatureMeasurement]:
+    """Return the subjects of a window with too few events for any number, without computing one.
+
+    A first start over years of events has tens of thousands of such windows. compared: there is a calm past.
+    """
+    return [
+        replace(_sized(subjects, at, events), reason=NOT_ENOUGH, past={} if compared else None)
+        for at, (events, _) in enumerate(sized)
+    ]
 
 
 def _kind(column: AnyColumn, series: int) -> str:

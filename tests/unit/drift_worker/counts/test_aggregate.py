@@ -117,3 +117,51 @@ def test_customer_groups_are_even():
     )
     assert len(sizes) == 64
     assert 850 < sizes.min() <= sizes.max() < 1150
+
+
+def test_parts_of_a_series_add_up_in_any_state():
+    """Sparse, with new and known entries, empty and whole: what a vector adds up to, and entries in order."""
+    draw = np.random.default_rng(1)
+    for size in (40, 4000):
+        sums, vector = aggregate.SeriesSum(size), np.zeros(size, dtype=np.int64)
+        for number in (0, 3, 0, 1, 5, 9, 30, 2):
+            part = np.zeros(size, dtype=np.int64)
+            np.add.at(part, draw.integers(0, size, number), 1)
+            part[:2] -= number > 3  # as a sketch does: an entry may come to 0
+            sums.add(aggregate.sparse(part))
+            vector += part
+            assert sums.vector().tolist() == vector.tolist()
+            assert sums._part is None or (np.diff(sums._part.indices.astype(np.int64)) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("at", "least", "most"),
+    [
+        (0, 0, 2),
+        (5, 0, 2),  # missing
+        (6, 0, 2),  # of the log moments, their number
+        (7, -60_000, 60_000),
+        (8, 0, 1_800_000_000),
+        (9, 0, 2 << 32),
+        (10, 0, 2),  # labels
+        (11, 0, 2),  # a customer group
+    ],
+)
+def test_no_entry_of_a_part_is_more_than_its_records_can_add(at, least, most):
+    """Of two records, at each place of a number's vector: the bound itself passes, one beyond is rejected."""
+    reference = Reference(
+        np.empty((2, 0)), np.empty((2, 0), dtype=np.int32), np.array([0.25, 0.5]), np.empty(0, dtype=np.int64)
+    )
+    cells = Cells((), (), reference)
+    scale = (len(cells.score.anchors) * 2 + 1) - 5
+    for count, bound in ((least, True), (most, True), (least - 1, False), (most + 1, False)):
+        indices = np.array([at + scale * (at >= 5)], dtype=np.uint32)
+        part = aggregate.Sparse(indices, np.array([count], dtype=np.int64))
+        if bound:
+            aggregate.check_part(cells, aggregate.SCORE, part, 2)
+        else:
+            with pytest.raises(ValueError, match="packed counts"):
+                aggregate.check_part(cells, aggregate.SCORE, part, 2)
+    twice = aggregate.Sparse(np.array([3, 3], dtype=np.uint32), np.array([1, 1], dtype=np.int64))
+    with pytest.raises(ValueError, match="do not increase"):
+        aggregate.check_part(cells, aggregate.SCORE, twice, 2)

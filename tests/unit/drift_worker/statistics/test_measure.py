@@ -8,6 +8,7 @@ from scipy.stats import ks_2samp
 
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
+from drift_worker.statistics.feature_table import Subjects
 from drift_worker.statistics.measure import Measurer
 from schemas.bundle import Feature
 from schemas.measurement import FeatureMeasurement
@@ -114,6 +115,35 @@ def test_too_little_data_is_no_number():
     assert amount.tests == {}
     assert MEASURER.features({})["plan"].reason == "not_enough_data"
     assert MEASURER.score({}).reason == "not_enough_data"
+
+
+def _stream(sizes, measurer, past_of):
+    """Measure and learn windows of these sizes; the first large ones shift, so that one of them waits."""
+    pasts = past_of(measurer.past_of_features), past_of(measurer.past_of_score)
+    found = []
+    for at, m in enumerate(sizes):
+        numeric, codes, scores, customers = _events(m, seed=20 + at)
+        window = _window(numeric + 3.0 * (at % 3), codes, scores, customers) if m else {}
+        found.append((measurer.features(window, past=pasts[0]), measurer.score(window, past=pasts[1])))
+        if pasts[0] is not None:
+            stirring = {"amount"} if at % 5 == 4 else set()
+            measurer.learn_features(pasts[0], stirring)
+            measurer.learn_score(pasts[1], stirring)
+            found.append((pasts[0].vector.tolist(), pasts[1].vector.tolist()))
+    return found
+
+
+@pytest.mark.parametrize("past_of", [lambda made: made(3_600_000), lambda _: None], ids=["past", "no past"])
+def test_a_window_with_too_few_events_costs_no_statistics_and_says_the_same(monkeypatch, past_of):
+    """Large and small windows in turn, as computed and as passed over: equal numbers, and an equal calm past."""
+    sizes = [700, 900, 3, 800, 0, 499, 500, 650, 1, 2, 900, 800]
+    passed_over = _stream(sizes, MEASURER, past_of)
+    with monkeypatch.context() as patch:
+        patch.setattr(Subjects, "sizes", lambda *_: [(1 << 40, 0)])
+        computed = _stream(sizes, MEASURER, past_of)
+    assert passed_over == computed
+    monkeypatch.setattr(Subjects, "tables", lambda *_: pytest.fail("a small window needs no tables"))
+    _stream([3, 0, 499], MEASURER, past_of)
 
 
 def test_a_reference_that_is_too_small_says_so():

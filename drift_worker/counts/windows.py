@@ -404,6 +404,16 @@ class Windows:
         )
         return msgspec.msgpack.encode(state)
 
+    def check(self, state: WindowsState) -> None:
+        """Raise ValueError if a closed window of `state` ends off the grid: all later ones would follow it there.
+
+        Units are not checked: their length follows from all windows, which may be others than those of the writer.
+        """
+        for side, labels in state.closed.items():
+            for label, end_ms in labels.items():
+                if label != UNIT and end_ms % self._lengths.get(label, 1):
+                    raise ValueError(f"not the state of windows: a window of {label} ({side}) that ends at {end_ms} ms")
+
     def restore(
         self,
         state: WindowsState,

@@ -218,6 +218,7 @@ class WindowEvaluator:
         for checkpoint in reversed(checkpoints):
             try:
                 state, remembered = decode_state(checkpoint.windows), self._decode_decisions(checkpoint.decisions)
+                self._windows.check(state)
             except ValueError as error:
                 self._report.unreadable(self._measurements_topic, error)
                 continue

@@ -25,7 +25,7 @@ from support.two_stages import (
 from support.two_stages import play as play_story
 
 from drift_worker.alerting.policy import Confirm, Policy
-from drift_worker.counts.windows import Side
+from drift_worker.counts.windows import Side, WindowsState
 from drift_worker.counts.wire_format import Checkpoint, Hour, Merged, Packed, Progress, decode, encode
 from drift_worker.reference import load
 from driftline.policy_backtest import Change, Replay
@@ -268,7 +268,11 @@ def _forged_counts(worker):
     identity = worker.loaded.identity
     merged = Merged(1, identity.reference, identity.key_id, START_MS, 0, Packed(b"\x00" * 4, 0, b"\x01"))
     now = Checkpoint(1, identity.reference, 0, b"", b"")
+    true = worker.evaluating._checkpoint()
+    moved = msgspec.msgpack.decode(true.windows, type=WindowsState)
+    moved.closed["features"]["4s"] += 1500
     return {
+        "a window off the grid": replace(true, windows=msgspec.msgpack.encode(moved)),
         "torn counts": replace(merged, packed=Packed(b"\x00", 9, b"")),
         "a count of 2^62": replace(merged, packed=Packed(b"\x00" * 4, 3, (1 << 62).to_bytes(8, "little"))),
         "a unit of the future": replace(merged, start_ms=START_MS + 86_400_000),
@@ -287,6 +291,7 @@ def _forged_counts(worker):
         "a series that is not there",
         "a checkpoint without windows",
         "a checkpoint without decisions",
+        "a window off the grid",
     ],
 )
 def test_a_forged_record_of_counts_does_not_keep_the_evaluator_from_starting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 from support.secured import Authority
 
 from kafka_runtime import clients
@@ -95,7 +96,9 @@ def test_certificates_are_loaded_for_every_client_and_the_last_good_ones_kept(tm
     before = clients.credentials(settings)
     good = certificate.read_bytes()
     certificate.write_text("half")
-    last = clients.connection(settings)["ssl_context"]
+    with capture_logs() as told:
+        last = clients.connection(settings)["ssl_context"]
+    assert [line["event"] for line in told] == ["certificates_not_loaded"]
     assert clients.connection(settings)["ssl_context"] is last
     certificate.write_bytes(good + b"\n")
     assert clients.connection(settings)["ssl_context"] not in {first, last}

@@ -1,6 +1,6 @@
 """The Helm chart: its values, names, ports and paths against the code; with helm and kubeconform, its manifests.
 
-With --long, also what a real API server stores and rejects of what is printed for Strimzi.
+With --long, also what a real API server stores and rejects.
 """
 
 from __future__ import annotations
@@ -385,6 +385,22 @@ def _stored(answer: Any) -> dict[str, Any]:
     return answer.json()
 
 
+def _templates_of_pods(case: Path | None) -> list[dict[str, Any]]:
+    return [m["spec"]["template"] for m in _manifests(case) if m["kind"] in {"Deployment", "Job"}]
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
+def test_an_api_server_takes_what_the_chart_renders(case, server):
+    """With strict fields, in a namespace of restricted pods; a second time changes nothing; the pods are admitted."""
+    namespace = server.restricted(_name(case).removesuffix(".yaml"))
+    stored = [_stored(server.apply(manifest, namespace)) for manifest in _manifests(case)]
+    again = [_stored(server.apply(manifest, namespace)) for manifest in _manifests(case)]
+    assert [m["metadata"]["resourceVersion"] for m in again] == [m["metadata"]["resourceVersion"] for m in stored]
+    for template in _templates_of_pods(case):
+        pod = _stored(server.create_pod(template, namespace))
+        assert pod["spec"]["serviceAccountName"] == "demo-driftline"
+
+
 def test_an_api_server_takes_what_is_printed_for_strimzi(server):
     """Every topic and every user."""
     options = ("--cluster", "prod", "--partitions", "12", "--replication-factor", "3", "--min-isr", "2")
@@ -400,10 +416,44 @@ def test_an_api_server_takes_what_is_printed_for_strimzi(server):
     assert "spec.partition: field not declared" in refused.text
 
 
-def test_an_api_server_refuses_a_pod_that_is_not_restricted(server):
-    """In a namespace that is to hold none."""
-    namespace = server.restricted("pods")
-    _stored(server.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}, namespace))
-    refused = server.create_pod({"metadata": {}, "spec": {"containers": [{"name": "c", "image": "i"}]}}, namespace)
+@pytest.mark.parametrize(
+    ("kind", "right", "misspelt"),
+    [
+        ("Deployment", "terminationGracePeriodSeconds", "terminationGracePeriodSecond"),
+        ("ScaledObject", "metricType", "metricsType"),
+        ("PodMonitor", "podMetricsEndpoints", "podMetricsEndpoint"),
+        ("PrometheusRule", "annotations", "annotation"),
+    ],
+)
+def test_an_api_server_names_a_misspelt_field(kind, right, misspelt, server):
+    """Of Kubernetes' own resources and of others'."""
+    manifest = next(m for m in _manifests(CHART / "examples" / "oauth.yaml") if m["kind"] == kind)
+    wrong = json.loads(json.dumps(manifest).replace(f'"{right}":', f'"{misspelt}":'))
+    refused = server.apply(wrong, "default", dry_run=True)
+    assert refused.status_code >= 400, refused.text
+    assert misspelt in refused.text
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"hostNetwork": True}, "host namespaces"),
+        ({"securityContext": {"runAsNonRoot": False}}, "runAsNonRoot"),
+        ({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, "seccompProfile"),
+        ({"volumes": [{"name": "host", "hostPath": {"path": "/tmp"}}]}, "hostPath"),  # noqa: S108 - is refused
+    ],
+)
+def test_an_api_server_refuses_a_pod_that_is_not_restricted(change, named, server):
+    """So the check above means something; whoever applies its Deployment is warned."""
+    namespace, manifests = server.restricted("wrong"), _manifests(None)
+    account = next(m for m in manifests if m["kind"] == "ServiceAccount")
+    _stored(server.apply(account, namespace))
+    deployment = next(m for m in manifests if m["kind"] == "Deployment")
+    _stored(server.create_pod(deployment["spec"]["template"], namespace))
+    volumes = deployment["spec"]["template"]["spec"]["volumes"] + change.get("volumes", [])
+    wrong = _merged(deployment, {"spec": {"template": {"spec": {**change, "volumes": volumes}}}})
+    refused = server.create_pod(wrong["spec"]["template"], namespace)
     assert refused.status_code == 403, refused.text
     assert "violates PodSecurity" in refused.text
+    assert named in refused.text
+    assert named in server.apply(wrong, namespace, dry_run=True).headers["warning"]

@@ -11,11 +11,11 @@ from prometheus_client.process_collector import ProcessCollector
 
 from drift_worker.counts.wire_format import NOT_A_PREDICTION, OTHER_MODEL
 from drift_worker.statistics.catalogue import CATALOGUE
-from kafka_runtime import oauth
+from kafka_runtime.login import oauth
 from kafka_runtime.service.metrics import AskedGauge, KnownGauge, PartsGauge
 from schemas.alert import AlertName, Severity
 from schemas.label import LabelReason
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 
 PREFIX = "driftline_drift_"
 MODEL_PREFIX = "driftline_model_"

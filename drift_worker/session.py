@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from drift_worker.alerting.policy import Policy
+from drift_worker.alerting.limits import Policy
 from drift_worker.counts.windows import Side
 from drift_worker.metrics import STAGES, DriftMetrics
 from drift_worker.performance.cohorts import CohortConfig

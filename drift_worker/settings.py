@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from drift_worker.alerting.policy import Confirm
+from drift_worker.alerting.limits import Confirm
 from kafka_runtime.service.setting_types import (
     BundlePlace,
     Duration,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from drift_worker.alerting.episodes import Announcer
 from drift_worker.alerting.findings import Finding, decide
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from schemas.alert import Alert, AlertName
 from schemas.measurement import Measurement
 from schemas.timestamps import parse

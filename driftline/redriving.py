@@ -17,7 +17,7 @@ from kafka_runtime.sinks import Output, Result, StillOurs, TransactionalSink
 from kafka_runtime.topic_reader import Reader, reader
 from schemas import headers as h
 from schemas import timestamps
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 
 CHUNK = 1000
 

@@ -2,8 +2,7 @@
 
 errors.py           an exception → the action that follows
 clients.py          aiokafka clients from settings
-oauth.py            tokens for OAUTHBEARER: obtained, renewed, shared by the clients
-reauthentication.py connections that log in again before their session ends
+login/              tokens, and connections that log in again
 kafka_types.py      record types of the Kafka library
 sinks.py            outputs and offset of one batch, all or nothing
 decompression.py    bounded decoders of compressed batches

@@ -20,7 +20,8 @@ from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.admin import SaslAuthenticateRequest
 from pydantic import SecretStr
 
-from kafka_runtime import decompression, oauth, reauthentication
+from kafka_runtime import decompression
+from kafka_runtime.login import oauth, reauthentication
 from kafka_runtime.service import logs
 from kafka_runtime.service.settings import OAUTHBEARER, TOKEN_MECHANISMS, KafkaSettings
 

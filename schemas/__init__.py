@@ -9,7 +9,7 @@ reference.py      the drift reference inside the bundle
 timestamps.py     times as text or numbers, one at a time and in batches
 event.py          bytes of an event → columns, or the reason of the rejection
 validation.py     the definition of a valid event
-rejection.py      why a record is rejected: the reasons of a dead letter
+rejection_reasons.py  why a record is rejected: the reasons of a dead letter
 prediction.py     score → bytes of a prediction
 headers.py        the headers of every record that the services write
 dead_letter.py    a rejected record → the record of its dead letter

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas import headers as h
-from schemas.rejection import Rejection
+from schemas.rejection_reasons import Rejection
 from schemas.validation import Record
 
 STUB_BYTES = 1024

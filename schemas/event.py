@@ -25,7 +25,7 @@ from schemas.features import Columns, Layout
 from schemas.formats.reader import FormatReader
 from schemas.formats.registered import Schemas
 from schemas.mapping.places import Place, Source, is_plain, place_of, scalar, steps_of
-from schemas.rejection import Rejection
+from schemas.rejection_reasons import Rejection
 from schemas.validation import (
     ABSENT,
     MAX_DEPTH,

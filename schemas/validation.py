@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from schemas import timestamps
 from schemas.bundle import EventMapping, Feature
 from schemas.mapping.places import JSON_TEXT, Place, Source, header, place_of, position, put, scalar, steps_of, written
-from schemas.rejection import Reason, RejectedError, Rejection
+from schemas.rejection_reasons import Reason, RejectedError, Rejection
 
 # Doubles count integers exactly below this; beyond it a sum of anchors would no longer be exact.
 NUMERIC_LIMIT = 2.0**53

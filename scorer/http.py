@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from schemas.bundle import Manifest
 from schemas.documents.json_schema import event_schema, features_schema
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.task import TaskName
 from schemas.validation import features_object
 from scorer.predict import MAX_EVENTS, NotAnsweredError, Predictor

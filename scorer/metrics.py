@@ -15,9 +15,9 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from kafka_runtime import oauth
+from kafka_runtime.login import oauth
 from kafka_runtime.service.metrics import AskedGauge, KnownGauge, PartsGauge
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.validation import Ignored
 from scorer.challenger.protocol import DROPPED, FALLBACKS
 

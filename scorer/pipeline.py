@@ -16,7 +16,7 @@ from schemas.event import DecodedBatch, EventDecoder
 from schemas.features import UNSEEN
 from schemas.formats.registered import Schemas
 from schemas.prediction import Encoder, ModelRef, encoder_of
-from schemas.rejection import Reason, Rejection
+from schemas.rejection_reasons import Reason, Rejection
 from schemas.validation import Ignored, Record, Rules
 from scorer.challenger.split import Split
 from scorer.model import Model

@@ -16,7 +16,7 @@ from schemas import timestamps
 from schemas.bundle import EventMapping
 from schemas.event import EventDecoder
 from schemas.mapping.places import place_of, steps_of
-from schemas.rejection import Reason, Rejection
+from schemas.rejection_reasons import Reason, Rejection
 from schemas.validation import ABSENT, Reading, Rules, read_json
 from scorer.model import Model
 

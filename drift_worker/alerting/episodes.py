@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from drift_worker.alerting import message as texts
+from drift_worker.alerting.confirmation import Action, Count, State, Tracker, key_name, key_of
 from drift_worker.alerting.findings import Finding, Grade
-from drift_worker.alerting.lifecycle import Action, Count, State, Tracker, key_name, key_of
-from drift_worker.alerting.policy import SEASONAL, Policy
+from drift_worker.alerting.limits import SEASONAL, Policy
 from drift_worker.alerting.reference_fit import COMPARED, Fit
 from schemas.alert import GROUP, Alert, AlertName, Severity, fingerprint
 from schemas.measurement import TRAINING, Episode, Measurement

@@ -1,4 +1,4 @@
-"""Measurements → findings: what exceeds which limit, and how surely. `alerting.lifecycle` decides what follows.
+"""Measurements → findings: what exceeds which limit, and how surely. `alerting.confirmation` decides what follows.
 
 A finding needs evidence, effect and change. Evidence is a test against the reference that is significant by
 Benjamini-Hochberg, at a level that follows from the budget of false alerts. Change is evidence at that level against
@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from msgspec.structs import replace
 
-from drift_worker.alerting.policy import (
+from drift_worker.alerting.limits import (
     CLASSIC_ACT,
     CLASSIC_LOG10_P,
     CLASSIC_WATCH,

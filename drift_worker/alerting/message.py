@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from drift_worker.alerting.policy import (
+from drift_worker.alerting.limits import (
     MISSING_CRITICAL,
     MISSING_WARNING,
     OWN_LIMITS,

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from drift_worker.alerting.findings import Finding, Grade
-from drift_worker.alerting.policy import Policy
+from drift_worker.alerting.limits import Policy
 from schemas.alert import AlertName
 from schemas.measurement import WEEK
 

@@ -17,7 +17,7 @@ from drift_worker.counts.aggregate import Sparse
 LAYOUT = 1
 # A record must stay far below the broker's limit of 1 MB; a longer vector is sent in pieces, which are added again.
 MAX_ENTRIES = 60_000
-# Rejections that only a prediction can meet; all others are schemas.rejection.Reason.
+# Rejections that only a prediction can meet; all others are schemas.rejection_reasons.Reason.
 NOT_A_PREDICTION = "not_a_prediction"
 OTHER_MODEL = "other_model"
 _TYPES = ("<i1", "<i2", "<i4", "<i8")

@@ -21,9 +21,9 @@ from typing import Any
 
 import msgspec
 
+from drift_worker.alerting.confirmation import Action, State, Tracker
 from drift_worker.alerting.findings import Finding, Grade
-from drift_worker.alerting.lifecycle import Action, State, Tracker
-from drift_worker.alerting.policy import CLEAN_SHARE, Confirm, Policy
+from drift_worker.alerting.limits import CLEAN_SHARE, Confirm, Policy
 from drift_worker.performance.label_free_estimate import Z
 from drift_worker.performance.label_store import DAY_MS
 from schemas.alert import Alert, AlertName, Severity, fingerprint

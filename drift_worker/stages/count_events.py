@@ -37,7 +37,7 @@ from schemas.features import UNSEEN
 from schemas.formats.registered import Schemas
 from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
 from schemas.prediction import AnyPrediction, decoder_of
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.timestamps import INVALID, parse_batch
 from schemas.validation import Rules
 

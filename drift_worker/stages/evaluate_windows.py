@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from drift_worker.alerting.episodes import Announcer, Decisions, check
 from drift_worker.alerting.findings import Finding, decide
-from drift_worker.alerting.policy import Policy
+from drift_worker.alerting.limits import Policy
 from drift_worker.counts import aggregate, wire_format
 from drift_worker.counts.bins import Vector
 from drift_worker.counts.windows import UNIT, Closing, Side, Windows, WindowsState, decode_state

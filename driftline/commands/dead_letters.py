@@ -15,7 +15,7 @@ from driftline.errors import CommandError
 from driftline.settings import read_settings
 from driftline.since import parse_since
 from kafka_runtime.kafka_types import KafkaError, TopicPartition
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.alerting.policy import MISSING_WARNING, UNSEEN_WARNING
+from drift_worker.alerting.limits import MISSING_WARNING, UNSEEN_WARNING
 from drift_worker.counts.bins import Cells, NumericCells
 from drift_worker.statistics import data_quality, rates
 from drift_worker.statistics.baseline import Columns as Counted

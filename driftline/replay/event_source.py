@@ -24,7 +24,7 @@ from schemas import timestamps
 from schemas.bundle import BundleError, EventMapping, Feature, read_bundle
 from schemas.features import Value
 from schemas.mapping.places import put, steps_of, written
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.validation import features_object
 
 _NAN = "driftline: to become a NaN token"

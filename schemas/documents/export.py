@@ -23,7 +23,7 @@ from schemas.label import MAX_PREDICTION_ID_LENGTH, Label
 from schemas.measurement import Measurement
 from schemas.performance import Performance
 from schemas.prediction import Prediction, ValuePrediction
-from schemas.rejection import MAX_DETAIL_BYTES, Reason
+from schemas.rejection_reasons import MAX_DETAIL_BYTES, Reason
 from schemas.setting_names import Topics
 
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"

@@ -14,7 +14,7 @@ from schemas.bundle import EventMapping, Feature
 from schemas.formats.avro_columns import Columns
 from schemas.formats.avro_schema import Node, parse, prepare
 from schemas.formats.registered import MisfitError, Registered
-from schemas.rejection import Reason, RejectedError
+from schemas.rejection_reasons import Reason, RejectedError
 from schemas.validation import leaves_of, shape_of
 
 # int64 of a time that no text can have

@@ -20,7 +20,7 @@ from schemas.formats.protobuf_columns import Columns, NotInArraysError, Reads, s
 from schemas.formats.protobuf_schema import Type, messages_of, misfits, nested_in, type_of
 from schemas.formats.registered import Registered, UnreadableSchemaError
 from schemas.mapping.places import JSON_TEXT, position
-from schemas.rejection import Reason, RejectedError
+from schemas.rejection_reasons import Reason, RejectedError
 from schemas.validation import Shape, leaves_of, shape_of
 
 if TYPE_CHECKING:

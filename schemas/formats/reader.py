@@ -20,7 +20,7 @@ from schemas.formats.registered import (
     schema_id,
     unframed,
 )
-from schemas.rejection import Reason, RejectedError
+from schemas.rejection_reasons import Reason, RejectedError
 
 #: What a registry calls the schemas of each format.
 KINDS = {"avro": "AVRO", "json-schema": "JSON", "protobuf": "PROTOBUF"}

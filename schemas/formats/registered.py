@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.rejection import Reason, RejectedError
+from schemas.rejection_reasons import Reason, RejectedError
 
 PREFIX_BYTES = 5
 

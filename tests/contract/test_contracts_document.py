@@ -22,7 +22,7 @@ from schemas.label import LabelReason, decode_label
 from schemas.measurement import decode_measurement
 from schemas.performance import Cohort, Performance
 from schemas.prediction import ModelRef, PredictionEncoder, decode_prediction
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.setting_names import KNOWN, Topics
 from scorer.http import add_predict
 from scorer.settings import ScorerSettings

@@ -13,7 +13,7 @@ import yaml
 from driftline.cli import app as commands
 from kafka_runtime.readiness import NotReady
 from schemas.alert import AlertName
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 
 RUNBOOK = Path("docs/runbook.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^#|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))

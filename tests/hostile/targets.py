@@ -33,7 +33,7 @@ from schemas.event import DecodedBatch, EventDecoder
 from schemas.measurement import decode_measurement
 from schemas.prediction import decode_prediction
 from schemas.reference import Reference
-from schemas.rejection import Reason, Rejection
+from schemas.rejection_reasons import Reason, Rejection
 from schemas.validation import Rules
 from scorer.model import Model
 from scorer.pipeline import Pipeline

@@ -28,7 +28,7 @@ from kafka_runtime.schema_registry.client import RegisteredSchema
 from schemas.bundle import EventMapping
 from schemas.event import EventDecoder
 from schemas.prediction import decode_prediction
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.validation import Rules
 from scorer.model import Model, load
 from scorer.pipeline import Pipeline

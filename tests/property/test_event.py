@@ -15,7 +15,7 @@ from support.events import FEATURES, GOOD, GOOD_FEATURES, NOW_MS, Decoders, raw,
 
 from schemas import timestamps
 from schemas.bundle import EventMapping
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 
 # The same features, as other teams write them.
 WIDE = [

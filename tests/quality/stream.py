@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from drift_worker.alerting.confirmation import key_of
 from drift_worker.alerting.episodes import Announcer, firing
 from drift_worker.alerting.findings import judge
-from drift_worker.alerting.lifecycle import key_of
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
 from drift_worker.statistics.measure import Measurer

@@ -9,7 +9,7 @@ import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.counts.windows import Side
 from drift_worker.metrics import DriftMetrics
 from drift_worker.reference import load

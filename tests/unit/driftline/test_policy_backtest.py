@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from drift_worker.alerting.episodes import Announcer
 from drift_worker.alerting.findings import decide
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from driftline.commands.backtest import _confirm
 from driftline.errors import CommandError
 from driftline.policy_backtest import Change, Episode, Replay, episodes_of, side_by_side

@@ -8,7 +8,7 @@ from support.events import record
 
 from schemas.dead_letter import dead_letter, encoded_size
 from schemas.headers import Stamp
-from schemas.rejection import Reason, Rejection
+from schemas.rejection_reasons import Reason, Rejection
 
 STAMP = Stamp("customer-events", 3, "1.4.0", "driftline-scorer")
 DEFECT = Rejection(Reason.NOT_JSON, "value: byte 0 is not UTF-8")

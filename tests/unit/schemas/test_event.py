@@ -21,7 +21,7 @@ from schemas import timestamps
 from schemas.bundle import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.features import MISSING, UNSEEN
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.validation import Rules
 
 DEFAULT = Decoders()

@@ -10,7 +10,7 @@ from support.events import NOW_MS, Decoders, record
 from schemas import timestamps
 from schemas.bundle import EventMapping, Feature, Manifest
 from schemas.event import EventDecoder
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.validation import Ignored
 
 SHAPES = [json.loads(line) for line in (Path(__file__).with_name("shapes.jsonl")).read_text("utf-8").splitlines()]

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.bundle import EventMapping, Feature
-from schemas.rejection import RejectedError
+from schemas.rejection_reasons import RejectedError
 from schemas.validation import (
     customer_id_from_key,
     identifier,

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from support import bundles
 from support.events import GOOD_FEATURES, NOW_MS, raw, record, with_features, without
 
-from schemas.rejection import Reason
+from schemas.rejection_reasons import Reason
 from schemas.validation import Rules
 from scorer.model import load
 from scorer.pipeline import Pipeline

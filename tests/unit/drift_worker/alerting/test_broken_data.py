@@ -7,7 +7,7 @@ import pytest
 
 from drift_worker.alerting.episodes import Announcer
 from drift_worker.alerting.findings import judge
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
 from drift_worker.statistics.measure import Measurer

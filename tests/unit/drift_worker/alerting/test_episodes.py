@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from drift_worker.alerting.episodes import Announcer, Decisions
 from drift_worker.alerting.findings import Finding, Grade, judge
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from schemas.alert import AlertName, decode_alert, fingerprint
 from schemas.measurement import Bins, FeatureMeasurement, Measurement, Sample, Window, decode_measurement
 

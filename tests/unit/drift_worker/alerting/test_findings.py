@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from drift_worker.alerting.findings import Grade, judge
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from schemas.alert import AlertName
 from schemas.measurement import FeatureMeasurement, Measurement, Sample, Window
 

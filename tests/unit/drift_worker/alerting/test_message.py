@@ -2,8 +2,8 @@
 
 import pytest
 
+from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.alerting.message import describe, evidence, limits, rank, subject_of, summary
-from drift_worker.alerting.policy import Confirm, Policy
 from schemas.alert import AlertName
 from schemas.measurement import FeatureMeasurement, Level, Measurement, Sample, Window
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from drift_worker.alerting.findings import Finding, Grade
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.alerting.reference_fit import TRANSITIONS, Fit, Seen, Standing
 from schemas.alert import AlertName
 

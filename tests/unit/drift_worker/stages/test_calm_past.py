@@ -5,7 +5,7 @@ import random
 import pytest
 from support.two_stages import DATA, START_MS, STEP_S, Worker, measurements_of, play
 
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.counts.windows import Side
 from driftline.replay.event_source import open_source
 

@@ -24,7 +24,7 @@ from support.two_stages import (
 )
 from support.two_stages import play as play_story
 
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.counts.windows import Side, WindowsState
 from drift_worker.counts.wire_format import Checkpoint, Hour, Merged, Packed, Progress, decode, encode
 from drift_worker.reference import load

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from drift_worker.alerting.confirmation import Action, State, Tracker
 from drift_worker.alerting.episodes import Announcer
 from drift_worker.alerting.findings import Finding, Grade, judge
-from drift_worker.alerting.lifecycle import Action, State, Tracker
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.alerting.reference_fit import Fit, Standing
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells

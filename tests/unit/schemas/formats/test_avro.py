@@ -7,7 +7,7 @@ from support.events import FEATURES
 from schemas.bundle import EventMapping
 from schemas.formats.avro import Avro, decimal, json_value, time
 from schemas.formats.avro_schema import Node, parse
-from schemas.rejection import RejectedError
+from schemas.rejection_reasons import RejectedError
 
 
 def _avro(**changes):

@@ -11,7 +11,7 @@ from schemas.bundle import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.formats.protobuf import Protobuf
 from schemas.formats.registered import UnreadableSchemaError
-from schemas.rejection import RejectedError
+from schemas.rejection_reasons import RejectedError
 from schemas.validation import Rules
 
 MAPPING = EventMapping(format="protobuf")

@@ -11,7 +11,7 @@ from schemas.bundle import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.formats.protobuf import Protobuf
 from schemas.formats.protobuf_columns import time
-from schemas.rejection import RejectedError
+from schemas.rejection_reasons import RejectedError
 
 MAPPING = EventMapping(format="protobuf")
 MANY = 40

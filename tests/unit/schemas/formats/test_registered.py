@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.formats.registered import schema_id, schema_ids, unframed
-from schemas.rejection import RejectedError
+from schemas.rejection_reasons import RejectedError
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\0\0\0\1", b"{}", b"\1\0\0\0\1x"])

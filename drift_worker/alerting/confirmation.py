@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from drift_worker.alerting.findings import Finding, Grade, Key
-from drift_worker.alerting.policy import SEASONAL, Confirm, Policy
+from drift_worker.alerting.limits import SEASONAL, Confirm, Policy
 from drift_worker.alerting.reference_fit import Standing
 from schemas.alert import AlertName
 from schemas.measurement import TRAINING

@@ -17,7 +17,7 @@ from aiokafka import conn
 from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
 from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeRequest
 
-from kafka_runtime.oauth import Tokens
+from kafka_runtime.login.oauth import Tokens
 from kafka_runtime.service import logs
 
 log = logs.get(__name__)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 
 LENGTHS = {"15m": 900_000, "1h": 3_600_000, "24h": 86_400_000}
 CONFIRM = {"15m": Confirm(2, 3), "1h": Confirm(2, 3), "24h": Confirm(1, 1)}

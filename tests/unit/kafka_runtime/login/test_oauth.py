@@ -12,8 +12,9 @@ import pytest
 from aiokafka.errors import SaslAuthenticationFailed
 from support.issuer import CLIENT, SECRET, Issuer
 
-from kafka_runtime import clients, oauth
-from kafka_runtime.oauth import Token, TokenError, Tokens, file_token, issued_token, msk_token
+from kafka_runtime import clients
+from kafka_runtime.login import oauth
+from kafka_runtime.login.oauth import Token, TokenError, Tokens, file_token, issued_token, msk_token
 from kafka_runtime.service.settings import KafkaSettings
 
 

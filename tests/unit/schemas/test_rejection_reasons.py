@@ -1,6 +1,6 @@
 """Why a record is rejected, as one line that is safe in a header and a log."""
 
-from schemas.rejection import MAX_DETAIL_BYTES, Reason, RejectedError
+from schemas.rejection_reasons import MAX_DETAIL_BYTES, Reason, RejectedError
 
 
 def test_a_detail_is_one_ascii_line_of_at_most_512_bytes():

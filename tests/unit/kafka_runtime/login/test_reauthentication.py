@@ -15,9 +15,10 @@ from aiokafka import conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.admin import ListGroupsRequest
 
-from kafka_runtime import clients, oauth, reauthentication
-from kafka_runtime.oauth import Token, TokenError, Tokens
-from kafka_runtime.reauthentication import LEAST_S, RenewingConnection
+from kafka_runtime import clients
+from kafka_runtime.login import oauth, reauthentication
+from kafka_runtime.login.oauth import Token, TokenError, Tokens
+from kafka_runtime.login.reauthentication import LEAST_S, RenewingConnection
 from kafka_runtime.service.settings import KafkaSettings
 
 LIST_GROUPS, HANDSHAKE, API_VERSIONS, AUTHENTICATE = 16, 17, 18, 36

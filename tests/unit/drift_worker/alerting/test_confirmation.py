@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from drift_worker.alerting.confirmation import TRANSITIONS, Action, Event, State, Tracker, key_name, key_of
 from drift_worker.alerting.findings import Finding, Grade
-from drift_worker.alerting.lifecycle import TRANSITIONS, Action, Event, State, Tracker, key_name, key_of
-from drift_worker.alerting.policy import Confirm, Policy
+from drift_worker.alerting.limits import Confirm, Policy
 from schemas.alert import AlertName
 
 LENGTHS = {"15m": 900_000, "1h": 3_600_000, "24h": 86_400_000}

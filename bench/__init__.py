@@ -2,7 +2,7 @@
 
 contestants.py   who is measured: **a new peer is one entry here and one script in peers/**
 peers/           their scripts, each written as its own documentation shows, and their pinned requirements
-registered.py    events in Avro and Protobuf, and a registry that has their schemas
+forms.py         events as tables have them, in Avro and in Protobuf, and a registry that has their schemas
 environments.py  a virtual environment for each peer
 feed.py          the process that makes events, at a rate or as fast as it can
 stage.py         broker, models, topics, and readers that share no code with the services

@@ -40,6 +40,8 @@ def bars(measured: Measured) -> list[Bar]:
         Bar("exactly-once, CPU per event", _of(measured, "driftline", lambda f: f.cpu_us), 20, "µs", at_least=False),
         Bar("exactly-once, gradient boosting, throughput", _of(measured, "driftline-boosting", lambda f: f.rate),
             25_000, "events/s", at_least=True),
+        Bar("exactly-once, epoch times and numbers as strings ÷ the default envelope",
+            ratio(measured, "driftline-table", "driftline"), 0.7, "×", at_least=True),
         Bar("exactly-once, events in Avro, throughput", _of(measured, "driftline-avro", lambda f: f.rate),
             30_000, "events/s", at_least=True),
         Bar("exactly-once, events in Protobuf, throughput", _of(measured, "driftline-protobuf", lambda f: f.rate),

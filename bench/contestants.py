@@ -22,7 +22,7 @@ class Contestant:
         model: which model it applies; None copies the event as it is.
         environment: added to the process's own.
         kind: ours, a copy without a model, or a peer.
-        form: of the events; those in Avro and Protobuf are behind a schema id, and only their backlog is measured.
+        form: of the events (bench/forms.py); of other forms than `json`, the default envelope, only a backlog is measured.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Contestant:
     guarantee: str
     script: str | None
     kind: Literal["ours", "copy", "peer"]
-    form: Literal["json", "avro", "protobuf"] = "json"
+    form: Literal["json", "table", "avro", "protobuf"] = "json"
     requirements: str | None = None
     model: Model | None = "logistic_regression"
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +53,9 @@ CONTESTANTS: tuple[Contestant, ...] = (
         None,
         "ours",
         model="hist_gradient_boosting",
+    ),
+    Contestant(
+        "driftline-table", "Driftline, epoch times, numbers as strings", "exactly-once", None, "ours", form="table"
     ),
     Contestant("driftline-avro", "Driftline, events in Avro", "exactly-once", None, "ours", form="avro"),
     Contestant("driftline-protobuf", "Driftline, events in Protobuf", "exactly-once", None, "ours", form="protobuf"),

@@ -1,8 +1,8 @@
 """`python -m bench.feed`: makes events in a separate process, on request.
 
 Each line on standard input is a request, {"topic", "rate", "count", "sampled", "form"} (rate 0: as fast as it can;
-form: `json`, `avro` or `protobuf`; sampled: the share of events with a sampled trace context, the others have one that
-is not; null: no event has one), each line on standard output its answer. librdkafka sends: the yardstick shares no
+form: of bench/forms.py; sampled: the share of events with a sampled trace context, the others have one that is not;
+null: no event has one), each line on standard output its answer. librdkafka sends: the yardstick shares no
 client code with what it measures.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from bench.registered import encoder
+from bench.forms import encoder
 from driftline.replay.event_source import EventSource, open_source
 from schemas.bundle import read_bundle
 

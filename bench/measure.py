@@ -70,9 +70,8 @@ class Trial:
                 "TOPIC_EVENTS": self.events,
                 "TOPIC_PREDICTIONS": self.output,
                 "TOPIC_DEAD_LETTERS": self._dead_letters,
+                **self.stage.registry(contestant.form),
             }
-            if contestant.form != "json":
-                environment = {**environment, "SCHEMA_REGISTRY_URL": self.stage.registry_url()}
         else:
             script = Path(__file__).parent / "peers" / contestant.script
             command = [str(self._python), str(script)]

@@ -31,7 +31,7 @@ ONE_ROUND_BELOW = 1_000
 # A contestant's rate on a backlog must exceed a rate by this factor before its event age is measured there.
 HEADROOM = 1.1
 # The backlog, by the form of its events.
-TOPICS = {"json": "backlog", "avro": "backlog-avro", "protobuf": "backlog-protobuf"}
+TOPICS = {"json": "backlog", "table": "backlog-table", "avro": "backlog-avro", "protobuf": "backlog-protobuf"}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from bench.contestants import Contestant, Model
-from bench.registered import Registry, with_format
+from bench.forms import IDS, Registry, with_form
 from driftline.errors import CommandError
 from driftline.local_kafka.broker import LocalBroker
 from schemas.bundle import read_bundle
@@ -78,14 +78,16 @@ class Stage:
         if contestant.form == "json":
             return made
         out = made.with_name(f"{made.name}-{contestant.form}")
-        return out if out.exists() else with_format(made, out, contestant.form)
+        return out if out.exists() else with_form(made, out, contestant.form)
 
-    def registry_url(self) -> str:
-        """Return the address of the registry that has the schemas of the events; start it at the first call."""
+    def registry(self, form: str) -> dict[str, str]:
+        """Return the settings of the registry that has the schemas of events in a form; start it at the first call."""
+        if form not in IDS:
+            return {}
         if self._registry is None:
             features = read_bundle(self.model("logistic_regression").result()).manifest.features
             self._registry = self._things.enter_context(Registry(features))
-        return self._registry.url
+        return {"SCHEMA_REGISTRY_URL": self._registry.url}
 
     def create(self, topics: Sequence[str], config: dict[str, str] | None = None) -> None:
         """Make topics of four partitions."""
@@ -141,7 +143,7 @@ class Feeder:
     ) -> dict[str, float]:
         """Send `count` events at `rate` per second, 0 = as fast as possible; return when the broker has them.
 
-        form: at rate 0, `json`, `avro` or `protobuf`. sampled: at rate 0, the share of events with a sampled trace
+        form: at rate 0, of bench/forms.py. sampled: at rate 0, the share of events with a sampled trace
         context, the others have one that is not.
         """
         request = json.dumps({"topic": topic, "rate": rate, "count": count, "sampled": sampled, "form": form})

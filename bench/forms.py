@@ -1,4 +1,7 @@
-"""Events behind a schema id, in Avro and in Protobuf: their schemas, their records, and a registry that has both."""
+"""Events in other forms: as tables of databases have them, and behind a schema id in Avro and Protobuf.
+
+`table` is JSON whose times are milliseconds since the epoch and whose numbers are strings, as Debezium writes decimals.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +67,22 @@ def proto_schema(features: Sequence[Feature]) -> str:
 
 
 def encoder(form: str, features: Sequence[Feature]) -> Callable[[bytes], bytes] | None:
-    """Return what makes the framed record of an event in the default envelope; None for JSON."""
-    return {"avro": _avro_encoder, "protobuf": _protobuf_encoder}[form](features) if form in IDS else None
+    """Return what makes the record of an event in the default envelope; None for the default envelope itself."""
+    made = {"table": _table_encoder, "avro": _avro_encoder, "protobuf": _protobuf_encoder}
+    return made[form](features) if form in made else None
+
+
+def _table_encoder(features: Sequence[Feature]) -> Callable[[bytes], bytes]:
+    numbers = {feature.name for feature in features if feature.kind == "numeric"}
+
+    def encode(event: bytes) -> bytes:
+        found = json.loads(event)
+        found["event_time"] = parse(found["event_time"])
+        values = found["features"].items()
+        found["features"] = {n: str(v) if n in numbers and v is not None else v for n, v in values}
+        return json.dumps(found).encode()
+
+    return encode
 
 
 def _prefix(form: str) -> bytes:
@@ -107,12 +124,18 @@ def _protobuf_encoder(features: Sequence[Feature]) -> Callable[[bytes], bytes]:
     return encode
 
 
-def with_format(bundle: Path, out: Path, form: str) -> Path:
-    """Write the same bundle for events in a format; return its folder."""
+def with_form(bundle: Path, out: Path, form: str) -> Path:
+    """Write the same bundle for events in a form; return its folder."""
     found = read_bundle(bundle)
-    event = found.manifest.event.model_copy(update={"format": form})
-    manifest: Manifest = found.manifest.model_copy(update={"event": event})
-    write_bundle(out, manifest, found.files)
+    manifest: Manifest = found.manifest
+    event, features = manifest.event, manifest.features
+    if form == "table":
+        event = event.model_copy(update={"time_unit": "ms"})
+        parsed = {"parse": "number"}
+        features = tuple(f.model_copy(update=parsed) if f.kind == "numeric" else f for f in features)
+    else:
+        event = event.model_copy(update={"format": form})
+    write_bundle(out, manifest.model_copy(update={"event": event, "features": features}), found.files)
     return out
 
 

@@ -22,7 +22,7 @@ class Contestant:
         model: which model it applies; None copies the event as it is.
         environment: added to the process's own.
         kind: ours, a copy without a model, or a peer.
-        form: of the events (bench/forms.py); of other forms than `json`, the default envelope, only a backlog is measured.
+        form: of the events (bench/forms.py); where it is not `json`, the default envelope, only a backlog is measured.
     """
 
     name: str

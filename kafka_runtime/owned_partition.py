@@ -12,6 +12,7 @@ import asyncio
 import functools
 import random
 import time
+from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -35,6 +36,8 @@ POLL_S = 0.5
 # in turn.
 SETTLE_S = 2.2
 MAX_BACKOFF_S = 5.0
+# Commits that a broker may take back after it has acknowledged them: one was seen.
+ACKNOWLEDGED_KEPT = 16
 # A transaction that begins right after the previous one of its partition waits 20 ms for that one's markers.
 FULL_BATCH_PAUSE_S = 0.03
 # At most 200 transactions a second per process: 5 ms × partitions between two commits of one.
@@ -137,6 +140,8 @@ class OwnedPartition:
         self._reading = False
         self._read_to = 0  # the reader's position when it ended
         self._answered: int | None = None  # position after the last answered batch
+        # Of the last acknowledged commits: the offset, and the records of the batch.
+        self._acknowledged: deque[tuple[int, int]] = deque(maxlen=ACKNOWLEDGED_KEPT)
         self._newest_ms: int | None = None  # Kafka time of the last record taken
         self._limit = min(policy.max_records, FIRST_BATCH_RECORDS)  # size of the next batch, in records
         self._failures = 0
@@ -190,12 +195,16 @@ class OwnedPartition:
             self._identity = await self._topic_id(self.source)
         position, metadata, placed = await self._position()
         self._answered = position
+        taken_back = sum(records for offset, records in self._acknowledged if offset > position)
+        self._acknowledged.clear()
         if self._policy.unfinished is not None and (torn := await self._policy.unfinished(self.source, position)):
             # A broker may report a transaction as ended and leave it open (docs/delivery.md, "a torn transaction"). The
             # next commit would then make its records visible next to their repetition.
             await sink.abandon(list(torn), position)
             self._telemetry.transaction(self.source, "aborted", 0.0, 0.0)
-            self._telemetry.torn(sum(torn.values()))
+            taken_back = max(taken_back, sum(torn.values()))
+        if taken_back:
+            self._telemetry.torn(taken_back)
         if placed:
             # decided once: every later record is answered, for any event before the first batch
             await self._write(sink, Result({}, None), position)
@@ -251,7 +260,7 @@ class OwnedPartition:
                 end = prefetcher.position if stop is None else stop
                 offset = end if result.offset is None else result.offset
                 written_at = time.monotonic()
-                produce_s, commit_s = await self._write(sink, result, offset)
+                produce_s, commit_s = await self._write(sink, result, offset, len(records))
                 committed_at = time.monotonic()
                 self._telemetry.transaction(self.source, "committed", produce_s, commit_s)
                 self._work.on_committed(self.source, result, records)
@@ -264,8 +273,11 @@ class OwnedPartition:
             self._answered = prefetcher.position
             self._at_end(prefetcher.position)
 
-    async def _write(self, sink: Sink, result: Result[object], offset: int) -> tuple[float, float]:
-        """Write and commit, if the topic that was read still has its name. The look-up runs beside the writes."""
+    async def _write(self, sink: Sink, result: Result[object], offset: int, records: int = 0) -> tuple[float, float]:
+        """Write and commit, if the topic that was read still has its name. The look-up runs beside the writes.
+
+        records: how many the result is of.
+        """
         asked = asyncio.ensure_future(self._topic_id(self.source))
 
         async def still_ours() -> bool:
@@ -274,7 +286,9 @@ class OwnedPartition:
             return not self._lost
 
         try:
-            return await sink.write(result, offset, still_ours)
+            seconds = await sink.write(result, offset, still_ours)
+            self._acknowledged.append((offset, records))
+            return seconds
         finally:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)

@@ -76,6 +76,7 @@ class Cluster:
         self.inputs: dict[TopicPartition, int] = {}  # how many records there are
         self.outputs: dict[TopicPartition, list[Entry]] = defaultdict(list)
         self.committed: dict[TopicPartition, int] = {}
+        self.taken_back = 0  # records whose commit was acknowledged and is undone
         self.requests = 0
         self._limit_s = transaction_timeout_s
         self._transactions: dict[str, Transaction] = defaultdict(Transaction)
@@ -181,6 +182,17 @@ class Cluster:
         if found.state.startswith("Prepare"):
             return RETRY
         return OK if found.state == f"Complete{outcome}" else InvalidTxnState()
+
+    def take_back(self, source: TopicPartition, target: TopicPartition, records: int) -> None:
+        """Undo an acknowledged commit, as brokers do in an orderly restart: its last `records` are open to be answered.
+
+        Repeats KAFKA-20734 from outside: the answers become invisible and the offset is the one before.
+        """
+        answers = [entry for entry in self.outputs[target] if entry.state == "Commit"]
+        for entry in answers[-records:]:
+            entry.state = "Abort"
+        self.committed[source] -= records
+        self.taken_back += records
 
     def _fenced(self, found: Transaction, epoch: int) -> KafkaError | None:
         return ProducerFenced() if epoch != found.epoch and self.check_epochs else None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from deterministic.cluster import ViolationError
-from deterministic.world import KINDS, World, play, press, world
+from deterministic.world import KINDS, SOURCES, TARGETS, World, play, press, world
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -33,6 +33,41 @@ def test_stories_of_faults_leave_every_record_answered_once(long: bool) -> None:
             tell(seed)
         except ViolationError as error:
             raise AssertionError(f"world.{tell.__name__}({seed}): {error}") from error
+
+
+@pytest.mark.parametrize("records", [1, 4, 5, 7])
+def test_commits_that_the_broker_takes_back_are_answered_again_and_counted(records: int) -> None:
+    """The owner counts whole batches, of which the last may have been taken back in part: never too few records.
+
+    Nothing of them is left open on the broker, so that only what was acknowledged shows it.
+    """
+    with world(FIRST_SEED) as made:
+        made.start()
+        made.send(0, 10)
+        made.run(6.0)
+        assert made.cluster.committed[SOURCES[0]] == 10
+        made.cluster.take_back(SOURCES[0], TARGETS[SOURCES[0]], records)
+        made.fault("produce", "refused")
+        made.send(0, 3)
+        made.run(6.0)
+        made.settle()
+        assert made.cluster.committed[SOURCES[0]] == 13
+        counted = made.processes[0].telemetry.taken_back
+        assert records <= counted < records + 5
+
+
+def test_a_partition_that_starts_over_without_a_loss_counts_nothing_as_taken_back() -> None:
+    """A refused batch was never acknowledged."""
+    with world(FIRST_SEED) as made:
+        made.start()
+        made.send(0, 10)
+        made.run(6.0)
+        made.fault("produce", "refused")
+        made.send(0, 3)
+        made.run(6.0)
+        made.settle()
+        assert made.cluster.committed[SOURCES[0]] == 13
+        assert made.processes[0].telemetry.taken_back == 0
 
 
 class Ownership(RuleBasedStateMachine):

@@ -48,6 +48,17 @@ class Silent:
         return Result({"predictions": outputs}, None) if records else None
 
 
+class Counting(Silent):
+    """Telemetry of one process: how many records it reported as taken back."""
+
+    def __init__(self) -> None:
+        self.taken_back = 0
+
+    def torn(self, records: int) -> None:
+        """Add them up."""
+        self.taken_back += records
+
+
 class Process:
     """One operating system's process: a group member, which can be killed without a word."""
 
@@ -64,7 +75,8 @@ class Process:
             kafka_transaction_timeout=timedelta(seconds=world.transaction_timeout_s),
         )
         policy = Policy(group="g", max_records=5, commit_interval_s=0.02)
-        self._member = GroupMember(settings, ["events"], policy, Silent(), Silent())
+        self.telemetry = Counting()
+        self._member = GroupMember(settings, ["events"], policy, Silent(), self.telemetry)
         self.life = world.loop.create_task(self._member.run(self._drain), context=self.context)
 
     def is_alive(self) -> bool:

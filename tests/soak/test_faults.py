@@ -1,7 +1,8 @@
 """A stream that does not stop for the faults in it: 3,000 events a second, and a fault a minute, drawn by the seed."""
 
-from __future__ import functools
+from __future__ import annotations
 
+import functools
 import random
 import sys
 import threading

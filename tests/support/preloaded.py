@@ -22,6 +22,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ def start(
     message = json.dumps(
         {"arguments": list(arguments), "environment": dict(environment), "cwd": str(folder or Path.cwd())}
     ).encode()
-    with theirs:
+    with theirs, _one_request:
         socket.send_fds(_parent(), [NUMBER.pack(len(message))], [given, out, err, theirs.fileno()])
         _parent().sendall(message)
     return Program(ours)
@@ -134,6 +135,7 @@ def run_bytes(
 
 
 _connection: socket.socket | None = None
+_one_request = threading.Lock()  # threads of a test share the connection
 
 
 def _parent() -> socket.socket:

@@ -20,7 +20,15 @@ from driftline.replay.event_source import EventSource, open_source
 class Stage:
     """Broker, topics, reader and the way to start scorers, for one test."""
 
-    def __init__(self, broker: Broker | Cluster, prefix: str, bundle: Path, folder: Path, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        broker: Broker | Cluster,
+        prefix: str,
+        bundle: Path,
+        folder: Path,
+        replicas: int = 1,
+        partitions: int = 4,
+    ) -> None:
         self.bootstrap = broker.bootstrap_servers
         self.names = Names(prefix)
         self.bundle = bundle
@@ -28,8 +36,8 @@ class Stage:
         self._scorers = 0  # started so far: each has a separate log
         for log in broker.logs:
             history.log(log)
-        create_topics(self.bootstrap, self.names, replicas=replicas)
-        self.reader = Reader(self.bootstrap, self.names)
+        create_topics(self.bootstrap, self.names, partitions, replicas)
+        self.reader = Reader(self.bootstrap, self.names, partitions)
 
     def scorer(self, hurry: Mapping[str, float] | None = None, **environment: str) -> Service:
         self._scorers += 1

@@ -124,6 +124,11 @@ class Apicurio:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}{API}"
 
+    @property
+    def native_url(self) -> str:
+        """Return the address of Apicurio's own API, which its serializers ask."""
+        return f"http://127.0.0.1:{self._port}/apis/registry/v2"
+
     @staticmethod
     def missing() -> str | None:
         """Return why it cannot be started here, None if it can; fetch it with Maven if it is not there."""

@@ -19,9 +19,10 @@ _EXAMPLE = 200
 
 def command(
     spec: Annotated[Path, typer.Option(help="TOML spec: [event] and [features] are enough.")],
-    events: Annotated[Path | None, typer.Option(help="Events, one a line.")] = None,
+    events: Annotated[Path | None, typer.Option(help="Events, one a line; behind a schema registry in Base64.")] = None,
     records: Annotated[
-        Path | None, typer.Option(help="JSON Lines of records with key, headers, value and timestamp.")
+        Path | None,
+        typer.Option(help="JSON Lines of records with key, headers, value (or value_base64) and timestamp."),
     ] = None,
     topic: Annotated[str | None, typer.Option(help="The newest records of this topic.")] = None,
     last: Annotated[int, typer.Option(min=1, max=1_000_000, help="With --topic: how many records.")] = 1000,
@@ -45,15 +46,13 @@ def command(
     except SpecError as error:
         raise CommandError(str(error)) from None
     rules, schemas = read_rules(), read_schemas(found.event.format)
-    if schemas is not None and topic is None:
-        raise CommandError(f"[event] format is {found.event.format!r}, which is no text: expected --topic")
     if topic is not None:
         sample = event_sample.newest(topic, last)
     elif records is not None:
         sample = [*event_sample.read_records(records)]
     else:
         assert events is not None, "one of three is given"  # noqa: S101
-        sample = [*event_sample.read_events(events)]
+        sample = [*event_sample.read_events(events, framed=schemas is not None)]
     features = found.manifest_features({})
     try:
         outcomes = event_sample.outcomes(sample, features, found.event, rules, time.time_ns() // 1_000_000, schemas)

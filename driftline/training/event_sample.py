@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,12 +39,23 @@ class SampleRecord:
 
 
 class _Written(msgspec.Struct, forbid_unknown_fields=True):
-    """A record as a line of `--records` has it. timestamp: milliseconds since the epoch; absent: now."""
+    """A record as a line of `--records` has it. timestamp: milliseconds since the epoch; absent: now.
 
-    value: str | None
-    key: str | None = None
+    value_base64, key_base64: instead of value and key, where they are no text.
+    """
+
+    value: str | msgspec.UnsetType | None = msgspec.UNSET
+    value_base64: bytes | msgspec.UnsetType = msgspec.UNSET
+    key: str | msgspec.UnsetType | None = msgspec.UNSET
+    key_base64: bytes | msgspec.UnsetType = msgspec.UNSET
     headers: dict[str, str] = {}
     timestamp: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is msgspec.UNSET) == (self.value_base64 is msgspec.UNSET):
+            raise ValueError("expected one of value and value_base64")
+        if msgspec.UNSET not in (self.key, self.key_base64):
+            raise ValueError("expected key or key_base64, not both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +106,17 @@ class Outcomes:
         }
 
 
-def read_events(path: Path) -> list[SampleRecord]:
-    """Return the lines of a file as the values of records; CommandError."""
+def read_events(path: Path, *, framed: bool = False) -> list[SampleRecord]:
+    """Return the lines of a file as the values of records; CommandError. framed: they are Base64."""
     now_ms = time.time_ns() // 1_000_000
-    return [SampleRecord(line, number, now_ms) for number, line in _lines(path)]
+    found = []
+    for number, line in _lines(path):
+        try:
+            value = base64.b64decode(line, validate=True) if framed else line
+        except binascii.Error as error:
+            raise CommandError(f"{path}: line {number}: expected Base64: {error}") from None
+        found.append(SampleRecord(value, number, now_ms))
+    return found
 
 
 def read_records(path: Path) -> list[SampleRecord]:
@@ -106,13 +126,19 @@ def read_records(path: Path) -> list[SampleRecord]:
     for number, line in _lines(path):
         try:
             one = msgspec.json.decode(line, type=_Written)
-            key = None if one.key is None else one.key.encode()
+            key, value = _bytes(one.key, one.key_base64), _bytes(one.value, one.value_base64)
             headers = [(name, text.encode()) for name, text in one.headers.items()]
-            value = None if one.value is None else one.value.encode()
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise CommandError(f"{path}: line {number}: {error}") from None
         found.append(SampleRecord(value, number, now_ms if one.timestamp is None else one.timestamp, key, headers))
     return found
+
+
+def _bytes(text: str | msgspec.UnsetType | None, raw: bytes | msgspec.UnsetType) -> bytes | None:
+    """Return what a record has, in one of its two forms; null if it has neither."""
+    if isinstance(raw, bytes):
+        return raw
+    return text.encode() if isinstance(text, str) else None
 
 
 def _lines(path: Path) -> list[tuple[int, bytes]]:

@@ -1,7 +1,8 @@
 """A .proto text → a FileDescriptorProto, as far as records are read from it.
 
 Registries return Protobuf schemas as text, and some as nothing else. Only what a record's bytes depend on is kept:
-options, services and extensions are skipped. Names, numbers and types are checked by the descriptor pool that the
+services, extensions and options are skipped, except an edition's features and `map_entry`, which the Java serializer
+writes out. Names, numbers and types are checked by the descriptor pool that the
 result is put into.
 """
 
@@ -32,6 +33,7 @@ _SCALARS = (
     "sfixed32", "sfixed64", "sint32", "sint64",
 )  # fmt: skip
 _LABELS = ("optional", "required", "repeated")
+_EDITION = "2023"
 
 
 def parse(text: str) -> Any:
@@ -50,7 +52,7 @@ class _Parser:
         self._at = 0
         self._parts = 0
         self._kind, self._token, self._start = "", "", 0
-        self._proto3 = False
+        self._proto3 = self._editions = False
         self._advance()
 
     def _advance(self) -> str:
@@ -125,16 +127,54 @@ class _Parser:
 
     def _skip(self, end: str) -> None:
         """Skip until a sign that is in no brackets, and the sign itself."""
+        self._until(end)
+        self._advance()
+
+    def _until(self, *ends: str) -> None:
+        """Skip until one of these signs that is in no brackets."""
         awaited: list[str] = []
-        while awaited or self._token != end or self._kind != "sign":
+        while awaited or self._token not in ends or self._kind != "sign":
             if not self._kind:
-                raise self._error(repr(awaited[-1] if awaited else end))
+                raise self._error(repr(awaited[-1] if awaited else ends[0]))
             sign = self._advance() if self._kind == "sign" else self._advance() and ""
             if sign in _OPEN:
                 awaited.append(_OPEN[sign])
             elif sign in _CLOSE and (not awaited or awaited.pop() != sign):
                 raise self._error("another bracket")
-        self._advance()
+
+    def _option(self, found: Any, *ends: str) -> None:
+        """Take an option up to one of these signs. found: what the option is of."""
+        if self._editions and self._accept("features"):
+            if self._accept("."):
+                if self._kind == "name":  # else those of a language
+                    name = self._advance()
+                    self._take("=")
+                    self._feature(found, name)
+            else:
+                self._take("=")
+                self._take("{")
+                self._features(found)
+        self._until(*ends)
+
+    def _features(self, found: Any) -> None:
+        """Take features that are together in braces."""
+        while not self._accept("}"):
+            if self._kind == "name":
+                name = self._advance()
+                self._take(":")
+                self._feature(found, name)
+            else:  # those of a language
+                self._until("}", ",", ";")
+            if not self._accept(","):
+                self._accept(";")
+
+    def _feature(self, found: Any, name: str) -> None:
+        features = found.options.features
+        known = features.DESCRIPTOR.fields_by_name.get(name)
+        values = known.enum_type.values_by_name if known is not None and known.enum_type is not None else {}
+        if self._token not in values:
+            raise self._error(f"a value of the feature {name}")
+        setattr(features, name, values[self._advance()].number)
 
     def file(self) -> Any:
         """Read the whole text."""
@@ -153,7 +193,8 @@ class _Parser:
             elif self._accept("enum"):
                 self._enum(found.enum_type.add())
             elif self._accept("option"):
-                self._skip(";")
+                self._option(found, ";")
+                self._take(";")
             elif self._accept("service") or self._accept("extend"):
                 self._block()
             else:
@@ -170,11 +211,15 @@ class _Parser:
         word = self._advance()
         self._take("=")
         stated = self._string()
-        if word == "edition" or stated not in {"proto2", "proto3"}:
-            raise UnreadableSchemaError(f"a .proto text of {word} {stated!r}: expected syntax proto2 or proto3")
+        self._editions = word == "edition"
+        if stated not in ({_EDITION} if self._editions else {"proto2", "proto3"}):
+            expected = f"syntax proto2 or proto3, or edition {_EDITION}"
+            raise UnreadableSchemaError(f"a .proto text of {word} {stated!r}: expected {expected}")
         self._take(";")
         self._proto3 = stated == "proto3"
-        if self._proto3:
+        if self._editions:
+            found.syntax, found.edition = "editions", self._pb.EDITION_2023
+        elif self._proto3:
             found.syntax = stated
 
     def _import(self, found: Any) -> None:
@@ -221,7 +266,13 @@ class _Parser:
             self._enum(found.enum_type.add())
         elif word == "oneof":
             self._oneof(found, depth)
-        elif word in {"option", "reserved", "extensions"}:
+        elif word == "option":
+            self._advance()
+            if self._accept("map_entry"):
+                self._take("=")
+                found.options.map_entry = self._name() == "true"
+            self._skip(";")
+        elif word in {"reserved", "extensions"}:
             self._advance()
             self._skip(";")
         elif word == "extend":
@@ -250,14 +301,16 @@ class _Parser:
         )
         if oneof is not None:
             field.oneof_index = oneof
-        elif not label and not self._proto3 and not self._is("map"):
+        elif not label and not self._proto3 and not self._editions and not self._is("map"):
             raise self._error("optional, required or repeated")
+        elif self._editions and label not in {"", "repeated"}:
+            raise self._error(f"a field without {label}, which an edition does not have")
         named = self._path()
         if named == "map" and self._accept("<"):
             if label or oneof is not None:
                 raise self._error("a map without a label")
             self._map(message, field)
-        elif named == "group" and not self._proto3 and self._kind == "name":
+        elif named == "group" and not self._proto3 and not self._editions and self._kind == "name":
             self._group(message, field, depth)
             return
         else:
@@ -266,7 +319,10 @@ class _Parser:
             field.proto3_optional = self._proto3 and label == "optional"
             self._number(field)
         if self._accept("["):
-            self._skip("]")
+            self._option(field, ",", "]")
+            while self._accept(","):
+                self._option(field, ",", "]")
+            self._take("]")
         self._take(";")
 
     def _type(self, field: Any, named: str) -> None:
@@ -309,9 +365,12 @@ class _Parser:
         found.name = self._name()
         self._take("{")
         while not self._accept("}"):
-            if self._accept("option") or self._accept("reserved"):
+            if self._is("option") or self._is("reserved"):
+                option = self._advance() == "option"
                 if self._is("="):  # a value of that name
                     raise self._error("another name")
+                if option:
+                    self._option(found, ";")
                 self._skip(";")
             elif not self._accept(";"):
                 self._count()

@@ -17,7 +17,7 @@ from schemas.bundle import EventMapping, Feature
 from schemas.formats.avro import decimal
 from schemas.formats.avro_schema import MOST_SCALE
 from schemas.formats.protobuf_columns import Columns, NotInArraysError, Reads, symbols_of, time
-from schemas.formats.protobuf_schema import Type, messages_of, misfits, nested_in, type_of
+from schemas.formats.protobuf_schema import Type, at_index, messages_of, misfits, nested_in, type_of
 from schemas.formats.registered import Registered, UnreadableSchemaError
 from schemas.mapping.places import JSON_TEXT, position
 from schemas.rejection_reasons import Reason, RejectedError
@@ -93,15 +93,10 @@ class Protobuf:
     def _message(self, index: tuple[int, ...]) -> _Message:
         found = self._compiled.get(index)
         if found is None:
-            inside: Sequence[Descriptor] = self._messages
-            message: Descriptor | None = None
-            for at in index:
-                message = inside[at] if 0 <= at < len(inside) else None
-                if message is None:
-                    text = f"value: its schema has no message with the index {list(index)}"
-                    raise RejectedError(Reason.NOT_DECODABLE, text)
-                inside = nested_in(message.nested_types)
-            assert message is not None, "an index has a part"  # noqa: S101
+            message = at_index(self._messages, index)
+            if message is None:
+                text = f"value: its schema has no message with the index {list(index)}"
+                raise RejectedError(Reason.NOT_DECODABLE, text)
             try:
                 found = _Message(message, *self._spec)
             except UnreadableSchemaError as error:

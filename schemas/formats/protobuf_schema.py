@@ -139,8 +139,26 @@ def _well_known(name: str) -> Any:
 
 
 def nested_in(messages: Sequence[Descriptor]) -> list[Descriptor]:
-    """Return the messages that a message index counts: without those that a map makes."""
+    """Return messages without those that a map makes."""
     return [one for one in messages if not one.GetOptions().map_entry]
+
+
+def at_index(messages: Sequence[Descriptor], index: Sequence[int]) -> Descriptor | None:
+    """Return the message that an index names; None if there is none.
+
+    Serializers count the messages that a map makes, as descriptors have them. Of an index of such a message, which no
+    record is, the writer has left them out: Java's does, of a schema that is normalised.
+    """
+    message: Descriptor | None = None
+    for at in index:
+        message = messages[at] if 0 <= at < len(messages) else None
+        if message is None or message.GetOptions().map_entry:
+            plain = nested_in(messages)
+            message = plain[at] if 0 <= at < len(plain) else None
+        if message is None:
+            return None
+        messages = message.nested_types
+    return message
 
 
 def type_of(field: FieldDescriptor) -> Type:

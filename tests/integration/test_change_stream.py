@@ -32,16 +32,19 @@ INSERT INTO customers SELECT i, i % 121, 20 + i / 100.0, CASE WHEN i % 7 > 0 THE
   CASE i % 2 WHEN 0 THEN 'Month-to-month' ELSE 'One year' END, CASE WHEN i % 5 > 0 THEN 'Mail' END, i % 3 = 0,
   CASE WHEN i % 11 > 0 THEN i % 4 = 0 END FROM generate_series({}, {}) i;
 """
-CHANGES = f"""
-{ROWS.format(101, 160)}
+CHANGES = """
 UPDATE customers SET tenure = tenure + 1, monthly_charges = monthly_charges + 0.05 WHERE id <= 40;
 UPDATE customers SET id = 1000 + id WHERE id = 160;
 UPDATE customers SET tenure = NULL WHERE id = 41;
 DELETE FROM customers WHERE id BETWEEN 81 AND 100;
 SELECT pg_logical_emit_message(true, 'note', 'not a row');
-BEGIN; DELETE FROM customers WHERE id = 1; INSERT INTO customers SELECT 1, 5, 30, NULL, 'One year', NULL, true, NULL; COMMIT;
+BEGIN;
+  DELETE FROM customers WHERE id = 1;
+  INSERT INTO customers SELECT 1, 5, 30, NULL, 'One year', NULL, true, NULL;
+COMMIT;
 BEGIN; UPDATE customers SET tenure = 0; ROLLBACK;
 """
+JSON_ROWS = "SELECT row_to_json(c) FROM customers c ORDER BY id;"
 # 100 rows of the snapshot, 60 inserts, 40 updates, the row under its new key, the row that came again
 PREDICTED = 100 + 60 + 40 + 1 + 1
 # without a tenure
@@ -67,8 +70,9 @@ def database(request: pytest.FixtureRequest) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="module")
-def plugins(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plugins(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Debezium and Apicurio's converter."""
+    request.getfixturevalue("database")  # which skips before anything is downloaded
     try:
         return change_stream.fetch(tmp_path_factory.mktemp("plugins"))
     except RuntimeError as error:
@@ -154,7 +158,7 @@ def _assert_every_change_has_one_outcome(
     with stage.scorer(SCORER_MODEL=str(bundle), **where) as scorer:
         connect.add(stage.names.prefix, _connector(stage, database, **converter))
         stage.reader.wait_for(100)  # the snapshot
-        database.run(CHANGES)
+        database.run(ROWS.format(101, 160) + CHANGES)
         consumed = "driftline_scorer_consumed_records_total"
         wait_until(lambda: scorer.metric(consumed) >= records, "every change has an outcome")
         _assert_counted(scorer)
@@ -192,9 +196,7 @@ def _assert_the_last_prediction_is_the_rows(stage: Stage, database: Postgres, es
         if answer.topic == stage.names.predictions:
             prediction = json.loads(answer.value or b"")
             last[int(prediction["customer_id"])] = prediction["probability"]
-    names = ", ".join(feature.name for feature in FEATURES)
-    lines = database.run(f"SELECT row_to_json(c) FROM (SELECT id, {names} FROM customers ORDER BY id) c;")
-    rows = [row for row in map(json.loads, lines) if row["tenure"] is not None]
+    rows = [row for row in map(json.loads, database.run(JSON_ROWS)) if row["tenure"] is not None]
     assert len(rows) == 160 - 20 - 1
     columns = bundles.LAYOUT.columns([[row[feature.name] for row in rows] for feature in FEATURES])
     expected = estimator.predict_proba(columns.frame())[:, 1]

@@ -1,5 +1,6 @@
 """`driftline validate`: what a scorer would make of records, from a file, without a broker."""
 
+import base64
 import json
 import re
 import time
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from support.avro_events import EVENT, SCHEMA, body, framed
+from support.events import FEATURES
+from support.registry import SmallRegistry
 
 from driftline.commands.validate import command
 from driftline.errors import CommandError
@@ -104,6 +108,10 @@ def test_events_of_a_file_and_what_is_wrong_with_them(tmp_path, capsys):
         ({"events": "missing.jsonl"}, "missing.jsonl: No such file"),
         ({"events": "empty.jsonl"}, "no records"),
         ({"records": "wrong.jsonl"}, "wrong.jsonl: line 2: "),
+        ({"records": "both.jsonl"}, "both.jsonl: line 1: expected one of value and value_base64"),
+        ({"records": "none.jsonl"}, "none.jsonl: line 1: expected one of value and value_base64"),
+        ({"records": "keys.jsonl"}, "keys.jsonl: line 1: expected key or key_base64"),
+        ({"records": "base64.jsonl"}, "base64.jsonl: line 1: Invalid base64"),
     ],
 )
 def test_what_cannot_be_validated_is_one_line(options, message, tmp_path):
@@ -111,10 +119,48 @@ def test_what_cannot_be_validated_is_one_line(options, message, tmp_path):
     spec = _file(tmp_path, "spec.toml", SPEC)
     _file(tmp_path, "empty.jsonl", "\n\n")
     _file(tmp_path, "wrong.jsonl", '{"value": "{}"}\n{"value": {}}\n')
+    _file(tmp_path, "both.jsonl", '{"value": "{}", "value_base64": "e30="}')
+    _file(tmp_path, "none.jsonl", '{"key": "c"}')
+    _file(tmp_path, "keys.jsonl", '{"value": null, "key": "c", "key_base64": "Yw=="}')
+    _file(tmp_path, "base64.jsonl", '{"value_base64": "e30"}')
     files = {name: tmp_path / text if name != "topic" else text for name, text in options.items()}
     with pytest.raises(CommandError, match=message) as error:
         command(spec=spec, **{"events": None, "records": None, "topic": None, "last": 1, "as_json": False, **files})
     assert error.value.exit_code == 2
+
+
+BEHIND = "\n".join(
+    ['[event]\nformat = "avro"\ncustomer_id = "$key"', "[features]"]
+    + [f'{f.name} = {{kind = "{f.kind}", nullable = {str(f.nullable).lower()}}}' for f in FEATURES]
+)
+
+
+def test_records_behind_a_registry_are_base64_in_files(tmp_path, capsys, monkeypatch):
+    """As they are on the topic, with their framing; keys may be no text, too."""
+    spec = _file(tmp_path, "spec.toml", BEHIND)
+    with SmallRegistry() as registry:
+        monkeypatch.setenv("SCHEMA_REGISTRY_URL", registry.url)
+        number = registry.register("events-value", {"schema": json.dumps(SCHEMA)})["id"]
+        good = framed(body(SCHEMA, {**EVENT, "event_time": time.time_ns() // 1_000_000}), number)
+        written = [base64.b64encode(value).decode() for value in (good, good[:-1], b"{}")]
+        keys = [{"key": "c1"}, {"key_base64": "/w=="}, {}]
+        lines = [json.dumps({"value_base64": value, **key}) for value, key in zip(written, keys, strict=True)]
+        lines.append('{"value": null, "key": "c1"}')
+        found = _run(capsys, 1, spec=spec, records=_file(tmp_path, "records.jsonl", "\n".join(lines)))
+        assert [(one["verdict"], one["reason"], one["customer_id"]) for one in found["records"]] == [
+            ("accepted", None, "c1"),
+            ("refused", "not_decodable", None),
+            ("refused", "not_decodable", None),
+            ("refused", "empty", None),
+        ]
+        events = _file(tmp_path, "events.jsonl", "\n".join(written))
+        alone = _run(capsys, 1, spec=_file(tmp_path, "own.toml", BEHIND.replace("$key", "customer_id")), events=events)
+        assert [one["customer_id"] for one in alone["records"]] == ["17", None, None]
+        with pytest.raises(CommandError, match=r"plain.jsonl: line 1: expected Base64"):
+            _run(capsys, 2, spec=spec, events=_file(tmp_path, "plain.jsonl", '{"event_id": "e"}'))
+    monkeypatch.delenv("SCHEMA_REGISTRY_URL")
+    with pytest.raises(CommandError, match="SCHEMA_REGISTRY_URL"):
+        _run(capsys, 2, spec=spec, events=events)
 
 
 def test_every_spec_of_the_page_about_events_is_one(tmp_path):

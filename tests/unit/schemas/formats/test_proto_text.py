@@ -130,7 +130,11 @@ def test_optional_of_proto3_has_presence():
     [
         ("message M {", "line 1: expected '}', got ''"),
         ("syntax = 'proto4';", "expected syntax proto2 or proto3"),
-        ("edition = '2023';", "edition '2023'"),
+        ("edition = '2024';", "edition '2024': expected syntax proto2 or proto3, or edition 2023"),
+        ("edition = '2023'; message M { optional int32 a = 1; }", "a field without optional"),
+        ("edition = '2023'; option features.field_presence = NEVER;", "a value of the feature field_presence"),
+        ("edition = '2023'; option features.of_its_own = OPEN;", "a value of the feature of_its_own"),
+        ("edition = '2023'; option features = { enum_type: OPEN", "expected '}', got ''"),
         ("\n\nmessage 7 {}", "line 3: expected a name, got '7'"),
         ("message M { int32 a = 1; }", "optional, required or repeated"),
         ("syntax='proto3'; message M { int32 a = 99999999999; }", "99999999999 is no number of a field"),

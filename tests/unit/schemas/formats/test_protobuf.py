@@ -3,13 +3,20 @@
 import base64
 
 import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf.message_factory import GetMessageClass
 from support.avro_events import Known, framed
 from support.events import FEATURES, NOW_MS, record
 from support.protobuf_events import EVENT, MAIN, PARTS, SCHEMA, body, message_class, registered
+from support.registry import SmallRegistry
 
 from schemas.bundle import EventMapping, Feature
 from schemas.event import EventDecoder
+from schemas.formats import protobuf
 from schemas.formats.protobuf import Protobuf
+from schemas.formats.protobuf_schema import at_index, messages_of, type_of
 from schemas.formats.registered import UnreadableSchemaError
 from schemas.rejection_reasons import RejectedError
 from schemas.validation import Rules
@@ -180,10 +187,10 @@ SEVERAL = SCHEMA.replace("message Event {", "message Address { map<string, int32
 
 
 def test_the_message_index_says_which_message_a_record_is():
-    """Of the file, and of those in a message; those that maps make are not counted."""
+    """Of the file, and of those in a message, where one that a map makes is the first."""
     raw = KIND(**EVENT).SerializeToString()
     schemas = Known({7: registered(SEVERAL)})
-    indices = (b"\x02\x02", b"\0", b"\x02\x00", b"\x04\x06\x02", b"\x04\x06\x00")
+    indices = (b"\x02\x02", b"\0", b"\x02\x00", b"\x04\x06\x04", b"\x04\x06\x02")
     values = [framed(index + raw) for index in indices] * 5
     batch = EventDecoder(FEATURES, MAPPING, None, schemas).decode([record(v) for v in values], NOW_MS)
     found = [rejection and rejection.reason.value for rejection in batch.rejections]
@@ -194,8 +201,124 @@ def test_the_message_index_says_which_message_a_record_is():
     assert _protobuf(SEVERAL).misfit is None
 
 
-def _in_base64(schema, references=()):
-    file = message_class(schema, "Event", references).DESCRIPTOR.file
+#: A map before messages, between them and behind them, as text and as Java's serializer writes a descriptor out.
+_MAPS = """syntax = "proto3"; package com.example;
+message Around {{
+  {first}
+  message Other {{ string event_id = 1; }}
+  message Inner {{ {second} message Event {{ string event_id = 1; }} }}
+  {third}
+  message Last {{ string event_id = 1; }}
+}}"""
+_AS_TEXT = _MAPS.format(
+    first="map<string, int32> a = 1;", second="map<int32, Last> by_id = 1;", third="map<string, Other> c_d = 3;"
+)
+_WRITTEN_OUT = _MAPS.format(
+    first="repeated AEntry a = 1; message AEntry { option map_entry = true; string key = 1; int32 value = 2; }",
+    second="repeated ByIdEntry by_id = 1; "
+    "message ByIdEntry { option map_entry = true; int32 key = 1; Last value = 2; }",
+    third="repeated CDEntry c_d = 3; message CDEntry { option map_entry = true; string key = 1; Other value = 2; }",
+)
+
+
+@pytest.mark.parametrize("schema", [_AS_TEXT, _WRITTEN_OUT], ids=["text", "written out"])
+@pytest.mark.parametrize("name", ["Around", "Around.Other", "Around.Inner", "Around.Inner.Event", "Around.Last"])
+def test_the_message_index_is_that_of_confluents_serializer(schema, name):
+    """It counts the messages that maps make, in the order in which Google's compiler has them."""
+    descriptor = messages_of(registered(_AS_TEXT))[0].file.pool.FindMessageTypeByName(f"com.example.{name}")
+    with SmallRegistry() as registry, SchemaRegistryClient({"url": registry.url}) as client:
+        serializer = ProtobufSerializer(GetMessageClass(descriptor), client)
+        record_ = GetMessageClass(descriptor)()
+        value = serializer(record_, SerializationContext("t", MessageField.VALUE))
+    index, _ = protobuf._index(value[5:])
+    for text in (schema, _in_base64(_AS_TEXT, name="Around")):
+        found = at_index(messages_of(registered(text)), index)
+        assert found is not None
+        assert found.full_name == f"com.example.{name}"
+
+
+def test_a_map_that_is_written_out_is_a_map():
+    """Else it would be an array, in which no key is found."""
+    for schema in (_AS_TEXT, _WRITTEN_OUT):
+        kinds = [type_of(field).kind for field in messages_of(registered(schema))[0].fields]
+        assert kinds == ["map", "map"]
+
+
+def test_an_index_without_the_messages_of_maps_is_read_where_only_they_are_meant():
+    """Java's serializer writes it of a normalised schema: [0, 0] would be the entry of a map, which is no record."""
+    messages = messages_of(registered(_AS_TEXT))
+    names = {index: at_index(messages, index) for index in [(0, 0), (0, 1), (0, 3), (0, 2, 0), (0, 5), (1,), (-1,)]}
+    assert {index: found and found.name for index, found in names.items()} == {
+        (0, 0): "Other", (0, 1): "Other", (0, 3): None, (0, 2, 0): "Event", (0, 5): None, (1,): None, (-1,): None,
+    }  # fmt: skip
+
+
+#: `edition.proto` as Google's compiler 35.1 has compiled it.
+EDITION = """
+edition = "2023";
+package com.example;
+import "google/protobuf/timestamp.proto";
+import "google/protobuf/wrappers.proto";
+option features.field_presence = IMPLICIT;
+enum Contract { option features.enum_type = CLOSED; MONTHLY = 0; YEARLY = 1; }
+message Event {
+  string event_id = 1;
+  int64 customer_id = 2;
+  google.protobuf.Timestamp event_time = 3;
+  Features features = 4 [features.message_encoding = DELIMITED];
+}
+message Features {
+  int32 tenure = 1;
+  double monthly_charges = 2 [features = { field_presence: LEGACY_REQUIRED }];
+  google.protobuf.DoubleValue total_charges = 3;
+  Contract contract = 4 [features.field_presence = EXPLICIT];
+  string payment = 5 [features.field_presence = EXPLICIT];
+  bool senior = 6;
+  bool partner = 7 [features.field_presence = EXPLICIT];
+  repeated int32 many = 8;
+  repeated int32 expanded = 9 [features.repeated_field_encoding = EXPANDED];
+  reserved old_name;
+}
+"""
+COMPILED = (
+    "Cg1lZGl0aW9uLnByb3RvEgtjb20uZXhhbXBsZRofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL3dy"
+    "YXBwZXJzLnByb3RvIo4BCgVFdmVudBIQCghldmVudF9pZBgBIAEoCRITCgtjdXN0b21lcl9pZBgCIAEoAxIuCgpldmVudF90aW1lGAMgASgL"
+    "MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCghmZWF0dXJlcxgEIAEoCzIVLmNvbS5leGFtcGxlLkZlYXR1cmVzQgWqAQIoAiKQAgoI"
+    "RmVhdHVyZXMSDgoGdGVudXJlGAEgASgFEh4KD21vbnRobHlfY2hhcmdlcxgCIAEoAUIFqgECCAMSMwoNdG90YWxfY2hhcmdlcxgDIAEoCzIc"
+    "Lmdvb2dsZS5wcm90b2J1Zi5Eb3VibGVWYWx1ZRIuCghjb250cmFjdBgEIAEoDjIVLmNvbS5leGFtcGxlLkNvbnRyYWN0QgWqAQIIARIWCgdw"
+    "YXltZW50GAUgASgJQgWqAQIIARIOCgZzZW5pb3IYBiABKAgSFgoHcGFydG5lchgHIAEoCEIFqgECCAESDAoEbWFueRgIIAMoBRIXCghleHBh"
+    "bmRlZBgJIAMoBUIFqgECGAJSCG9sZF9uYW1lKikKCENvbnRyYWN0EgsKB01PTlRITFkQABIKCgZZRUFSTFkQARoEOgIQAkIFkgMCCAJiCGVk"
+    "aXRpb25zcOgH"
+)
+
+
+def _described(message):
+    """Return all that a record's bytes depend on."""
+    found = {}
+    for field in message.fields:
+        closed = field.enum_type is not None and field.enum_type.is_closed
+        found[field.name] = (field.type, field.has_presence, field.is_required, field.is_packed, closed)
+        if field.message_type is not None:
+            found[field.name] += (_described(field.message_type),)
+    return found
+
+
+def test_a_schema_of_an_edition_is_read_as_googles_compiler_reads_it():
+    """Presence, closed enums, packed numbers and messages between tags, from its text and from its descriptor."""
+    event = {**EVENT, "features": {**EVENT["features"], "tenure": 0, "many": [1], "expanded": [1, 2]}}
+    del event["features"]["payment"]
+    compiled = messages_of(registered(COMPILED))[0]
+    assert _described(compiled) == _described(messages_of(registered(EDITION))[0])
+    raw = b"\0" + GetMessageClass(compiled)(**event).SerializeToString()
+    expected = {**_protobuf().event(body(event | {"features": {**_changed(tenure=0)["features"]}}))}
+    del expected["features"]["payment"]
+    for schema in (COMPILED, EDITION):
+        found = _protobuf(schema).event(raw)
+        assert found == {**expected, "features": {**expected["features"], "many": None, "expanded": None}}
+
+
+def _in_base64(schema, references=(), name="Event"):
+    file = message_class(schema, name, references).DESCRIPTOR.file
     return base64.b64encode(file.serialized_pb).decode()
 
 

@@ -53,6 +53,10 @@ UNITS = {
     "_f1": "0 to 1",
     "_auc": "0 to 1",
     "_brier": "0 to 1",
+    "_mae": "the model's unit",
+    "_rmse": "the model's unit",
+    "_bias": "the model's unit",
+    "_r2": "at most 1",
     "_business_value": "money, in its currency",
 }
 HEAD = """\

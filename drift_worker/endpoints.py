@@ -82,13 +82,11 @@ class Endpoints:
     def performance(self) -> dict[str, Any]:
         """Return the cohorts of the last horizon and before, as far as this process evaluates."""
         manifest, cohorts = self._session().loaded.manifest, self._session().levels.cohorts
-        unmeasured = self._session().unmeasured
         return {
             "model": {"name": manifest.name, "version": manifest.version},
             "horizon": written_duration(self._settings.drift_label_horizon),
             "evaluating": cohorts is not None and cohorts.running,
             "cohorts": [] if cohorts is None else cohorts.shown,
-            **({} if unmeasured is None else {"reason": unmeasured}),
         }
 
     def drift(self) -> dict[str, Any]:

@@ -40,6 +40,11 @@ REALISED = {
     "f1": ("f1", "F1 by labels"),
     "roc_auc": ("auc", "ROC AUC by labels"),
     "brier": ("brier", "Brier score by labels; lower is better"),
+    "mae": ("mae", "Of a regression, mean absolute error by labels, in the value's unit"),
+    "rmse": ("rmse", "Of a regression, root mean square error by labels, in the value's unit"),
+    "bias": ("bias", "Of a regression, mean of value minus outcome, in the value's unit"),
+    "r2": ("r2", "Of a regression, R squared by labels"),
+    "interval_coverage": ("interval_coverage_ratio", "Of a regression, share of outcomes within their intervals"),
 }
 OUTCOMES = ("committed", "aborted", "fenced", "unknown")
 REBUILD_CAUSES = ("fenced", "rebuild", "lost", "no_offset")

@@ -40,7 +40,6 @@ from kafka_runtime.readiness import NotReady
 from kafka_runtime.schema_registry.cache import schemas_for
 from kafka_runtime.service.setting_types import written_duration
 from kafka_runtime.topic_reader import READ_ERRORS, reader, unfinished
-from schemas.bundle import BundleError, Manifest
 from schemas.formats.registered import schema_ids
 from schemas.validation import Rules
 
@@ -78,11 +77,9 @@ class Session:
         self._schemas = schemas_for(loaded.manifest.event.format, s)
         #: The first stage.
         self.counting = self._event_counter()
-        #: Why labels are not joined and performance is not measured; None: they are.
-        self.unmeasured = _unmeasured(loaded.manifest)
         #: The second stage: of the windows alone, and with the cohorts.
         self.evaluating = self._window_evaluator()
-        self.levels = Evaluator(self.evaluating, None if self.unmeasured else self._cohort_evaluator)
+        self.levels = Evaluator(self.evaluating, self._cohort_evaluator)
         self._lags: list[dict[TopicPartition, int]] = []
         tick_s = min(_seconds(s.drift_pane), LONGEST_WAIT_S) / 2
         policy = functools.partial(processor.Policy, commit_interval_s=COMMIT_INTERVAL_S, fetch_bytes=FETCH_BYTES)
@@ -203,6 +200,7 @@ class Session:
         s = self._settings
         return LabelRecorder(
             self.loaded.manifest.name,
+            self.loaded.manifest.predicts,
             self._report,
             labels_topic=s.topic_labels,
             state_topic=s.topic_label_state,
@@ -283,10 +281,7 @@ class Session:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._counter.run(until), name="counting")
             group.create_task(self._evaluator.run(until), name="evaluating")
-            if self.unmeasured is None:
-                group.create_task(self._join(until), name="labels")
-            else:
-                self._report.performance_unmeasured(self.unmeasured)
+            group.create_task(self._join(until), name="labels")
 
     async def _join(self, drain: asyncio.Event) -> None:
         """Join labels from the first one on: without labels this stage has no cost."""
@@ -357,14 +352,6 @@ class Session:
         foreign = self._report.other_model_s() > OTHER_MODEL_S
         found["scores"] = f"no prediction is of {manifest.name} {manifest.version}" if foreign else None
         return found
-
-
-def _unmeasured(manifest: Manifest) -> str | None:
-    try:
-        manifest.binary("measured performance")
-    except BundleError as error:
-        return str(error)
-    return None
 
 
 def _seconds(duration: timedelta) -> float:

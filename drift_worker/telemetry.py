@@ -15,7 +15,7 @@ from kafka_runtime.service.metrics import put
 from schemas.alert import Alert, AlertName
 from schemas.bundle import Manifest
 from schemas.measurement import FeatureMeasurement, Measurement
-from schemas.performance import Performance
+from schemas.performance import AnyPerformance, Performance
 from schemas.timestamps import parse, render
 
 log = logs.get(__name__)
@@ -218,16 +218,12 @@ class DriftTelemetry:
             self._unread[topic] = repr(error)
             log.warning("labels_unread", topic=topic, exception=repr(error))
 
-    def performance_unmeasured(self, reason: str) -> None:
-        """Report once that labels of this model are not joined."""
-        log.warning("performance_unmeasured", reason=reason)
-
     def performing_failed(self, error: BaseException) -> None:
         """Report that a defect ended the business level of this process; a restart begins it again."""
         self._metrics.forget_cohorts()  # absent: the values are unknown from now on
         log.error("performing_failed", exc_info=error)
 
-    def cohorts_committed(self, cohorts: Sequence[Performance], alerts: Sequence[Alert]) -> None:
+    def cohorts_committed(self, cohorts: Sequence[AnyPerformance], alerts: Sequence[Alert]) -> None:
         """Report final cohorts and their alerts."""
         self._metrics.cohorts.inc(len(cohorts))
         self._announced(alerts)
@@ -243,7 +239,7 @@ class DriftTelemetry:
                 **{name: metric.value for name, metric in one.metrics.items()},
             )
 
-    def cohorts(self, manifest: Manifest, cohorts: Sequence[Performance], state: str) -> None:
+    def cohorts(self, manifest: Manifest, cohorts: Sequence[AnyPerformance], state: str) -> None:
         """Show the newest of each version and status of `cohorts`, newest first. state: PerformanceDrop's.
 
         Versions come out of a topic: of others than the manifest's, the newest few have series.
@@ -253,7 +249,7 @@ class DriftTelemetry:
         shown = set(list(versions)[:VERSIONS_SHOWN])
         m.state.labels(model, "", AlertName.PERFORMANCE_DROP.value).set(_STATE_VALUES[state])
         m.forget_cohorts()
-        newest: dict[tuple[str, str], Performance] = {}
+        newest: dict[tuple[str, str], AnyPerformance] = {}
         for one in cohorts:
             if one.model_version in shown:
                 newest.setdefault((one.model_version, one.status), one)
@@ -261,13 +257,19 @@ class DriftTelemetry:
             labels = (model, version, status)
             for name, gauge in m.realised.items():
                 put(gauge, labels, one.metrics[name].value if name in one.metrics else None)
-            accuracy = one.estimated.get("accuracy")
-            put(m.estimated_accuracy, labels, None if accuracy is None else accuracy.value)
-            for outcome in ("all", "positive", "negative"):
-                put(m.label_coverage, [*labels, outcome], getattr(one.coverage, outcome))
-            if one.business is not None:
-                put(m.business_value, [*labels, one.business.currency], one.business.total.value)
+            put(m.label_coverage, [*labels, "all"], one.coverage.all)
+            if isinstance(one, Performance):
+                self._binary(labels, one)
             m.cohort_end.labels(*labels).set((parse(one.cohort.end) or 0) / 1000)
+
+    def _binary(self, labels: Sequence[str], one: Performance) -> None:
+        """Show what only the cohorts of a binary model have."""
+        m, accuracy = self._metrics, one.estimated.get("accuracy")
+        put(m.estimated_accuracy, labels, None if accuracy is None else accuracy.value)
+        put(m.label_coverage, [*labels, "positive"], one.coverage.positive)
+        put(m.label_coverage, [*labels, "negative"], one.coverage.negative)
+        if one.business is not None:
+            put(m.business_value, [*labels, one.business.currency], one.business.total.value)
 
     def _measured(self, measurements: Sequence[Measurement]) -> None:
         """Log and count every window; show the newest of each length: a backlog closes fifty in one transaction."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -25,6 +25,11 @@ class LabelCount(msgspec.Struct, frozen=True):
     positive: int
     negative: int
     absent: int
+
+    @property
+    def known(self) -> int:
+        """Return the number of predictions whose outcome is known."""
+        return self.positive + self.negative
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -104,16 +109,75 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.model}/{KEY_PART}".encode()
 
 
-def decode_performance(raw: bytes) -> Performance:
+class ValueLabelCount(msgspec.Struct, frozen=True):
+    """Predictions of the cohort whose outcome is known."""
+
+    known: int
+
+
+class ValueCoverage(msgspec.Struct, frozen=True):
+    """The share of the predictions whose outcome is known."""
+
+    all: float
+
+
+class ValuePerformance(msgspec.Struct, frozen=True, kw_only=True):
+    """One cohort of one version of a regression: the members of `Performance` that a number has."""
+
+    version: int = VERSION
+    task: Literal["regression"] = "regression"
+    model: str
+    model_version: str
+    cohort: Cohort
+    status: Literal["provisional", "final"]
+    horizon: str
+    predictions: int
+    customers: int
+    labels: ValueLabelCount
+    coverage: ValueCoverage
+    metrics: dict[str, Metric] = {}
+    expected: dict[str, Metric] = {}
+    judged: bool = False
+    state: str = "inactive"
+    reason: str | None = None
+
+    def encode(self) -> bytes:
+        """Return the record's value, JSON."""
+        return _ENCODER.encode(self)
+
+    def key(self) -> bytes:
+        """Return the record's key on drift-measurements."""
+        return f"{self.model}/{KEY_PART}".encode()
+
+
+AnyPerformance: TypeAlias = Performance | ValuePerformance
+
+
+class _Task(msgspec.Struct, frozen=True):
+    """The member by which a cohort's task is known; absent: binary."""
+
+    task: str | None = None
+
+
+def decode_performance(raw: bytes) -> AnyPerformance:
     """Return the cohort in `raw`; ValueError if it is not one of this version."""
     try:
-        found = _DECODER.decode(raw)
+        task = _TASK.decode(raw).task
+        decoder = _DECODERS.get(task)
+        if decoder is None:
+            raise ValueError(f"not a performance: task {task!r} is not known")
+        found = decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a performance: {error}") from None
     if found.version != VERSION:
         raise ValueError(f"performance: version {found.version} is not known, only {VERSION}")
-    return found
+    cohort: AnyPerformance = found
+    return cohort
 
 
 _ENCODER = msgspec.json.Encoder()
-_DECODER = msgspec.json.Decoder(Performance)
+_TASK = msgspec.json.Decoder(_Task)
+_DECODERS: dict[str | None, msgspec.json.Decoder[Any]] = {
+    None: msgspec.json.Decoder(Performance),
+    "regression": msgspec.json.Decoder(ValuePerformance),
+}

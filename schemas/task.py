@@ -5,6 +5,7 @@ Every difference between tasks is here. Whoever scores, publishes, counts or mea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 TaskName = Literal["binary", "regression"]
 Method = Literal["predict", "score_samples"]
 Class: TypeAlias = str | int | float | bool
+#: What happened to a customer, as its label has it.
+Outcome: TypeAlias = bool | float | str
 Floats = NDArray[np.float64]
 
 # An average of certain estimators may exceed 1 in its last bits (scikit-learn's calibration cuts them off, too).
@@ -55,6 +58,9 @@ class Task(Protocol):
 
     def tolerances(self, scores: Floats, share: float) -> Floats:
         """Return by how much another computation of each score may differ, (n,). share: of a score's own size."""
+
+    def outcome(self, value: object) -> Outcome | None:
+        """Return the outcome that a label's JSON value is; None if it is none of this task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,10 @@ class Binary:
     def tolerances(self, scores: Floats, share: float) -> Floats:
         """Return `share`: probabilities have the size 1."""
         return np.full(len(scores), share)
+
+    def outcome(self, value: object) -> Outcome | None:
+        """Accept true and false: whether the customer belongs to the positive class."""
+        return value if isinstance(value, bool) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +177,16 @@ class Regression:
         sizes = np.abs(scores)
         typical = float(np.median(sizes)) if len(sizes) else 0.0
         return share * np.maximum(sizes, typical or 1.0)
+
+    def outcome(self, value: object) -> Outcome | None:
+        """Accept a number within the double range."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if math.isfinite(number) else None
 
 
 def _members(estimator: Any) -> list[Any]:

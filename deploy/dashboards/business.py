@@ -110,6 +110,29 @@ BUSINESS = [
                 {"{{version}}": _cohort("brier", "version")},
             ),
             Panel(
+                "Errors of a regression",
+                "Of the newest final cohort, by labels, in the value's unit: mean absolute error, root mean square "
+                "error, and the mean of value minus outcome.",
+                "short",
+                {
+                    "{{version}}, MAE": _cohort("mae", "version"),
+                    "{{version}}, RMSE": _cohort("rmse", "version"),
+                    "{{version}}, bias": _cohort("bias", "version"),
+                },
+                width=12,
+            ),
+            Panel(
+                "R squared and interval coverage",
+                "Of a regression's newest final cohort: the share of the outcomes' variance that the values explain, "
+                "and the share of outcomes within their intervals.",
+                "percentunit",
+                {
+                    "{{version}}, R squared": _cohort("r2", "version"),
+                    "{{version}}, within the interval": _cohort("interval_coverage_ratio", "version"),
+                },
+                width=12,
+            ),
+            Panel(
                 "Label coverage",
                 "Known outcomes over predictions, and of each outcome over the number estimated from the scores. They "
                 "differ while a cohort is provisional: labels of customers who leave arrive first. Not an alert.",

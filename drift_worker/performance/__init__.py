@@ -1,10 +1,12 @@
 """Join labels with predictions and measure how good the model was.
 
 label_records.py           predictions and labels as records of the label state
+task_facts.py              which facts a task has: as records, and as rows in memory
 label_join.py              the rule by which a label belongs to a prediction
 label_store.py             the labels and predictions of the horizon
 cohorts.py                 joined rows, day by day
 cohort_schedule.py         when cohorts are evaluated and handed over: states and transitions
+clustered_error.py         the standard error of a metric when customers repeat
 regression_metrics.py      MAE, RMSE, bias, R², MAPE; the interval of residuals
 classification_metrics.py  accuracy, F1, ROC AUC, Brier score, money, with intervals
 label_free_estimate.py     the same, estimated from scores alone

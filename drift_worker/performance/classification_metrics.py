@@ -3,11 +3,9 @@
 Values equal scikit-learn's on the same rows. An undefined metric (no positive, no row labelled positive) is None with a
 reason; scikit-learn returns `zero_division` or warns.
 
-Standard errors are by linearisation: to first order, each row moves a metric by its influence. Rows of one customer are
-not independent, so influences are summed per customer; the spread of the sums is the metric's. Source: D. A. Binder
-1983, "On the variances of asymptotically normal estimators from complex surveys". For ROC AUC the influences are the
-placements of DeLong, DeLong & Clarke-Pearson 1988. They are summed per customer as in N. A. Obuchowski 1997,
-"Nonparametric analysis of clustered ROC curve data". Nothing is resampled: a cohort of 10^6 rows takes one sort.
+Standard errors are those of drift_worker/performance/clustered_error.py. For ROC AUC the influences are the placements
+of DeLong, DeLong & Clarke-Pearson 1988. They are summed per customer as in N. A. Obuchowski 1997, "Nonparametric
+analysis of clustered ROC curve data". Nothing is resampled: a cohort of 10^6 rows takes one sort.
 """
 
 from __future__ import annotations
@@ -19,33 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from drift_worker.performance.clustered_error import NO_ROWS, ONE_CUSTOMER, Estimated, Floats, Valued, Z, estimated
 from schemas.bundle import Business
 
 METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "brier", "log_loss")
-Z = 1.959963984540054  # both tails of the normal distribution, 5 % together
-NO_ROWS = "no_labels"
 ONE_CLASS = "one_class"
 NO_POSITIVES = "no_positives"  # no outcome is positive
 NONE_PREDICTED = "none_predicted"  # no row is predicted positive
-ONE_CUSTOMER = "one_customer"
-NO_SPREAD = "no_spread"
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimated:
-    """A metric, its standard error and its 95 % interval, cut to the metric's range.
-
-    reason: why the value or the error is unknown. Then both are None, or the error alone.
-    """
-
-    value: float | None
-    error: float | None = None
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +70,7 @@ def performance(rows: Rows) -> dict[str, Estimated]:
     if not n:
         return dict.fromkeys(METRICS, Estimated(None, reason=NO_ROWS))
     _, customer = np.unique(rows.customer, return_inverse=True)
-    return {name: _estimated(influences(rows), customer, upper) for name, (influences, upper) in _DEFINED.items()}
+    return {name: estimated(influences(rows), customer, upper=upper) for name, (influences, upper) in _DEFINED.items()}
 
 
 def influence(metric: str, rows: Rows) -> tuple[float, Floats] | str:
@@ -131,30 +111,12 @@ def business_value(rows: Rows, money: Money) -> Estimated:
     return Estimated(total, error, total - Z * error, total + Z * error)
 
 
-# A metric's value with the influence of each row (n,), or the reason why it is undefined.
-_Valued = tuple[float, Floats] | str
-
-
-def _estimated(valued: _Valued, customer: NDArray[np.int64], upper: float) -> Estimated:
-    if isinstance(valued, str):
-        return Estimated(None, reason=valued)
-    value, influence = valued
-    sums = np.bincount(customer, weights=influence)
-    if len(sums) < 2:
-        return Estimated(value, reason=ONE_CUSTOMER)
-    # the influences sum to 0, apart from rounding
-    error = math.sqrt(len(sums) / (len(sums) - 1) * float(np.sum(sums**2)))
-    if error < 1e-12:  # all rows are alike: the spread of other rows cannot be estimated from them
-        return Estimated(value, reason=NO_SPREAD)
-    return Estimated(value, error, max(0.0, value - Z * error), min(upper, value + Z * error))
-
-
 def _mean(of_rows: Floats) -> tuple[float, Floats]:
     value = float(np.mean(of_rows))
     return value, (of_rows - value) / len(of_rows)
 
 
-def _ratio(part: Floats, whole: Floats, otherwise: str) -> _Valued:
+def _ratio(part: Floats, whole: Floats, otherwise: str) -> Valued:
     """Return Σ part / Σ whole."""
     total = float(whole.sum())
     if total == 0.0:
@@ -163,26 +125,26 @@ def _ratio(part: Floats, whole: Floats, otherwise: str) -> _Valued:
     return value, (part - value * whole) / total
 
 
-def _accuracy(rows: Rows) -> _Valued:
+def _accuracy(rows: Rows) -> Valued:
     return _mean((rows.predicted == rows.outcome).astype(np.float64))
 
 
-def _precision(rows: Rows) -> _Valued:
+def _precision(rows: Rows) -> Valued:
     hit = (rows.predicted & rows.outcome).astype(np.float64)
     return _ratio(hit, rows.predicted.astype(np.float64), NONE_PREDICTED)
 
 
-def _recall(rows: Rows) -> _Valued:
+def _recall(rows: Rows) -> Valued:
     hit = (rows.predicted & rows.outcome).astype(np.float64)
     return _ratio(hit, rows.outcome.astype(np.float64), NO_POSITIVES)
 
 
-def _f1(rows: Rows) -> _Valued:
+def _f1(rows: Rows) -> Valued:
     hit = (rows.predicted & rows.outcome).astype(np.float64)
     return _ratio(2.0 * hit, rows.predicted.astype(np.float64) + rows.outcome, NO_POSITIVES)
 
 
-def _roc_auc(rows: Rows) -> _Valued:
+def _roc_auc(rows: Rows) -> Valued:
     positive, n = rows.outcome, len(rows.outcome)
     positives = int(positive.sum())
     negatives = n - positives
@@ -199,11 +161,11 @@ def _roc_auc(rows: Rows) -> _Valued:
     return value, influence
 
 
-def _brier(rows: Rows) -> _Valued:
+def _brier(rows: Rows) -> Valued:
     return _mean((rows.probability - rows.outcome) ** 2)
 
 
-def _log_loss(rows: Rows) -> _Valued:
+def _log_loss(rows: Rows) -> Valued:
     # as in scikit-learn: no probability is closer to 0 or 1 than the precision of doubles
     edge = float(np.finfo(np.float64).eps)
     p = np.clip(rows.probability, edge, 1.0 - edge)
@@ -211,7 +173,7 @@ def _log_loss(rows: Rows) -> _Valued:
 
 
 # name → its definition, and its largest possible value
-_DEFINED: dict[str, tuple[Callable[[Rows], _Valued], float]] = {
+_DEFINED: dict[str, tuple[Callable[[Rows], Valued], float]] = {
     "accuracy": (_accuracy, 1.0),
     "precision": (_precision, 1.0),
     "recall": (_recall, 1.0),

@@ -6,26 +6,33 @@ accuracy of .81 reads .55. So a provisional cohort shows the number of known out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 
 from drift_worker.performance import label_free_estimate
-from drift_worker.performance.classification_metrics import (
-    Estimated,
-    Floats,
-    Money,
-    Rows,
-    business_value,
-    money_of,
-    performance,
-)
-from drift_worker.performance.label_join import UNKNOWN, Joined, Predictions, join
+from drift_worker.performance.classification_metrics import Money, Rows, business_value, money_of, performance
+from drift_worker.performance.clustered_error import Estimated, Floats
+from drift_worker.performance.label_join import UNKNOWN, Ints, Joined, Labels, Predictions, join, matched
 from drift_worker.performance.label_store import DAY_MS, DayVersion, LabelStore, day_name
+from drift_worker.performance.regression_metrics import ValueRows, value_performance
 from schemas.bundle import Manifest
-from schemas.performance import Band, Cohort, Coverage, LabelCount, Metric, Performance, Value
+from schemas.performance import (
+    AnyPerformance,
+    Band,
+    Cohort,
+    Coverage,
+    LabelCount,
+    Metric,
+    Performance,
+    Value,
+    ValueCoverage,
+    ValueLabelCount,
+    ValuePerformance,
+)
+from schemas.task import TaskName
 from schemas.timestamps import render
 
 
@@ -52,43 +59,120 @@ def evaluate(
     cohorts: Sequence[DayVersion],
     now_ms: int,
     status: Literal["provisional", "final"],
-) -> list[Performance]:
-    """Return one Performance per cohort (named as in `LabelStore.days`), in the order given. now_ms: event time.
+) -> list[AnyPerformance]:
+    """Return one cohort for each (named as in `LabelStore.days`), in the order given. now_ms: event time.
 
     In a provisional cohort an absent label is not negative: the label may still arrive.
     """
     if not cohorts:
         return []
     predictions = store.predictions()
-    joined = join(
-        predictions,
-        store.labels(),
-        config.horizon_ms,
-        absent_negative=status == "final" and config.manifest.absent_label == "negative",
-        now_ms=now_ms,
-    )
+    joined = _JOINED[config.manifest.predicts.name](config, predictions, store.labels(), now_ms, status)
     starts = predictions["time_ms"] // DAY_MS * DAY_MS
     found = []
     for start, version in cohorts:
         mine = np.flatnonzero((starts == start) & (predictions["version"] == version))
         # in a fixed order: so the sums of floats do not depend on the order in which facts arrived
         mine = mine[np.lexsort((predictions["prediction"][mine], predictions["customer"][mine]))]
-        found.append(_one(config, start, store.versions[version], predictions[mine], _only(joined, mine), status))
+        made = predictions[mine]
+        head = Head(
+            model=config.manifest.name,
+            model_version=store.versions[version],
+            cohort=Cohort(day_name(start), render(start), render(start + DAY_MS)),
+            status=status,
+            horizon=config.horizon,
+            predictions=len(made),
+            customers=len(np.unique(made["customer"])),
+        )
+        found.append(joined.cohort(head, made, mine))
     return found
 
 
-def _only(joined: Joined, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Joined:
-    return Joined(joined.outcome[rows], joined.label[rows], joined.unmatched)
+class Head(TypedDict):
+    """The members of a cohort that do not depend on the task."""
+
+    model: str
+    model_version: str
+    cohort: Cohort
+    status: Literal["provisional", "final"]
+    horizon: str
+    predictions: int
+    customers: int
 
 
-def _one(
-    config: CohortConfig,
-    start: int,
-    version: str,
-    made: Predictions,
-    joined: Joined,
-    status: Literal["provisional", "final"],
-) -> Performance:
+class JoinedTask(Protocol):
+    """The predictions of one task with their outcomes."""
+
+    def cohort(self, head: Head, made: Predictions, rows: Ints) -> AnyPerformance:
+        """Return one cohort: `made` are its predictions, in a fixed order, and `rows` where they are among all."""
+
+
+def _expected(manifest: Manifest, version: str) -> dict[str, Metric]:
+    """Return what held-out customers gave; empty for another version than the bundle's."""
+    if version != manifest.version:
+        return {}
+    return {name: Metric(value, manifest.metric_errors.get(name)) for name, value in manifest.metrics.items()}
+
+
+class _JoinedValues:
+    """Predictions of a regression."""
+
+    def __init__(
+        self, config: CohortConfig, predictions: Predictions, labels: Labels, now_ms: int, status: str
+    ) -> None:
+        """Join. now_ms, status: an absent label of a number means nothing, at any time."""
+        del now_ms, status
+        self._config = config
+        chosen, _ = matched(predictions, labels, config.horizon_ms)
+        self._known = chosen >= 0
+        self._outcome = np.full(len(predictions), np.nan)
+        self._outcome[self._known] = labels["label"][chosen[self._known]]
+
+    def cohort(self, head: Head, made: Predictions, rows: Ints) -> ValuePerformance:
+        """Return the errors of the values whose outcome is known."""
+        known = self._known[rows]
+        told = made[known]
+        ends = () if bool(np.isnan(made["low"]).all()) else (_array(told["low"]), _array(told["high"]))
+        found = ValueRows(self._outcome[rows][known], _array(told["value"]), told["customer"], *ends)
+        return ValuePerformance(
+            **head,
+            labels=ValueLabelCount(int(known.sum())),
+            coverage=ValueCoverage(float(known.mean())),
+            metrics={name: _metric(one) for name, one in value_performance(found).items()},
+            expected=_expected(self._config.manifest, head["model_version"]),
+        )
+
+
+def _array(column: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Floats:
+    """Return a column of rows as an array of its own, so that numpy sums it in the order of contiguous values."""
+    return np.ascontiguousarray(column)
+
+
+class _JoinedBinary:
+    """Predictions of a binary model."""
+
+    def __init__(
+        self, config: CohortConfig, predictions: Predictions, labels: Labels, now_ms: int, status: str
+    ) -> None:
+        """Join; in a final cohort an absent label may be negative."""
+        self._config = config
+        absent = status == "final" and config.manifest.absent_label == "negative"
+        self._joined = join(predictions, labels, config.horizon_ms, absent_negative=absent, now_ms=now_ms)
+
+    def cohort(self, head: Head, made: Predictions, rows: Ints) -> Performance:
+        """Return accuracy and the like, and what the scores alone promise."""
+        joined = Joined(self._joined.outcome[rows], self._joined.label[rows], self._joined.unmatched)
+        return _binary(self._config, head, made, joined)
+
+
+#: By task: what joins predictions and labels.
+_JOINED: dict[TaskName, Callable[[CohortConfig, Predictions, Labels, int, str], JoinedTask]] = {
+    "binary": _JoinedBinary,
+    "regression": _JoinedValues,
+}
+
+
+def _binary(config: CohortConfig, head: Head, made: Predictions, joined: Joined) -> Performance:
     known = joined.outcome != UNKNOWN
     rows = Rows(
         outcome=joined.outcome[known] == 1,
@@ -97,26 +181,18 @@ def _one(
         customer=made["customer"][known],
     )
     manifest = config.manifest
-    ours = version == manifest.version
+    ours = head["model_version"] == manifest.version
     money = config.money
     positive = int(rows.outcome.sum())
     return Performance(
-        model=manifest.name,
-        model_version=version,
-        cohort=Cohort(day_name(start), render(start), render(start + DAY_MS)),
-        status=status,
-        horizon=config.horizon,
-        predictions=len(made),
-        customers=len(np.unique(made["customer"])),
+        **head,
         labels=LabelCount(positive, int(known.sum()) - positive, absent=int((known & (joined.label < 0)).sum())),
         coverage=_coverage(config, made, joined, ours=ours),
         metrics={name: _metric(one) for name, one in performance(rows).items()},
         business=None
         if money is None or manifest.business is None
         else Value(manifest.business.currency, _metric(business_value(rows, money))),
-        expected={
-            name: Metric(value, manifest.metric_errors.get(name)) for name, value in manifest.metrics.items() if ours
-        },
+        expected=_expected(manifest, head["model_version"]),
         estimated=_estimated(config, made) if ours else {},
         estimated_labelled=_estimated(config, made[known]) if ours else {},
     )

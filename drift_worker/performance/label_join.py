@@ -5,7 +5,8 @@ The rule:
 - Any other label belongs to the customer's latest prediction before `label_time`.
 - In both cases the prediction came first, and at most `horizon` before the label.
 - Of several labels of one prediction, one that names it comes before one that does not, then the later one, then
-  `true`. So each label is used at most once, and each prediction has at most one.
+  `true`. So each label is used at most once, and each prediction has at most one. Of numbers, the larger one comes
+  before the other.
 - An outcome without a label, older than the horizon, is negative only if the model's spec has `absent_label =
   "negative"`. The customer must also have no label at all within the horizon: a label of a later prediction of the same
   customer proves nothing about this one.
@@ -35,7 +36,8 @@ PREDICTION = np.dtype(
         ("positive", "?"),
     ]
 )
-# One label. prediction: `identify` of the id it names, or NO_PREDICTION.
+# One label. prediction: `identify` of the id it names, or NO_PREDICTION. Other tasks have other dtypes with the same
+# first members (drift_worker/performance/task_facts.py); what is not about outcomes is the same for all.
 LABEL = np.dtype([("customer", "<u8"), ("prediction", "<u8"), ("time_ms", "<i8"), ("label", "?")])
 NO_PREDICTION = 0
 UNKNOWN = -1  # outcome; else 0 or 1
@@ -114,6 +116,21 @@ def join(
     >>> join(made, said, horizon_ms=5000).outcome.tolist()
     [1, 0]
     """
+    chosen, unmatched = matched(predictions, labels, horizon_ms)
+    outcome = np.full(len(predictions), UNKNOWN, dtype=np.int8)
+    has = chosen >= 0
+    outcome[has] = labels["label"][chosen[has]]
+    if absent_negative and now_ms is not None:
+        silent = ~has & settled(predictions, horizon_ms, now_ms)
+        outcome[silent & ~_heard_of(predictions, labels, horizon_ms)] = 0
+    return Joined(outcome, chosen, unmatched)
+
+
+def matched(predictions: Predictions, labels: Labels, horizon_ms: int) -> tuple[Ints, int]:
+    """Return the index of each prediction's label, (n,), -1 without one, and how many labels belong to no prediction.
+
+    The arguments are those of `join`, of any task.
+    """
     about = _about(predictions, labels, horizon_ms)
     used = about >= 0
     chosen = np.full(len(predictions), -1, dtype=np.int64)
@@ -123,13 +140,7 @@ def join(
     order = np.lexsort((labels["label"][candidates], labels["time_ms"][candidates], naming, about[candidates]))
     ranked = candidates[order]
     chosen[about[ranked]] = ranked  # numpy assigns in order: the last of equal indices stays
-    outcome = np.full(len(predictions), UNKNOWN, dtype=np.int8)
-    has = chosen >= 0
-    outcome[has] = labels["label"][chosen[has]]
-    if absent_negative and now_ms is not None:
-        silent = ~has & settled(predictions, horizon_ms, now_ms)
-        outcome[silent & ~_heard_of(predictions, labels, horizon_ms)] = 0
-    return Joined(outcome, chosen, int((~used).sum()))
+    return chosen, int((~used).sum())
 
 
 def settled(predictions: Predictions, horizon_ms: int, now_ms: int) -> NDArray[np.bool_]:

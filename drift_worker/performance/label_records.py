@@ -3,13 +3,15 @@
 The topic holds facts, not results: one record per prediction, one per label. So a join is a function of the topic's
 content. A key holds every field that distinguishes two facts; the key of a label is the complete label. Compaction
 keeps the last record of a key, so no needed fact is dropped. Names are hashed by `label_join.identify`: a tombstone can
-be written from memory, and the topic holds no customer id in clear.
+be written from memory, and the topic holds no customer id in clear. The records of a regression have a layout and a
+kind of key of their own; those of a binary model stay as they were.
 
 The topic also holds one record per evaluated cohort, as the mark that it was evaluated, and the decisions.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from dataclasses import dataclass
@@ -18,15 +20,18 @@ import msgspec
 
 from drift_worker.counts.wire_format import MAX_NUMBER, Milliseconds
 from drift_worker.performance.label_join import NO_PREDICTION, identify
-from schemas.performance import Performance, decode_performance
+from schemas.performance import AnyPerformance, decode_performance
+from schemas.task import Outcome
 
-LAYOUT = 1
+LAYOUT, VALUE_LAYOUT = 1, 2
 # A version is in keys beside others.
 VERSION = re.compile(r"[0-9A-Za-z.+-]{1,64}")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 PREDICTION, LABEL, COHORT, DECISIONS = b"p", b"l", b"c", b"d"
+VALUE_LABEL = b"n"
 _PREDICTION_KEY = struct.Struct("<cQQ")
 _LABEL_KEY = struct.Struct("<cQQq?")
+_VALUE_LABEL_KEY = struct.Struct("<cQQqd")
 
 Pair = tuple[bytes, bytes | None]
 
@@ -39,6 +44,18 @@ class _Made(msgspec.Struct, array_like=True, frozen=True):
     probability: float
     threshold: float
     positive: bool
+
+
+class _MadeValue(msgspec.Struct, array_like=True, frozen=True):
+    """low, high: the ends of the value's interval; None without one."""
+
+    layout: int
+    model: str
+    version: str
+    time_ms: Milliseconds
+    value: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +73,30 @@ class PredictionFact:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueFact:
+    """A prediction of a regression; ids are hashed. low, high: the ends of its interval, NaN without one."""
+
+    customer: int
+    prediction: int
+    model: str
+    version: str
+    time_ms: int
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class LabelFact:
-    """A label; ids are hashed; prediction is NO_PREDICTION if it names none. gone: a tombstone."""
+    """A label; ids are hashed; prediction is NO_PREDICTION if it names none. gone: a tombstone.
+
+    label: the outcome, of a regression a float.
+    """
 
     customer: int
     prediction: int
     time_ms: int
-    label: bool
+    label: Outcome
     gone: bool = False
 
 
@@ -73,7 +107,7 @@ class CohortFact:
     model: str
     version: str
     day: str
-    performance: Performance | None = None
+    performance: AnyPerformance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +118,9 @@ class DecisionsFact:
     value: bytes
 
 
-Fact = PredictionFact | LabelFact | CohortFact | DecisionsFact
+#: A prediction that is no tombstone has a type by its task.
+MadeFact = PredictionFact | ValueFact
+Fact = MadeFact | LabelFact | CohortFact | DecisionsFact
 
 
 def of_prediction(
@@ -103,7 +139,22 @@ def of_prediction(
     return customer, (prediction_key(customer, identify(prediction_id)), value)
 
 
-def of_label(customer_id: str, prediction_id: str | None, time_ms: int, label: bool) -> tuple[int, Pair]:
+def of_value(
+    customer_id: str,
+    prediction_id: str,
+    model: str,
+    version: str,
+    time_ms: int,
+    value: float,
+    interval: tuple[float, float] | None,
+) -> tuple[int, Pair]:
+    """Return the customer's hash, which places the record, and (key, value) of a regression's prediction."""
+    customer = identify(customer_id)
+    made = _MadeValue(VALUE_LAYOUT, model, version, time_ms, value, *(interval or (None, None)))
+    return customer, (prediction_key(customer, identify(prediction_id)), _ENCODER.encode(made))
+
+
+def of_label(customer_id: str, prediction_id: str | None, time_ms: int, label: Outcome) -> tuple[int, Pair]:
     """Return the customer's hash, which places the record, and (key, value)."""
     customer = identify(customer_id)
     prediction = NO_PREDICTION if prediction_id is None else identify(prediction_id)
@@ -115,9 +166,12 @@ def prediction_key(customer: int, prediction: int) -> bytes:
     return _PREDICTION_KEY.pack(PREDICTION, customer, prediction)
 
 
-def label_key(customer: int, prediction: int, time_ms: int, label: bool) -> bytes:
+def label_key(customer: int, prediction: int, time_ms: int, label: Outcome) -> bytes:
     """Return the record's key; with a null value it is a tombstone."""
-    return _LABEL_KEY.pack(LABEL, customer, prediction, time_ms, label)
+    if isinstance(label, bool):
+        return _LABEL_KEY.pack(LABEL, customer, prediction, time_ms, label)
+    # 0.0 and -0.0 are the same outcome and must be the same key
+    return _VALUE_LABEL_KEY.pack(VALUE_LABEL, customer, prediction, time_ms, float(label) + 0.0)
 
 
 def cohort_key(model: str, version: str, day: str) -> bytes:
@@ -143,6 +197,8 @@ def decode(key: bytes | None, value: bytes | None) -> Fact:
             _, customer, prediction = _PREDICTION_KEY.unpack(key)
             if value is None:
                 return PredictionFact(customer, prediction, None)
+            if value[1:2] == bytes([VALUE_LAYOUT]):
+                return _value_fact(customer, prediction, value)
             made = _DECODER.decode(value)
             _known(made.layout)
             _check_prediction(made)
@@ -162,6 +218,8 @@ def decode(key: bytes | None, value: bytes | None) -> Fact:
                 _known(value[0] if len(value) == 1 else -1)
                 _check_time(time_ms)
             return LabelFact(customer, prediction, time_ms, label, gone=value is None)
+        if key is not None and kind == VALUE_LABEL:
+            return _value_label(key, value)
         if key is not None and kind == COHORT:
             model, version, day = key[1:].decode().split("/")
             cohort = None if value is None else decode_performance(value)
@@ -175,11 +233,36 @@ def decode(key: bytes | None, value: bytes | None) -> Fact:
     raise ValueError("not a fact of the label state")
 
 
+def _value_fact(customer: int, prediction: int, value: bytes) -> ValueFact:
+    made = _VALUE_DECODER.decode(value)
+    _check_model(made.model, made.version)
+    ends = (made.value, made.value) if made.low is None or made.high is None else (made.low, made.high)
+    if not all(map(math.isfinite, (made.value, *ends))) or ends[0] > ends[1]:
+        raise ValueError("no finite value, or no interval")
+    if made.low is None or made.high is None:
+        return ValueFact(customer, prediction, made.model, made.version, made.time_ms, made.value)
+    return ValueFact(customer, prediction, made.model, made.version, made.time_ms, made.value, made.low, made.high)
+
+
+def _value_label(key: bytes, value: bytes | None) -> LabelFact:
+    _, customer, prediction, time_ms, label = _VALUE_LABEL_KEY.unpack(key)
+    if value is not None:
+        _known(value[0] if len(value) == 1 else -1)
+        _check_time(time_ms)
+        if not math.isfinite(label):
+            raise ValueError("no finite outcome")
+    return LabelFact(customer, prediction, time_ms, label, gone=value is None)
+
+
 def _check_prediction(made: _Made) -> None:
     """Raise ValueError if stage 1 cannot have written it; NaN is not a probability either."""
     if not (0.0 <= made.probability <= 1.0 and 0.0 <= made.threshold <= 1.0):
         raise ValueError("probability and threshold must be 0 to 1")
-    if not made.model or VERSION.fullmatch(made.version) is None:
+    _check_model(made.model, made.version)
+
+
+def _check_model(model: str, version: str) -> None:
+    if not model or VERSION.fullmatch(version) is None:
         raise ValueError("no model, or no version")
 
 
@@ -188,12 +271,12 @@ def _check_time(time_ms: int) -> None:
         raise ValueError(f"time_ms {time_ms} is no time")
 
 
-def _check_cohort(cohort: Performance, named: tuple[str, str, str]) -> None:
+def _check_cohort(cohort: AnyPerformance, named: tuple[str, str, str]) -> None:
     """Raise ValueError if a cohort differs from its key, or has impossible numbers."""
     if (cohort.model, cohort.model_version, cohort.cohort.day) != named or _DAY.fullmatch(named[2]) is None:
         raise ValueError("another cohort than its key names")
-    known = cohort.labels.positive + cohort.labels.negative
-    numbers = (cohort.labels.positive, cohort.labels.negative, cohort.labels.absent, cohort.customers)
+    known, counts = cohort.labels.known, msgspec.structs.astuple(cohort.labels)
+    numbers = (*counts, cohort.customers)
     if not 0 <= cohort.predictions < MAX_NUMBER or known > cohort.predictions:
         raise ValueError(f"{known} outcomes of {cohort.predictions} predictions")
     if any(not 0 <= number <= cohort.predictions for number in numbers):
@@ -207,3 +290,4 @@ def _known(layout: int) -> None:
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Made)
+_VALUE_DECODER = msgspec.msgpack.Decoder(_MadeValue)

@@ -1,6 +1,6 @@
 """The facts of the label state in memory: one row per waiting prediction and per label, in arrays. Pure.
 
-A waiting prediction takes PREDICTION.itemsize bytes (43), and up to 160 while it is joined.
+A waiting prediction of a binary model takes PREDICTION.itemsize bytes (43), and up to 160 while it is joined.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.performance.label_join import LABEL, PREDICTION, Labels, Predictions, distinct
+from drift_worker.performance.label_join import Labels, Predictions, distinct
 from drift_worker.performance.label_records import (
     CohortFact,
     Fact,
     LabelFact,
-    PredictionFact,
+    MadeFact,
     cohort_key,
     decode,
     label_key,
     prediction_key,
 )
-from schemas.performance import Performance
+from drift_worker.performance.task_facts import BinaryFacts, TaskFacts
+from schemas.performance import AnyPerformance
+from schemas.task import Outcome
 
 DAY_MS = 86_400_000
 # Facts are kept this much longer than the horizon, for a late evaluation or a manual one.
@@ -72,16 +74,18 @@ class _Parts:
 
 
 class LabelStore:
-    """The known facts of one model. Not thread-safe."""
+    """The known facts of one model. Facts of another task are passed over. Not thread-safe."""
 
-    def __init__(self, model: str, horizon_ms: int) -> None:
+    def __init__(self, model: str, horizon_ms: int, facts: TaskFacts | None = None) -> None:
+        """Hold nothing yet. facts: of the model's task; None: of a binary model."""
         self._model = model
         self._horizon_ms = horizon_ms
-        self._predictions = _Parts(PREDICTION)
-        self._labels = _Parts(LABEL)
+        self._facts = BinaryFacts() if facts is None else facts
+        self._predictions = _Parts(self._facts.prediction)
+        self._labels = _Parts(self._facts.label)
         self.versions: list[str] = []
         self._index: dict[str, int] = {}  # names of the versions, by index
-        self.cohorts: dict[tuple[str, str], Performance] = {}  # evaluated cohorts, by (day, version)
+        self.cohorts: dict[tuple[str, str], AnyPerformance] = {}  # evaluated cohorts, by (day, version)
         self.decisions: bytes | None = None
         self.latest_ms = 0  # largest time of any fact
         self.revision = 0  # grows with every change
@@ -96,8 +100,8 @@ class LabelStore:
         """
         wrong: list[ValueError] = []
         # the last record of a key is the valid one
-        made: dict[tuple[int, int], PredictionFact] = {}
-        said: dict[tuple[int, int, int, bool], LabelFact] = {}
+        made: dict[tuple[int, int], MadeFact] = {}
+        said: dict[tuple[int, int, int, Outcome], LabelFact] = {}
         for key, value in records:
             try:
                 fact = decode(key, value)
@@ -106,10 +110,11 @@ class LabelStore:
                 wrong.append(error)
                 continue
             self.revision += 1
-            if isinstance(fact, PredictionFact):
+            if isinstance(fact, MadeFact):
                 made[fact.customer, fact.prediction] = fact
             elif isinstance(fact, LabelFact):
-                said[fact.customer, fact.prediction, fact.time_ms, fact.label] = fact
+                if self._facts.said(fact.label) is not None:
+                    said[fact.customer, fact.prediction, fact.time_ms, fact.label] = fact
             elif isinstance(fact, CohortFact):
                 self._set_cohort(fact)
             elif fact.model == self._model:
@@ -126,23 +131,21 @@ class LabelStore:
         else:
             self.cohorts[fact.day, fact.version] = fact.performance
 
-    def _add_predictions(self, made: dict[tuple[int, int], PredictionFact]) -> None:
+    def _add_predictions(self, made: dict[tuple[int, int], MadeFact]) -> None:
         ours = [fact for fact in made.values() if fact.model == self._model]
-        rows = [
-            (f.customer, f.prediction, f.time_ms, f.probability, f.threshold, self._version(f.version), f.positive)
-            for f in ours
-        ]
+        rows = [row for f in ours if (row := self._facts.made(f, self._version(f.version))) is not None]
         if rows:
-            self._predictions.add(np.array(rows, dtype=PREDICTION))
+            self._predictions.add(np.array(rows, dtype=self._facts.prediction))
             self.latest_ms = max(self.latest_ms, *(f.time_ms for f in ours))
         self._predictions.remove(_mix([key for key, fact in made.items() if fact.model is None]))
 
-    def _add_labels(self, said: dict[tuple[int, int, int, bool], LabelFact]) -> None:
-        rows = [key for key, fact in said.items() if not fact.gone]
+    def _add_labels(self, said: dict[tuple[int, int, int, Outcome], LabelFact]) -> None:
+        rows = [(*key[:3], self._facts.said(key[3])) for key, fact in said.items() if not fact.gone]
         if rows:
-            self._labels.add(np.array(rows, dtype=LABEL))
+            self._labels.add(np.array(rows, dtype=self._facts.label))
             self.latest_ms = max(self.latest_ms, *(time_ms for _, _, time_ms, _ in rows))
-        self._labels.remove(_label_marks(np.array([key for key, fact in said.items() if fact.gone], dtype=LABEL)))
+        gone = [(*key[:3], self._facts.said(key[3])) for key, fact in said.items() if fact.gone]
+        self._labels.remove(self._label_marks(np.array(gone, dtype=self._facts.label)))
 
     def _version(self, version: str) -> int:
         """Return the version's index. Versions beyond MAX_VERSIONS share the last one."""
@@ -159,7 +162,12 @@ class LabelStore:
 
     def labels(self) -> Labels:
         """Return every label once."""
-        return self._labels.merged(_label_marks, np.unique)
+        return self._labels.merged(self._label_marks, np.unique)
+
+    def _label_marks(self, rows: Labels) -> NDArray[np.uint64]:
+        """Return one number per label."""
+        timed: NDArray[np.uint64] = (_mixed(rows) * _ODD + rows["time_ms"].astype(np.uint64)) * _ODD
+        return timed + self._facts.bits(rows)
 
     def days(self) -> list[DayVersion]:
         """Return (start of the UTC day, index of the version) of every cohort with predictions, in order."""
@@ -197,14 +205,14 @@ class LabelStore:
             for customer, prediction in held[old][["customer", "prediction"]].tolist():
                 yield customer, prediction_key(customer, prediction)
             for customer, prediction, time_ms, label in said[old_said].tolist():
-                yield customer, label_key(customer, prediction, time_ms, label)
+                yield customer, label_key(customer, prediction, time_ms, self._facts.outcome(label))
         for day, version in [one for one in self.cohorts if one[0] < day_name(now_ms - FORGOTTEN_MS)]:
             del self.cohorts[day, version]
             yield None, cohort_key(self._model, version, day)
 
 
 def _check_time(fact: Fact, latest_ms: float) -> None:
-    if isinstance(fact, PredictionFact | LabelFact) and fact.time_ms > latest_ms:
+    if isinstance(fact, MadeFact | LabelFact) and fact.time_ms > latest_ms:
         raise ValueError(f"not a fact of the label state: time_ms {fact.time_ms} is ahead of the clock")
     if isinstance(fact, CohortFact) and latest_ms < math.inf and fact.day > day_name(int(latest_ms)):
         raise ValueError(f"not a fact of the label state: day {fact.day} is ahead of the clock")
@@ -229,9 +237,3 @@ def _mix(pairs: list[tuple[int, int]]) -> NDArray[np.uint64]:
 def _mixed(rows: NDArray[np.void]) -> NDArray[np.uint64]:
     mixed: NDArray[np.uint64] = rows["customer"] * _ODD + rows["prediction"]
     return mixed
-
-
-def _label_marks(rows: Labels) -> NDArray[np.uint64]:
-    """Return one number per label."""
-    marks: NDArray[np.uint64] = (_mixed(rows) * _ODD + rows["time_ms"].astype(np.uint64)) * _ODD + rows["label"]
-    return marks

@@ -10,12 +10,15 @@ Effect: WARNING points, twice as much is critical. Evidence: EVIDENCE standard e
 customer, with those of the held-out customers, or with the estimate's sampling part. A year of daily cohorts without
 any change raises less than one page: tests/quality/test_performance_drop.py simulates it, docs/model-life.md has
 numbers.
+
+Of a regression, the mean absolute error (MAE) is compared with that of held-out customers alone, and the effect is in
+units of that: an error has the outcome's unit, so points would mean nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +30,12 @@ from drift_worker.alerting.limits import CLEAN_SHARE, Confirm, Policy
 from drift_worker.performance.label_free_estimate import Z
 from drift_worker.performance.label_store import DAY_MS
 from schemas.alert import Alert, AlertName, Severity, fingerprint
-from schemas.performance import Performance
+from schemas.performance import AnyPerformance, Band, Performance, Value, ValuePerformance
 from schemas.timestamps import parse, render
 
 METRICS = ("accuracy", "roc_auc")
+# Of a regression: what its alert shows beside what it is compared by.
+VALUE_METRICS = ("mae", "rmse", "bias", "r2")
 # Points of a metric. From a drop of five on, a campaign that pays for itself no longer does.
 WARNING, CRITICAL = 0.05, 0.10
 # One-sided 2.3e-4 of a normal distribution: 365 cohorts x 4 comparisons give 0.34 a year, before the effect's limit.
@@ -41,14 +46,31 @@ NO_EVIDENCE = 0.84
 MIN_OF_A_CLASS = 20
 # Largest gap between the shares of known outcomes among predicted positives and the others; above it, they are biased.
 MAX_GAP = 0.1
+# Growth of an error over the held-out one. An accuracy of .80 that falls by 5 and 10 points has a quarter and a half
+# more wrong labels: the same growth.
+MORE_WARNING, MORE_CRITICAL = 0.25, 0.50
 LENGTH = "1d"
 _POLICY = Policy(lengths={LENGTH: DAY_MS}, confirm={LENGTH: Confirm(1, 1)})
-_NAMES = {"accuracy": "accuracy", "roc_auc": "ROC AUC"}
+_NAMES = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "mae": "MAE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From which effect on a drop is an alert."""
+
+    warning: float
+    critical: float
+    #: What the alert's summary has about them.
+    text: str
+
+
+POINTS = Limits(WARNING, CRITICAL, f"limit -{WARNING:.2f}")
+MORE = Limits(MORE_WARNING, MORE_CRITICAL, f"limit +{MORE_WARNING:.0%}")
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """One metric compared with `expected` or `estimated`. by: how far below it; needed: the required evidence."""
+    """One metric compared with `expected` or `estimated`. by: how much worse; needed: the required evidence."""
 
     metric: str
     against: str
@@ -56,13 +78,24 @@ class Drop:
     yardstick: float
     by: float
     needed: float
+    limits: Limits = POINTS
 
     @property
     def grade(self) -> Grade:
         """Return the grade of the effect; NONE without evidence."""
-        if self.by < self.needed or self.by < WARNING:
+        if self.by < self.needed or self.by < self.limits.warning:
             return Grade.NONE
-        return Grade.CRITICAL if self.by >= CRITICAL else Grade.WARNING
+        return Grade.CRITICAL if self.by >= self.limits.critical else Grade.WARNING
+
+    @property
+    def clean(self) -> bool:
+        """Return whether the effect is clearly below the limit."""
+        return self.by < CLEAN_SHARE * self.limits.warning
+
+    @property
+    def no_evidence(self) -> bool:
+        """Return whether the effect is below the limit, or within what chance gives."""
+        return self.by < max(CLEAN_SHARE * self.limits.warning, self.needed * NO_EVIDENCE / EVIDENCE)
 
 
 class OpenEpisode(msgspec.Struct):
@@ -121,7 +154,7 @@ class DropDetector:
             return self._alert(before.episode, text, end_ms)
         return None
 
-    def step(self, cohort: Performance) -> tuple[Performance, Alert | None]:
+    def step(self, cohort: AnyPerformance) -> tuple[AnyPerformance, Alert | None]:
         """Return the cohort with its state, and the alert to publish; None without one."""
         why_not = self._not_judged(cohort)
         if cohort.model_version != self.model_version:
@@ -132,10 +165,8 @@ class DropDetector:
             None,
             grade=max((drop.grade for drop in found), default=Grade.NONE),
             sufficient=why_not is None,
-            clean=all(drop.by < CLEAN_SHARE * WARNING for drop in found),
-            no_evidence=all(
-                drop.by < max(CLEAN_SHARE * WARNING, drop.needed * NO_EVIDENCE / EVIDENCE) for drop in found
-            ),
+            clean=all(drop.clean for drop in found),
+            no_evidence=all(drop.no_evidence for drop in found),
         )
         end_ms = parse(cohort.cohort.end) or 0
         action, _ = self.remembered.tracker.step(_POLICY, end_ms, [(LENGTH, finding)])
@@ -147,22 +178,17 @@ class DropDetector:
         """Return inactive, pending, warning, critical, or not_enough_data."""
         return self.remembered.tracker.shown
 
-    def _not_judged(self, cohort: Performance) -> str | None:
+    def _not_judged(self, cohort: AnyPerformance) -> str | None:
         """Return why the rules cannot apply to a cohort; None if they can."""
         if cohort.model_version != self.model_version:
             return "other_version"
         if not drops(cohort):
             return "nothing_to_compare_with"
-        known = cohort.labels.positive + cohort.labels.negative
-        customers = min(known, cohort.customers)
-        if customers < self.min_customers or min(cohort.labels.positive, cohort.labels.negative) < MIN_OF_A_CLASS:
+        if min(cohort.labels.known, cohort.customers) < self.min_customers:
             return "not_enough_labels"
-        positive, negative = cohort.coverage.predicted_positive, cohort.coverage.predicted_negative
-        if positive is not None and negative is not None and abs(positive - negative) > MAX_GAP:
-            return "labels_one_sided"
-        return None
+        return _not_judged_binary(cohort) if isinstance(cohort, Performance) else None
 
-    def _announced(self, action: Action, cohort: Performance, found: list[Drop], end_ms: int) -> Alert | None:
+    def _announced(self, action: Action, cohort: AnyPerformance, found: list[Drop], end_ms: int) -> Alert | None:
         if action is Action.NONE:
             return None
         if action is Action.OPEN:
@@ -198,8 +224,34 @@ class DropDetector:
         return self.remembered.tracker.state is State.FIRING
 
 
-def drops(cohort: Performance) -> list[Drop]:
+def _not_judged_binary(cohort: Performance) -> str | None:
+    if min(cohort.labels.positive, cohort.labels.negative) < MIN_OF_A_CLASS:
+        return "not_enough_labels"
+    positive, negative = cohort.coverage.predicted_positive, cohort.coverage.predicted_negative
+    if positive is not None and negative is not None and abs(positive - negative) > MAX_GAP:
+        return "labels_one_sided"
+    return None
+
+
+def drops(cohort: AnyPerformance) -> list[Drop]:
     """Return every possible comparison, the largest drop first."""
+    found = _binary_drops(cohort) if isinstance(cohort, Performance) else _value_drops(cohort)
+    return sorted(found, key=lambda drop: -drop.by)
+
+
+def _value_drops(cohort: ValuePerformance) -> list[Drop]:
+    realised, expected = cohort.metrics.get("mae"), cohort.expected.get("mae")
+    if realised is None or realised.value is None or realised.error is None:
+        return []
+    if expected is None or expected.value is None or expected.error is None or not expected.value > 0.0:
+        return []
+    times = realised.value / expected.value
+    # of a quotient, to first order
+    error = math.hypot(realised.error, times * expected.error) / expected.value
+    return [Drop("mae", "expected", realised.value, expected.value, times - 1.0, EVIDENCE * error, MORE)]
+
+
+def _binary_drops(cohort: Performance) -> list[Drop]:
     found = []
     for name in METRICS:
         realised = cohort.metrics.get(name)
@@ -216,30 +268,47 @@ def drops(cohort: Performance) -> list[Drop]:
             found.append(
                 Drop(name, "estimated", realised.value, promised.value, promised.value - realised.value, needed)
             )
-    return sorted(found, key=lambda drop: -drop.by)
+    return found
 
 
-def evidence(cohort: Performance, found: list[Drop]) -> dict[str, Any]:
+def evidence(cohort: AnyPerformance, found: list[Drop]) -> dict[str, Any]:
     """Return the alert's `evidence`."""
+    if isinstance(cohort, Performance):
+        return _evidence(cohort, found, METRICS, POINTS, cohort.estimated_labelled, cohort.business)
+    return _evidence(cohort, found, VALUE_METRICS, MORE)
+
+
+def _evidence(
+    cohort: AnyPerformance,
+    found: list[Drop],
+    metrics: Sequence[str],
+    limits: Limits,
+    estimated: Mapping[str, Band | None] | None = None,
+    business: Value | None = None,
+) -> dict[str, Any]:
     return {
         "model_version": cohort.model_version,
         "cohort": msgspec.to_builtins(cohort.cohort),
         "horizon": cohort.horizon,
-        "statistic": {name: msgspec.to_builtins(cohort.metrics[name]) for name in METRICS if name in cohort.metrics},
-        "expected": {name: msgspec.to_builtins(cohort.expected[name]) for name in METRICS if name in cohort.expected},
-        "estimated": {name: msgspec.to_builtins(cohort.estimated_labelled.get(name)) for name in METRICS},
+        "statistic": {name: msgspec.to_builtins(cohort.metrics[name]) for name in metrics if name in cohort.metrics},
+        "expected": {name: msgspec.to_builtins(cohort.expected[name]) for name in metrics if name in cohort.expected},
+        "estimated": {} if estimated is None else {n: msgspec.to_builtins(estimated.get(n)) for n in metrics},
         "drops": [
             {"metric": drop.metric, "against": drop.against, "by": drop.by, "evidence_needed": drop.needed}
             for drop in found
         ],
-        "limits": {"effect_warning": WARNING, "effect_critical": CRITICAL, "standard_errors": EVIDENCE},
+        "limits": {
+            "effect_warning": limits.warning,
+            "effect_critical": limits.critical,
+            "standard_errors": EVIDENCE,
+        },
         "sample": {
             "predictions": cohort.predictions,
             "customers": cohort.customers,
             "labels": msgspec.to_builtins(cohort.labels),
             "coverage": msgspec.to_builtins(cohort.coverage),
         },
-        "business": None if cohort.business is None else msgspec.to_builtins(cohort.business),
+        "business": None if business is None else msgspec.to_builtins(business),
     }
 
 
@@ -248,16 +317,18 @@ def _summary(found: list[Drop], *, resolved: bool) -> str:
         return "performance cannot be compared"
     worst = max(found, key=lambda drop: (drop.grade, drop.by))
     yardstick = "of held-out customers" if worst.against == "expected" else "estimated from the scores"
-    text = f"{_NAMES[worst.metric]} {worst.value:.3f}, {worst.yardstick:.3f} {yardstick} (limit -{WARNING:.2f})"
+    value, compared = (f"{n:.3f}" if worst.limits is POINTS else f"{n:.4g}" for n in (worst.value, worst.yardstick))
+    text = f"{_NAMES[worst.metric]} {value}, {compared} {yardstick} ({worst.limits.text})"
     return f"resolved: {text}" if resolved else text
 
 
-def _description(cohort: Performance, found: list[Drop], resolved: bool) -> str:
-    known = cohort.labels.positive + cohort.labels.negative
-    parts = [f"Predictions of {cohort.cohort.day}: {known} of {cohort.predictions} outcomes are known."]
+def _description(cohort: AnyPerformance, found: list[Drop], resolved: bool) -> str:
+    parts = [f"Predictions of {cohort.cohort.day}: {cohort.labels.known} of {cohort.predictions} outcomes are known."]
     surprised = any(drop.against == "estimated" and drop.grade for drop in found)
     if resolved:
         parts.append("Back above the limit for three cohorts.")
+    elif not isinstance(cohort, Performance):
+        parts.append("Outcomes are further from what is predicted than in training. See what drifted, then retrain.")
     elif surprised:
         parts.append("The scores predict a better value: customers who look the same behave differently. Retrain.")
     else:

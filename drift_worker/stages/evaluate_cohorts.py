@@ -23,13 +23,14 @@ from drift_worker.performance.cohort_schedule import HAND_OVERS, PHASES, READING
 from drift_worker.performance.cohorts import CohortConfig, evaluate
 from drift_worker.performance.label_store import DAY_MS, DayVersion, LabelStore, day_name
 from drift_worker.performance.performance_drop import DropDetector, DropState
+from drift_worker.performance.task_facts import facts_of
 from drift_worker.telemetry import DriftTelemetry
 from kafka_runtime.kafka_types import ConsumerRecord, TopicPartition
 from kafka_runtime.sinks import Output
 from kafka_runtime.topic_reader import READ_ERRORS, Reader
 from schemas.alert import Alert
 from schemas.measurement import as_json
-from schemas.performance import Performance
+from schemas.performance import AnyPerformance
 
 # Facts decoded at a time: a few milliseconds of a thread that shares the interpreter with the windows' thread.
 BATCH = 2000
@@ -53,7 +54,7 @@ class PendingOutput:
     """The records of one transaction, and the cohorts and alerts that are reported once it is committed."""
 
     outputs: Outputs
-    cohorts: list[Performance] = field(default_factory=list)
+    cohorts: list[AnyPerformance] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
 
 
@@ -96,7 +97,7 @@ class CohortEvaluator:
         self._runbook_url = runbook_url
         self._reader = reader
         self._now_ms = now_ms
-        self._store = LabelStore(config.manifest.name, config.horizon_ms)
+        self._store = LabelStore(config.manifest.name, config.horizon_ms, facts_of(config.manifest.predicts))
         self._detector: DropDetector | None = None  # until the label state was read once
         self._written: set[tuple[str, str]] = set()  # cohorts that were handed over, by (day, version)
         self._partitions = 1
@@ -265,7 +266,7 @@ class CohortEvaluator:
 
     # -- in a thread --------------------------------------------------------------------------------------------------
 
-    def _evaluated(self, due: list[DayVersion]) -> tuple[PendingOutput, list[Performance], str]:
+    def _evaluated(self, due: list[DayVersion]) -> tuple[PendingOutput, list[AnyPerformance], str]:
         """Return what a transaction must write, every known cohort (newest first), and PerformanceDrop's state.
 
         The transaction holds final cohorts, their alerts, and the tombstones of facts that are no longer needed.
@@ -300,7 +301,7 @@ class CohortEvaluator:
         return detector, [] if ended is None else [ended]
 
     def _outputs(
-        self, final: Sequence[Performance], alerts: Sequence[Alert], remembered: DropState, now_ms: int
+        self, final: Sequence[AnyPerformance], alerts: Sequence[Alert], remembered: DropState, now_ms: int
     ) -> Outputs:
         outputs: Outputs = {}
         if final or alerts:

@@ -24,11 +24,8 @@ class Evaluator:
     A transaction that has only cohorts commits the offset and metadata that the windows committed last.
     """
 
-    def __init__(self, windows: WindowEvaluator, make_cohorts: Callable[[], CohortEvaluator] | None) -> None:
-        """Combine both levels. `make_cohorts` makes new cohorts each time that this process begins to evaluate.
-
-        None: the model's performance is not measured.
-        """
+    def __init__(self, windows: WindowEvaluator, make_cohorts: Callable[[], CohortEvaluator]) -> None:
+        """Combine both levels. `make_cohorts` makes new cohorts each time that this process begins to evaluate."""
         self._windows = windows
         self._make_cohorts = make_cohorts
         #: While this process evaluates.
@@ -42,9 +39,8 @@ class Evaluator:
         moved = await self._windows.on_assigned(source, position, metadata)
         if source.partition == 0:
             self._offset, self._metadata = position, metadata
-            if self._make_cohorts is not None:
-                self.cohorts = self._make_cohorts()
-                self.cohorts.start()
+            self.cohorts = self._make_cohorts()
+            self.cohorts.start()
         return moved
 
     def on_revoked(self, source: TopicPartition) -> None:

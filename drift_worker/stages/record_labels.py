@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from drift_worker.performance import label_records
+from drift_worker.performance.task_facts import facts_of
 from drift_worker.telemetry import DriftTelemetry, Joined
 from kafka_runtime.kafka_types import ConsumerRecord, TopicPartition
 from kafka_runtime.sinks import Output, Result
-from schemas.label import decode_label
-from schemas.prediction import Prediction, decode_prediction
+from schemas.label import LabelReason, known_outcome
+from schemas.prediction import AnyPrediction, decoder_of
+from schemas.task import Task
 from schemas.timestamps import INVALID, parse_batch
 
 
@@ -25,6 +27,7 @@ class LabelRecorder:
     def __init__(
         self,
         model: str,
+        task: Task,
         report: DriftTelemetry,
         *,
         labels_topic: str,
@@ -33,8 +36,11 @@ class LabelRecorder:
         partitions_of: Callable[[str], Awaitable[int]],
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """Join labels with these topics. `partitions_of` returns the number of partitions of a topic."""
+        """Join labels of this model with these topics. `partitions_of` returns the number of partitions of a topic."""
         self._model = model
+        self._task = task
+        self._facts = facts_of(task)
+        self._decode = decoder_of(task)
         self._report = report
         self._labels_topic = labels_topic
         self._state_topic = state_topic
@@ -78,12 +84,11 @@ class LabelRecorder:
         found, rejected = [], Counter[str]()
         now_ms = self._now_ms()
         for record in records:
-            decoded = decode_label(record.value, now_ms, self._max_future_skew_ms)
-            if decoded.label is None:
-                rejected[str(decoded.reason)] += 1
+            label = known_outcome(record.value, now_ms, self._max_future_skew_ms, self._task.outcome)
+            if isinstance(label, LabelReason):
+                rejected[label.value] += 1
                 continue
-            label = decoded.label
-            found.append(label_records.of_label(label.customer_id, label.prediction_id, decoded.time_ms, label.label))
+            found.append(label_records.of_label(label.customer_id, label.prediction_id, label.time_ms, label.outcome))
         return found, rejected
 
     def _predictions(self, records: Sequence[ConsumerRecord]) -> list[tuple[int, label_records.Pair]]:
@@ -92,21 +97,19 @@ class LabelRecorder:
         times = parse_batch([p.event_time for p in made]).tolist()
         latest = self._now_ms() + self._max_future_skew_ms
         return [
-            label_records.of_prediction(
-                p.customer_id, p.prediction_id, self._model, p.model.version, at_ms, p.probability, p.threshold, p.label
-            )
+            fact
             for p, at_ms in zip(made, times, strict=True)
-            if at_ms != INVALID and at_ms <= latest
+            if at_ms != INVALID and at_ms <= latest and (fact := self._facts.record(p, at_ms)) is not None
         ]
 
-    def _examine(self, record: ConsumerRecord) -> Prediction | None:
+    def _examine(self, record: ConsumerRecord) -> AnyPrediction | None:
         try:
-            prediction = decode_prediction(record.value or b"")
+            prediction = self._decode(record.value or b"")
         except ValueError:
             return None
         good = (
             prediction.model.name == self._model
-            and 0.0 <= prediction.probability <= 1.0
+            and prediction.valid
             and 1 <= len(prediction.customer_id) <= 128
             and label_records.VERSION.fullmatch(prediction.model.version) is not None
         )

@@ -21,17 +21,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.performance.classification_metrics import (
-    NO_ROWS,
-    NO_SPREAD,
-    ONE_CUSTOMER,
-    Bools,
-    Floats,
-    Money,
-    Rows,
-    influence,
-    worth,
-)
+from drift_worker.performance.classification_metrics import Bools, Money, Rows, influence, worth
+from drift_worker.performance.clustered_error import NO_ROWS, NO_SPREAD, ONE_CUSTOMER, Floats
 
 Metric = Literal["accuracy", "f1", "auc", "brier", "business_value"]
 METRICS: tuple[Metric, ...] = ("accuracy", "f1", "auc", "brier", "business_value")

@@ -19,9 +19,9 @@ from schemas import headers as h
 from schemas.alert import Alert, AlertName, Severity
 from schemas.bundle import Manifest
 from schemas.documents.json_schema import EVENT_TIME, IDENTIFIER, Schema, event_schema
-from schemas.label import MAX_PREDICTION_ID_LENGTH, Label
+from schemas.label import MAX_PREDICTION_ID_LENGTH, Label, ValueLabel
 from schemas.measurement import Measurement
-from schemas.performance import Performance
+from schemas.performance import Performance, ValuePerformance
 from schemas.prediction import Prediction, ValuePrediction
 from schemas.rejection_reasons import MAX_DETAIL_BYTES, Reason
 from schemas.setting_names import Topics
@@ -68,8 +68,14 @@ REFINED: Mapping[str, Mapping[str, Schema]] = {
         "label": {"description": "whether the customer belongs to the positive class"},
         "label_time": EVENT_TIME | {"description": "when that was known: RFC 3339 with an offset or Z"},
     },
+    "ValueLabel": {
+        "customer_id": IDENTIFIER,
+        "label": {"description": "the outcome, within the double range"},
+        "label_time": EVENT_TIME | {"description": "when that was known: RFC 3339 with an offset or Z"},
+    },
     "Measurement": {"version": {"const": 1}},
     "Performance": {"version": {"const": 1}},
+    "ValuePerformance": {"version": {"const": 1}},
     "Cohort": {"start": OUR_TIME, "end": OUR_TIME},
     "Window": {"start": OUR_TIME, "end": OUR_TIME},
 }
@@ -89,10 +95,12 @@ def json_schemas() -> dict[str, Schema]:
             "Headers of a dead letter, after those of the original record; values are UTF-8 text.",
             _headers(_DEAD_LETTER_HEADERS),
         ),
-        "label.json": _of_label(),
+        "label.json": _of_label(Label),
+        "value-label.json": _of_label(ValueLabel),
         "alert.json": _of_struct(Alert),
         "measurement.json": _of_struct(Measurement),
         "performance.json": _of_struct(Performance),
+        "value-performance.json": _of_struct(ValuePerformance),
         "manifest.json": _of_manifest(),
     }
 
@@ -141,8 +149,8 @@ def _of_struct(struct: Any) -> Schema:
     return schema
 
 
-def _of_label() -> Schema:
-    schema = _of_struct(Label)
+def _of_label(struct: Any) -> Schema:
+    schema = _of_struct(struct)
     text = {"type": "string", "minLength": 1, "maxLength": MAX_PREDICTION_ID_LENGTH}
     schema["properties"]["prediction_id"] = {"anyOf": [text, {"type": "null"}], "default": None}
     return schema
@@ -207,7 +215,9 @@ def asyncapi() -> Schema:
             "deadLetters": channel(
                 "topic_dead_letters", "deadLetter", "Rejected records, each with its reason.", "delete"
             ),
-            "labels": channel("topic_labels", "label", "Outcomes of customers, written upstream.", "delete"),
+            "labels": channel(
+                "topic_labels", "label", "Outcomes of customers, written upstream.", "delete", "valueLabel"
+            ),
             "measurements": channel("topic_measurements", "measurement", "The numbers of a closed window.", "delete"),
             "alerts": channel("topic_alerts", "alert", "Episodes of drift.", "compact"),
         },
@@ -241,12 +251,13 @@ def asyncapi() -> Schema:
                     payload={"description": "the original bytes; of a stub, the first KiB; null stays null"},
                 ),
                 "label": message("Label", customer, payload=_reference("label")),
+                "valueLabel": message("Label of a regression", customer, payload=_reference("value-label")),
                 "measurement": message(
                     "Measurement",
                     {
                         "type": "string",
                         "description": "{model}/{window}; keys with a further part are internal; under "
-                        "{model}/performance a cohort, performance.json",
+                        "{model}/performance a cohort, performance.json or value-performance.json",
                     },
                     payload=_reference("measurement"),
                 ),

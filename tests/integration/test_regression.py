@@ -10,23 +10,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from sklearn import metrics as sk
 from support.brokers import Broker
 from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
+from support.services import Service
 from support.stage import Stage
 from support.waiting import wait_until
 
 from driftline.training.dataset import read_dataset
 from driftline.training.spec import parse_spec
 from driftline.training.train import train
-from schemas.bundle import write_bundle
+from schemas.bundle import Manifest, parse_manifest, write_bundle
+from schemas.prediction import ModelRef, encoder_of
 from schemas.timestamps import render
 
 DATA = Path("examples/telco_churn.csv")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RATE = 200  # events per second of event time
 SECONDS = 30
+DAY = 86_400_000
 
 
 def spec_text() -> str:
@@ -84,8 +89,7 @@ def test_values_are_scored_verified_and_watched(stage: Stage, charges: Path, tmp
         assert moved["mean"] > calm["mean"] + 4.0
         assert (moved["reference_mean"], moved["positive_ratio"]) == (pytest.approx(64.76, abs=0.1), None)
         answer = worker.get("/performance").json()
-        assert (answer["cohorts"], answer["evaluating"]) == ([], False)
-        assert answer["reason"].startswith("manifest.json: task is regression: ")
+        assert (answer["cohorts"], answer["evaluating"]) == ([], True)
         assert worker.get("/health").json()["status"] == "healthy"
         event = json.loads(records[-1][1])
         asked = httpx.post(f"http://127.0.0.1:{scorer.port}/predict", json=event, timeout=60).json()
@@ -118,3 +122,118 @@ def test_values_are_scored_verified_and_watched(stage: Stage, charges: Path, tmp
         assert refused.returncode == 2
         assert words in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def _joining(stage: Stage, name: str) -> Service:
+    return Service(
+        "drift_worker",
+        {
+            "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap,
+            "SCORER_MODEL": str(stage.bundle),
+            **stage.names.environment,
+            "DRIFT_LABEL_HORIZON": "1d",
+            "DRIFT_MIN_EVENTS": "150",
+        },
+        stage.folder / f"{name}.log",
+        {
+            "drift_worker.stages.evaluate_cohorts.RETRY_S": 0.5,
+            "drift_worker.stages.evaluate_cohorts.LEAST_INTERVAL_S": 0.5,
+        },
+    )
+
+
+def _value(manifest: Manifest, name: str, customer: str, version: str, at_ms: int, value: float) -> bytes:
+    """Return a prediction as a scorer writes it."""
+    (raw,) = encoder_of(ModelRef(manifest.name, version), manifest.predicts).encode(
+        [name], [name], [customer], [render(at_ms)], render(at_ms), [value]
+    )
+    return raw
+
+
+def _history(stage: Stage, manifest: Manifest, start_ms: int) -> tuple[list, dict]:
+    """Return four days of predictions and labels by two versions, and by day and version the outcomes and values.
+
+    The error is that of held-out customers, then twice as large. Every fifth prediction has no label.
+    """
+    draw, pending, truth = np.random.default_rng(8), [], {}
+    for day in range(4):
+        for number in range(400):
+            version = manifest.version if number % 8 else "0.9.0"
+            name, customer = f"e-{day}-{number}", f"c-{day}-{number // 2}"
+            at_ms = start_ms + day * DAY + number * 1000
+            told = float(draw.gamma(3.0, 20.0))
+            value = told + float(draw.normal(0.0, manifest.metrics["mae"] * 1.25 * (1 if day < 2 else 2)))
+            raw = _value(manifest, name, customer, version, at_ms, value)
+            pending.append((stage.names.predictions, (customer.encode(), raw, [], number % 4)))
+            if number % 5 == 0:
+                continue
+            label = {"customer_id": customer, "label": told, "label_time": render(at_ms + 1000), "prediction_id": name}
+            pending.append((stage.names.environment["TOPIC_LABELS"], (b"x", json.dumps(label).encode(), [])))
+            truth.setdefault((render(at_ms)[:10], version), []).append((told, value))
+    draw.shuffle(pending)
+    wrong = {"customer_id": "c-0-0", "label": True, "label_time": render(start_ms)}
+    return [(stage.names.environment["TOPIC_LABELS"], (b"x", json.dumps(wrong).encode(), [])), *pending], truth
+
+
+def _expected(told: np.ndarray, value: np.ndarray, manifest: Manifest) -> dict[str, float]:
+    """Return scikit-learn's numbers."""
+    around = manifest.residuals
+    return {
+        "mae": sk.mean_absolute_error(told, value),
+        "rmse": sk.root_mean_squared_error(told, value),
+        "bias": np.mean(value - told),
+        "r2": sk.r2_score(told, value),
+        "mape": sk.mean_absolute_percentage_error(told, value),
+        "interval_coverage": np.mean((value + around.low <= told) & (told <= value + around.high)),
+    }
+
+
+def test_labels_measure_the_error_whatever_is_killed(stage: Stage) -> None:
+    """Four days by two versions, the second half with twice the error, SIGKILLs between: once, and as scikit-learn."""
+    manifest = parse_manifest((stage.bundle / "manifest.json").read_bytes())
+    start_ms = time.time_ns() // 1_000_000 // DAY * DAY - 12 * DAY
+    pending, truth = _history(stage, manifest, start_ms)
+
+    def final() -> list[dict]:
+        records = stage.records(stage.names.environment["TOPIC_MEASUREMENTS"])
+        return [json.loads(value) for key, value in records if key == f"{manifest.name}/performance".encode()]
+
+    for number, part in enumerate((pending[:1400], pending[1400:])):
+        for topic in {topic for topic, _ in part}:
+            send(stage.bootstrap, topic, [record for where, record in part if where == topic])
+        worker = _joining(stage, f"life-{number}")
+        try:
+            _wait_joining(worker)
+        finally:
+            worker.kill()
+    late = _value(manifest, "z", "z", "1.0.0", start_ms + 8 * DAY, 1.0)
+    send(stage.bootstrap, stage.names.predictions, [(b"z", late, [])])
+    worker = _joining(stage, "third")
+    try:
+        wait_until(lambda: len(final()) >= 8, "four days are final for both versions")
+    finally:
+        worker.kill()
+    with _joining(stage, "last") as last:
+        wait_until(lambda: last.reasons() is not None, "it answers")
+        wait_until(lambda: len(last.get("/performance").json()["cohorts"]) == 9, "the last one has them, too")
+        assert last.metric("driftline_model_mae", status="final", version="1.0.0") > 1.5 * manifest.metrics["mae"]
+        assert last.metric("driftline_model_label_coverage_ratio", status="final", outcome="positive") == 0
+        assert last.stop() == 0
+    assert len(final()) == 8
+    for cohort in final():
+        told, value = map(np.array, zip(*truth[cohort["cohort"]["day"], cohort["model_version"]], strict=True))
+        expected = _expected(told, value, manifest)
+        assert set(cohort["metrics"]) == set(expected)
+        for name, number in expected.items():
+            assert cohort["metrics"][name]["value"] == pytest.approx(number, rel=1e-12, abs=1e-12), name
+        assert cohort["coverage"] == {"all": len(told) / cohort["predictions"]}
+    states = [c["state"] for c in final() if c["model_version"] == "1.0.0"]
+    assert states == ["inactive", "inactive", "critical", "critical"]
+    (fired,) = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PerformanceDrop"]
+    assert (fired["labels"]["severity"], fired["evidence"]["drops"][0]["metric"]) == ("critical", "mae")
+
+
+def _wait_joining(worker: Service) -> None:
+    """Return when it answers and has read the one record that is no label."""
+    wait_until(lambda: worker.reasons() is not None, "it answers")
+    wait_until(lambda: worker.metric("driftline_model_labels_total") > 0, "it joins")

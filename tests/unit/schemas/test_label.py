@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from schemas.label import Label, LabelReason, decode_label
+from schemas.label import Label, LabelReason, ValueLabel, decode_label, known_outcome
+from schemas.task import Regression
 
 GOOD = {"customer_id": "7590-VHVEG", "label": True, "label_time": "2026-12-20T00:00:00Z"}
 NOW_MS = 1_797_000_000_000  # 2026-12-11T14:40:00Z
@@ -59,3 +60,20 @@ def test_what_is_no_label_has_a_reason(value, reason):
 def test_a_null_prediction_id_is_none():
     """Producers that write every member."""
     assert _decode({**GOOD, "prediction_id": None}).label.prediction_id is None
+
+
+@pytest.mark.parametrize(
+    ("label", "outcome"),
+    [
+        *((12.5, 12.5), (-7, -7.0), (0, 0.0), (10**300, 1e300)),
+        *((True, None), ("12.5", None), (None, None), ([1.0], None), (10**400, None)),
+    ],
+)
+def test_a_regressions_label_is_a_number(label, outcome):
+    """Integers are numbers; true is none, and what is beyond a double is none."""
+    found = known_outcome(json.dumps({**GOOD, "label": label}).encode(), NOW_MS * 2, 0, Regression().outcome)
+    if outcome is None:
+        assert found is LabelReason.ENVELOPE
+    else:
+        assert (found.customer_id, found.outcome, type(found.outcome)) == ("7590-VHVEG", outcome, float)
+        assert known_outcome(ValueLabel("a", outcome, GOOD["label_time"]).encode(), NOW_MS * 2, 0, Regression().outcome)

@@ -6,7 +6,17 @@ import pytest
 from msgspec.structs import replace
 
 from drift_worker.performance.performance_drop import DropDetector, DropState, drops
-from schemas.performance import Band, Cohort, Coverage, LabelCount, Metric, Performance
+from schemas.performance import (
+    Band,
+    Cohort,
+    Coverage,
+    LabelCount,
+    Metric,
+    Performance,
+    ValueCoverage,
+    ValueLabelCount,
+    ValuePerformance,
+)
 
 EVEN = Coverage(1.0, 1.0, 1.0, 1.0, 1.0)
 
@@ -134,3 +144,62 @@ def test_an_episode_ends_where_labels_are_too_few_for_a_clean_cohort():
     expected = {"accuracy": Metric(0.8, 0.01), "roc_auc": Metric(0.84, 0.06)}
     said += [judge.step(_cohort(day, 0.8, 0.79, labels=few, error=0.06, expected=expected))[1] for day in (3, 4, 5)]
     assert [alert and alert.status for alert in said] == ["firing", None, None, None, "resolved"]
+
+
+def _values(day, mae, error=0.1, **changes):
+    """1,000 customers of a regression; held-out customers gave an MAE of 5.0 with an error of 0.1."""
+    cohort = ValuePerformance(
+        model="charges",
+        model_version="1.0.0",
+        cohort=Cohort(f"2026-03-{day:02}", f"2026-03-{day:02}T00:00:00.000Z", f"2026-03-{day + 1:02}T00:00:00.000Z"),
+        status="final",
+        horizon="90d",
+        predictions=1000,
+        customers=1000,
+        labels=ValueLabelCount(1000),
+        coverage=ValueCoverage(1.0),
+        metrics={"mae": Metric(mae, error), "bias": Metric(1.0, 0.1)},
+        expected={"mae": Metric(5.0, 0.1)},
+    )
+    return replace(cohort, **changes)
+
+
+def test_a_regression_is_judged_by_its_error_in_units_of_the_held_out_one():
+    """A quarter more is a warning, half more a critical; three days below a fifth end it."""
+    judge = DropDetector("charges", "1.0.0", 500, "docs/runbook.md")
+    judge.renew(0)
+    said = []
+    for day, mae in enumerate((5.0, 6.2, 6.3, 7.6, 6.1, 5.9, 5.9, 5.9), start=1):
+        cohort, alert = judge.step(_values(day, mae))
+        assert cohort.judged
+        said += [] if alert is None else [(day, alert.status, alert.labels["severity"], alert)]
+    assert [one[:3] for one in said] == [
+        (3, "firing", "warning"),
+        (4, "firing", "critical"),
+        (8, "resolved", "critical"),
+    ]
+    fired = said[0][3]
+    assert fired.annotations["summary"] == "MAE 6.3, 5 of held-out customers (limit +25%)"
+    assert fired.evidence["drops"][0]["by"] == pytest.approx(0.26)
+    assert (fired.evidence["limits"]["effect_warning"], fired.evidence["business"]) == (0.25, None)
+    assert fired.evidence["statistic"]["bias"]["value"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("mae", "changes", "reason", "graded"),
+    [
+        (9.0, {"labels": ValueLabelCount(499)}, "not_enough_labels", True),
+        (9.0, {"expected": {"mae": Metric(5.0)}}, "nothing_to_compare_with", False),
+        (9.0, {"expected": {"mae": Metric(0.0, 0.1)}}, "nothing_to_compare_with", False),
+        (9.0, {"model_version": "0.9.0"}, "other_version", True),
+        (9.0, {"error": 1.3}, None, False),  # 0.8 more, and one standard error is 0.26
+        (6.2, {"error": 0.001}, None, False),
+    ],
+)
+def test_an_error_needs_effect_and_evidence_as_well(mae, changes, reason, graded):
+    """Neither alone is an alert."""
+    judge = DropDetector("charges", "1.0.0", 500, "docs/runbook.md")
+    judge.renew(0)
+    cohort, alert = judge.step(_values(1, mae, **changes))
+    assert (cohort.reason, alert) == (reason, None)
+    assert any(drop.grade for drop in drops(_values(1, mae, **changes))) == graded

@@ -71,7 +71,8 @@ def bundle_remarks(
     lines = []
     if unused:
         columns = "1 column" if len(unused) == 1 else f"{len(unused)} columns"
-        lines.append(f"left out: {columns} of the file, which the spec does not name: {', '.join(unused)}")
+        names = ", ".join(name or '""' for name in unused)
+        lines.append(f"left out: {columns} of the file, which the spec does not name: {names}")
     sentence = unwatched_sentence(unwatched, features, reference_rows)
     return lines if sentence is None else [*lines, f"warning: {sentence}"]
 

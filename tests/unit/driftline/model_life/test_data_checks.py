@@ -59,6 +59,7 @@ def test_an_empty_column_is_broken_data_only_where_the_reference_has_values():
 def test_a_new_bundle_is_remarked_on():
     """Columns without a feature, and features whose drift cannot be seen; a sound one is not."""
     assert bundle_remarks([], {}, 7, 5000) == []
+    assert bundle_remarks([""], {}, 7, 5000) == ['left out: 1 column of the file, which the spec does not name: ""']
     found = bundle_remarks(["notes", "since"], {"income": 60}, 7, 5000)
     assert found[0] == "left out: 2 columns of the file, which the spec does not name: notes, since"
     assert found[1].startswith("warning: drift of 1 of 7 features cannot be watched: income (60 values), and DRIFT_MIN")

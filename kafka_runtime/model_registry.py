@@ -23,7 +23,8 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 # MLflow allows nearly any name (`Churn_Model`, `main.ml.churn`); the bundle has a name of its own.
 _NAME = r"[^/@:\s](?:[^/@:]{0,254}[^/@:\s])?"
 _ADDRESS = re.compile(rf"mlflow:models:/({_NAME})(?:@([A-Za-z][\w-]{{0,254}})|/([1-9][0-9]*))")
-_MODEL = re.compile(rf"(?:mlflow:)?(models:/{_NAME}(?:@[\w-]+|/[\w-]+)|runs:/[\w-]+/.+)")
+# The third form is the id of a logged model, which `log_model` returns as its model_uri.
+_MODEL = re.compile(rf"(?:mlflow:)?(models:/{_NAME}(?:@[\w-]+|/[\w-]+)|runs:/[\w-]+/.+|models:/m-[0-9a-f]{{32}})")
 _FOLDER = "bundle"
 # A service polls every few seconds and must not wait for minutes in between; MLflow's defaults are 7 times 120 s.
 # MLflow's telemetry is switched off, and git is not needed.
@@ -76,6 +77,8 @@ def model_uri(place: Path) -> str | None:
 
     >>> model_uri(Path("mlflow:models:/Churn_Model@champion")), model_uri(Path("runs:/0a1b/model"))
     ('models:/Churn_Model@champion', 'runs:/0a1b/model')
+    >>> model_uri(Path("models:/m-7453a70802d44bb988e54b46d580902e"))
+    'models:/m-7453a70802d44bb988e54b46d580902e'
     """
     text = str(place)
     if not text.startswith(("mlflow:", "models:/", "runs:/")):
@@ -83,7 +86,7 @@ def model_uri(place: Path) -> str | None:
     found = _MODEL.fullmatch(text)
     if found is None:
         raise RegistryError(
-            f"{text}: expected mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION or runs:/RUN/PATH"
+            f"{text}: expected mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, models:/m-ID or runs:/RUN/PATH"
         )
     return found[1]
 

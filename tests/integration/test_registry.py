@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from driftline.cli import app
 from driftline.errors import CommandError
-from driftline.mlflow_tracking import promote
+from driftline.mlflow_tracking import model_at, promote
 from driftline.training.synthetic_customers import generate_customers
 from kafka_runtime.model_registry import Followed, Registry, RegistryError, address, model_uri
 from schemas.bundle import BundleError, copy_bundle, read_bundle, write_bundle
@@ -155,6 +156,25 @@ def test_a_plain_mlflow_model_is_bundled_as_it_is(tmp_path):
         Registry().fetch("models:/Absent@champion", tmp_path / "x")
     with pytest.raises(RegistryError, match="expected mlflow:models:/NAME@ALIAS"):
         model_uri(Path("mlflow:Churn_Model"))
+
+
+@pytest.mark.usefixtures("store")
+def test_what_log_model_returns_is_an_address_of_the_model(tmp_path, monkeypatch):
+    """MLflow's own way to save a fitted estimator, and the three addresses that it has afterwards."""
+    rows = pd.DataFrame({"a": np.linspace(0.0, 3.0, 80)})
+    mlflow = pytest.importorskip("mlflow.sklearn").mlflow
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps the files of a store without a folder for them
+    with mlflow.start_run() as run:
+        fitted = LogisticRegression().fit(rows, (rows["a"] > 1.4).astype(int))
+        logged = mlflow.sklearn.log_model(
+            fitted, name="model", serialization_format="cloudpickle", registered_model_name="Churn"
+        )
+    for text in (logged.model_uri, f"mlflow:runs:/{run.info.run_id}/model", "mlflow:models:/Churn/1"):
+        with model_at(Path(text)) as folder:
+            saved = joblib.load(folder / "model.pkl")
+        assert np.array_equal(saved.coef_, fitted.coef_), text
+    with pytest.raises(RegistryError, match="expected mlflow:models:/NAME@ALIAS"):
+        model_uri(Path("models:/m-7453"))
 
 
 def _spec(folder):

@@ -20,7 +20,7 @@ def command(
         Path,
         typer.Option(
             help="The fitted estimator: a file of joblib, pickle or skops, or an MLflow model: its folder, "
-            "mlflow:models:/NAME@ALIAS or runs:/RUN/PATH.",
+            "mlflow:models:/NAME@ALIAS, models:/m-ID or runs:/RUN/PATH.",
             show_default=False,
         ),
     ],

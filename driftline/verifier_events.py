@@ -167,7 +167,9 @@ class _Protobuf:
         inside = self._files[number]
         try:
             for at in index[1:] or [0]:
-                message = [one for one in inside if not one.GetOptions().map_entry][at]
+                if at >= len(inside) or inside[at].GetOptions().map_entry:  # the writer has not counted those of maps
+                    inside = [one for one in inside if not one.GetOptions().map_entry]
+                message = inside[at]
                 inside = message.nested_types
             return _of_message(GetMessageClass(message).FromString(value[start:]))
         except (IndexError, TypeError, ValueError, DecodeError):  # such a record is no event

@@ -408,6 +408,9 @@ class FormValidator:
     def _check_identifier(self, path: str, value: object, names: Sequence[str]) -> None:
         if identifier(value) is None:
             expected = f"expected a string of 1 to {MAX_ID_LENGTH} characters without control characters"
+            if isinstance(value, int) and not isinstance(value, bool):
+                text = f"{path}: {expected}, or an integer below 2^53, got a larger one: {self._seen(value)}"
+                raise RejectedError(Reason.ENVELOPE, text, names)
             raise RejectedError(Reason.ENVELOPE, f"{path}: {expected}, or an integer, got {self._seen(value)}", names)
 
     def _part(self, path: str, place: Place, event: object, reading: Reading) -> object:

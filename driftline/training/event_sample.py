@@ -58,6 +58,10 @@ class _Written(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("expected key or key_base64, not both")
 
 
+#: What a line of `--records` may have.
+RECORD_MEMBERS = frozenset(_Written.__struct_fields__)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one record. reason, detail: why it is ignored or refused; the others of an accepted one."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from driftline.errors import CommandError
-from driftline.training.event_sample import SampleRecord, read_events, read_records
+from driftline.training.event_sample import RECORD_MEMBERS, SampleRecord, read_events, read_records
 from schemas.bundle import EventMapping
 from schemas.mapping.places import JSON_TEXT
 from schemas.timestamps import TimeForm
@@ -94,7 +94,9 @@ def _proposal(lines: list[str], records: Sequence[SampleRecord], events: list[di
     leaves = _leaves(events)
     lines.append("[event]")
     used = set()
-    event_id = _best(leaves, root, lambda leaf: _EVENT.fullmatch(leaf.path[-1]) and len(set(leaf.values)) > 1)
+    event_id = _best(
+        leaves, root, lambda leaf: _EVENT.fullmatch(leaf.path[-1]) and len(set(leaf.values)) > 1 and _ids(leaf)
+    )
     customer = _customer([leaf for leaf in leaves if leaf is not event_id], {})
     lines.append(f"event_id = {_text(_dotted(event_id.path))}" if event_id else 'event_id = ""  # made from the offset')
     if customer:
@@ -110,19 +112,22 @@ def _proposal(lines: list[str], records: Sequence[SampleRecord], events: list[di
     if time is not None:
         lines += [f"event_time = {_text(_dotted(time.path))}", *(_time_lines(time) or [])]
     lines.append(f"features = {_text(_dotted(root))}" + ("" if root else "  # the event's top level"))
+    if outside := [leaf.path for leaf in leaves if leaf.path[: len(root)] != root and _varies(leaf, used)]:
+        shown = ", ".join(_text(_dotted(path)) for path in outside)
+        lines.append(f'#? not among the features: {shown}; features = "" and a path for each, `from`, would reach all')
     inside = [_Leaf(leaf.path[len(root) :], leaf.values) for leaf in leaves if leaf.path[: len(root)] == root]
     return _whole(lines, inside, {path[len(root) :] for path in used if path[: len(root)] == root})
 
 
 def _read(path: Path) -> list[SampleRecord]:
     """Return the file's records: whole ones if each line is one, else events."""
-    events = read_events(path)
-    lines = [_object(event) for event in events]
-    whole = all(
-        line is not None and "value" in line and line.keys() <= {"key", "headers", "value", "timestamp"}
-        for line in lines
-    )
-    return read_records(path) if whole else events
+    return read_records(path) if is_whole(path) else read_events(path)
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether each line of a file is a whole record, with key and headers; CommandError."""
+    lines = [_object(event) for event in read_events(path)]
+    return all(line is not None and "value" in line and line.keys() <= RECORD_MEMBERS for line in lines)
 
 
 def _object(record: SampleRecord) -> dict[str, Any] | None:
@@ -191,8 +196,13 @@ def _best(leaves: Sequence[_Leaf], root: Path_, fits: Any) -> _Leaf | None:
     return min(found, key=lambda leaf: (bool(root) and leaf.path[: len(root)] == root, len(leaf.path)), default=None)
 
 
+def _ids(leaf: _Leaf) -> bool:
+    """Return whether each record has an id there."""
+    return leaf.everywhere and all(identifier(value) is not None for value in leaf.values)
+
+
 def _customer(leaves: Sequence[_Leaf], key: Mapping[str, Any]) -> _Leaf | None:
-    ids = [leaf for leaf in leaves if leaf.everywhere and all(identifier(value) is not None for value in leaf.values)]
+    ids = [leaf for leaf in leaves if _ids(leaf)]
     named = [leaf for leaf in ids if leaf.path[-1] in key]
     named += [leaf for leaf in ids if _CUSTOMER.search(".".join(leaf.path)) and _ID.search(leaf.path[-1])]
     named += [leaf for leaf in ids if _CUSTOMER.fullmatch(leaf.path[-1])]
@@ -231,6 +241,10 @@ def _whole(lines: list[str], leaves: Sequence[_Leaf], used: set[Path_]) -> str:
 
 def _feature(leaf: _Leaf, name: str) -> list[str]:
     """Return a feature's table, or a comment with the reason why the field is left out."""
+    if _numbered(leaf):
+        large = any(identifier(value) is None for value in leaf.present)
+        shown = "integers of 2^53 and more, which JSON readers round: an id only as a string" if large else "an id"
+        return [f"#? {_text(_dotted(leaf.path))} is left out: {shown}"]
     found = _kind(leaf.present)
     if found is None or _time_lines(_Leaf(leaf.path, tuple(leaf.present))) is not None or not leaf.present:
         shown = "always null" if not leaf.present else "an id, a time or free text"
@@ -239,6 +253,19 @@ def _feature(leaf: _Leaf, name: str) -> list[str]:
     table = name if _BARE.fullmatch(name) else _text(name)
     nullable = [] if leaf.everywhere else ["nullable = true  #? missing in some of the records"]
     return [f"[features.{table}]", *found, *place, *nullable]
+
+
+def _numbered(leaf: _Leaf) -> bool:
+    """Return whether a field has the name of an id, and another integer in each record."""
+    values = leaf.present
+    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return whole and len(values) > 2 and len(set(values)) == len(values) and _ID.search(leaf.path[-1]) is not None
+
+
+def _varies(leaf: _Leaf, used: set[Path_]) -> bool:
+    """Return whether a field could be a feature, and differs between the records."""
+    differs = len({json.dumps(value) for value in leaf.present}) > 1
+    return differs and leaf.path not in used and _feature(leaf, "x")[0].startswith("[")
 
 
 def _kind(values: Sequence[Any]) -> list[str] | None:

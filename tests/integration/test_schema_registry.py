@@ -256,15 +256,17 @@ def test_a_first_spec_and_the_gate_for_the_next_schema(stage: Stage, registry: S
 def test_protobuf_is_scored_and_counted_and_a_new_schema_waits_for_the_registry(
     stage: Stage, registry: SmallRegistry
 ) -> None:
-    """Imports, a Timestamp, ids beyond 2^53, a nested message; every command that Avro has."""
+    """Imports, a Timestamp, ids beyond 2^53, messages in messages behind a map; every command that Avro has."""
     bundle = stage.folder / "model"
     _bundle(bundle, "protobuf")
     whole = protobuf_events.message_class(protobuf_events.MAIN, references=protobuf_events.PARTS)
-    newer = protobuf_events.SCHEMA.replace("Features features = 4;", "Features features = 4; string channel = 5;")
+    around = "message Around { map<string, int32> a = 1; message Other { string event_id = 1; } message Event {"
+    newer = protobuf_events.SCHEMA.replace("message Event {", around)
+    newer = newer.replace("Features features = 4;", "Features features = 4; string channel = 5; }")
     text = protobuf_events.SCHEMA.replace("int32 tenure = 1;", "")
     producer = ProtobufProducer(registry.url, stage.names.events, whole)
     wrong = ProtobufProducer(registry.url, stage.names.events, protobuf_events.message_class(text))
-    fresh = ProtobufProducer(registry.url, stage.names.events, protobuf_events.message_class(newer))
+    fresh = ProtobufProducer(registry.url, stage.names.events, protobuf_events.message_class(newer, "Around").Event)
     good = [producer.record(i) for i in range(200)]
     later = [fresh.record(i) for i in range(200, 220)]
     bad = [wrong.record(i) for i in range(3)] + [

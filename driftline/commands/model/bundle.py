@@ -167,4 +167,14 @@ def infer(
         if " is left out: " in line and line.startswith("#"):
             terminal.note(line.lstrip("#? "))
     questions = sum("#?" in line for line in lines) - 1  # the first lines explain the mark
-    terminal.note(f"{out}: {questions} questions (#?) to answer, then driftline train --spec {out} --data {data}")
+    after = f"train --spec {out} --data {data}"
+    if data is None:
+        after = f"validate --spec {out} " + ("--topic TOPIC" if event is None else f"--{_kind_of(event)} {event}")
+    terminal.note(f"{out}: {questions} questions (#?) to answer, then driftline {after}")
+
+
+def _kind_of(sample: Path) -> str:
+    """Return the option of `driftline validate` that reads a sample."""
+    from driftline.training.infer_event import is_whole
+
+    return "records" if is_whole(sample) else "events"

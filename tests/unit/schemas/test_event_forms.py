@@ -195,6 +195,15 @@ def test_ids_may_be_integers():
     assert batch.key_mismatches == 1
 
 
+@pytest.mark.parametrize("value", [2**53, -(2**53), 820_982_911_946_154_508])
+def test_an_id_that_is_too_large_an_integer_is_named_as_one(value):
+    """It is an integer: the detail must not leave it at "expected an integer, got a number"."""
+    rejection = WIDE.rejection(_event(customer_id=value))
+    assert (rejection.reason, rejection.path) == ("envelope", ("customer_id",))
+    assert rejection.detail.endswith("or an integer below 2^53, got a larger one: a number")
+    assert rejection.detail.isascii()
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.events import NOW_MS
 
+from driftline.commands.model.bundle import infer
 from driftline.errors import CommandError
 from driftline.training.event_sample import outcomes, read_events, read_records
 from driftline.training.infer_event import infer_event
@@ -67,6 +68,57 @@ def test_flat_events_with_local_times_and_nested_features(tmp_path):
     assert spec.event.features == ""
     assert spec.features["kind"].from_ == "contract.kind"
     assert spec.features["active"].true == (1,)
+
+
+def _order(i, first_id):
+    """A shop's webhook: ids in several objects, decimals as strings."""
+    customer = {"id": first_id + 10 * i, "orders_count": 30 - i, "total_spent": f"{i}.50"}
+    total = {"total_price": f"{20 + i}.00", "weight": 900 - i, "gift": i > 2}
+    return {
+        "id": first_id + i, "created_at": f"2026-11-22T06:0{i}:00+01:00", **total,
+        "customer": customer, "shipping": {"house_no": 7 + i, "country": "FD"[i % 2] * 2},
+    }  # fmt: skip
+
+
+def test_ids_are_no_features(tmp_path):
+    """The customer's is found in its object; another integer for each record, with the name of an id, is left out."""
+    text, spec, found = _proposed(tmp_path, [_order(i, 5_000_000_000_000) for i in range(6)])
+    assert found.count("accepted") == 6
+    assert (spec.event.event_id, spec.event.customer_id) == ("id", "customer.id")
+    assert list(spec.features) == ["total_price", "weight", "gift", "orders_count", "total_spent", "country"]
+    assert '#? "shipping.house_no" is left out: an id\n' in text
+
+
+def test_integers_that_are_too_large_for_an_id_are_not_proposed_as_one(tmp_path):
+    """The mapping would reject every record."""
+    text, spec, found = _proposed(tmp_path, [_order(i, 820_982_911_946_154_500) for i in range(6)])
+    assert (spec.event.event_id, spec.event.customer_id) == ("", "")
+    assert list(spec.features) == ["total_price", "weight", "gift", "orders_count", "total_spent", "country"]
+    assert '"customer.id" is left out: integers of 2^53 and more' in text
+    assert found.count("refused") == 6  # a file's events have no key
+
+
+def test_what_is_outside_of_the_features_is_named(tmp_path):
+    """Fields of another object could be features, too; those that are the same in all records could not."""
+    lines = [
+        {"id": f"e{i}", "customer": f"c{i}", "at": "2026-11-22T06:00:00Z", "level": i, "version": 1,
+         "data": {"a": i, "b": i, "c": i, "d": i}, "site": {"name": f"n{i}", "kind": "xy"[i % 2]}}
+        for i in range(6)
+    ]  # fmt: skip
+    text, spec, _ = _proposed(tmp_path, lines)
+    assert spec.event.features == "data"
+    assert '#? not among the features: "level", "site.kind"; features = ""' in text
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_next_command_is_named(whole, tmp_path, capsys):
+    """As it can be copied: with the sample, and the option that reads it."""
+    sample, out = tmp_path / "sample.jsonl", tmp_path / "spec.toml"
+    event = json.dumps({"id": "e", "customer": "c", "at": "2026-11-22T06:00:00Z", "age": 5})
+    sample.write_text(json.dumps({"key": "c", "value": event}) if whole else event, "utf-8")
+    infer(data=None, target=None, event=sample, subject=None, out=out)
+    shown = "".join(capsys.readouterr().err.split())
+    assert shown.endswith(f"driftlinevalidate--spec{out}--{'records' if whole else 'events'}{sample}")
 
 
 def test_the_default_envelope_is_found(tmp_path):

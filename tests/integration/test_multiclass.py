@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -19,40 +17,21 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
+from support.telco_tasks import write_task
 from support.waiting import wait_until
 
-from driftline.training.dataset import read_dataset
-from driftline.training.spec import parse_spec
-from driftline.training.train import train
-from schemas.bundle import Manifest, parse_manifest, write_bundle
+from schemas.bundle import Manifest, parse_manifest
 from schemas.prediction import ModelRef, encoder_of
 from schemas.timestamps import render
 
-DATA = Path("examples/telco_churn.csv")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RATE, SECONDS = 200, 30  # events per second of event time
 DAY = 86_400_000
-
-
-def spec_text() -> str:
-    """Return the Telco spec with the payment method as the target."""
-    text = Path("examples/telco.toml").read_text(encoding="utf-8")
-    text = text.replace('name = "churn-telco"', 'name = "payment-telco"\ntask = "multiclass"')
-    text = text.replace('target = "churn"', 'target = "payment_method"')
-    text = re.sub(r"^(threshold|positive).*\n", "", text, flags=re.MULTILINE)
-    for table in ("business", r"features\.payment_method"):
-        text = re.sub(rf"\[{table}\][^\[]*", "", text)
-    return text
 
 
 @pytest.fixture(scope="module")
 def payments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle that predicts how the real customers pay."""
-    spec = parse_spec(spec_text())
-    trained = train(spec, read_dataset(DATA, spec), NOW)
-    directory = tmp_path_factory.mktemp("payments") / "model"
-    write_bundle(directory, trained.manifest, trained.files)
-    return directory
+    return write_task("multiclass", tmp_path_factory.mktemp("payments") / "model")
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -18,41 +16,22 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
+from support.telco_tasks import DATA, write_task
 from support.waiting import wait_until
 
-from driftline.training.dataset import read_dataset
-from driftline.training.spec import parse_spec
-from driftline.training.train import train
-from schemas.bundle import Manifest, parse_manifest, write_bundle
+from schemas.bundle import Manifest, parse_manifest
 from schemas.prediction import ModelRef, encoder_of
 from schemas.timestamps import render
 
-DATA = Path("examples/telco_churn.csv")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RATE = 200  # events per second of event time
 SECONDS = 30
 DAY = 86_400_000
 
 
-def spec_text() -> str:
-    """Return the Telco spec with the monthly charges as the target."""
-    text = Path("examples/telco.toml").read_text(encoding="utf-8")
-    text = text.replace('name = "churn-telco"', 'name = "charges-telco"\ntask = "regression"\nunit = "USD"')
-    text = text.replace('target = "churn"', 'target = "monthly_charges"')
-    text = re.sub(r"^(threshold|positive|kind = \"logistic_regression\").*\n", "", text, flags=re.MULTILINE)
-    for table in ("business", r"features\.monthly_charges", r"features\.total_charges"):
-        text = re.sub(rf"\[{table}\][^\[]*", "", text)
-    return text
-
-
 @pytest.fixture(scope="module")
 def charges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle that predicts the monthly charges of the real customers."""
-    spec = parse_spec(spec_text())
-    trained = train(spec, read_dataset(DATA, spec), NOW)
-    directory = tmp_path_factory.mktemp("charges") / "model"
-    write_bundle(directory, trained.manifest, trained.files)
-    return directory
+    return write_task("regression", tmp_path_factory.mktemp("charges") / "model")
 
 
 @pytest.fixture

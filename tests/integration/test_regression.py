@@ -90,12 +90,18 @@ def test_values_are_scored_verified_and_watched(stage: Stage, charges: Path, tmp
     found = json.loads(verified.stdout)
     assert (found["answer"], found["scores_checked"], found["faults"]["wrong_scores"]) == ("yes", SECONDS * RATE, 0)
     target = ("--data", str(DATA), "--target", "monthly_charges")
+    evaluated = stage.driftline("evaluate", "--model", str(charges), *target, "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(evaluated.stdout)["data"]["rows"] == 7043
     for arguments, words in (
         (
             ("export", "--out", str(tmp_path / "log.jsonl")),
             "task of charges-telco 1.0.0 is regression: driftline export",
         ),
-        (("evaluate", "--model", str(charges), *target), "task is regression: driftline evaluate is for binary models"),
+        (
+            ("promote", "--candidate", str(charges), "--to", str(charges), *target),
+            "task is regression: ",
+        ),
     ):
         refused = stage.driftline(*arguments)
         assert refused.returncode == 2

@@ -51,6 +51,8 @@ UNITS = {
     "drift_state": "-1 to 3",
     "_accuracy": "0 to 1",
     "_f1": "0 to 1",
+    "_f1_macro": "0 to 1",
+    "_auc_ovr": "0 to 1",
     "_auc": "0 to 1",
     "_brier": "0 to 1",
     "_mae": "the model's unit",

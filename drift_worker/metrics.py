@@ -40,6 +40,8 @@ REALISED = {
     "f1": ("f1", "F1 by labels"),
     "roc_auc": ("auc", "ROC AUC by labels"),
     "brier": ("brier", "Brier score by labels; lower is better"),
+    "f1_macro": ("f1_macro", "Of several classes, the mean F1 by labels"),
+    "roc_auc_ovr": ("auc_ovr", "Of several classes, the mean ROC AUC of each against the rest, by labels"),
     "mae": ("mae", "Of a regression, mean absolute error by labels, in the value's unit"),
     "rmse": ("rmse", "Of a regression, root mean square error by labels, in the value's unit"),
     "bias": ("bias", "Of a regression, mean of value minus outcome, in the value's unit"),

@@ -44,6 +44,10 @@ def load(path: Path, public_key: Path | None) -> LoadedReference:
     for column, categories in zip(reference.codes.T, layout.categories, strict=True):
         if column.max(initial=-1) >= len(categories) or column.min(initial=-1) < -1:
             raise BundleError(f"{REFERENCE}: a category code that the manifest has no category for")
+    classes = bundle.manifest.classes or ()
+    predicted = reference.predicted
+    if (predicted is None) != (not classes) or (predicted is not None and int(predicted.max()) >= len(classes)):
+        raise BundleError(f"{REFERENCE}: other predicted classes than the manifest has")
     sha256 = Reference.digest(raw)
     hash_customers = CustomerHash(sha256)
     return LoadedReference(
@@ -51,7 +55,7 @@ def load(path: Path, public_key: Path | None) -> LoadedReference:
         manifest_sha256=bundle.manifest_sha256,
         signed=bundle.signed,
         reference=reference,
-        cells=Cells(bundle.manifest.features, layout.categories, reference, bundle.manifest.predicts.name),
+        cells=Cells(bundle.manifest.features, layout.categories, reference, bundle.manifest.predicts.name, classes),
         hash_customers=hash_customers,
         identity=Identity(sha256, hash_customers.key_id),
     )

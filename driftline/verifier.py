@@ -423,6 +423,8 @@ def _differing(
     manifest: Mapping[str, Any], estimator: Any, frame: Any, predictions: Sequence[Mapping[str, Any]]
 ) -> NDArray[np.int64]:
     """Return which predictions differ: a probability by 1e-9, a value by 1e-9 of its size or of the usual one."""
+    if manifest.get("task") == "multiclass":
+        return _other_classes(manifest, estimator.predict_proba(frame), predictions)
     if manifest.get("task") == "regression":
         expected = np.asarray(getattr(estimator, manifest.get("method", "predict"))(frame), dtype=np.float64)
         expected = expected.reshape(len(frame))
@@ -436,6 +438,26 @@ def _differing(
     expected = estimator.predict_proba(frame)[:, positive]
     got = np.array([one.get("probability", np.nan) for one in predictions], dtype=np.float64)
     return np.flatnonzero(~(np.abs(expected - got) <= 1e-9))
+
+
+def _other_classes(
+    manifest: Mapping[str, Any], expected: NDArray[np.float64], predictions: Sequence[Mapping[str, Any]]
+) -> NDArray[np.int64]:
+    """Return which predictions have another label or another probability, or lack one of the likeliest ten."""
+    classes: list[str] = manifest["classes"]
+    wrong = []
+    for at, (one, row) in enumerate(zip(predictions, expected.tolist(), strict=True)):
+        by_class = dict(zip(classes, row, strict=True))
+        shown: Mapping[str, float] = one.get("probabilities", {})
+        label, best = one.get("label"), max(row)
+        same = len(shown) == min(10, len(classes)) and all(
+            abs(by_class.get(name, np.nan) - p) <= 1e-9 for name, p in shown.items()
+        )
+        likeliest = sorted(row)[-min(10, len(classes))]
+        same = same and all(by_class[name] >= likeliest - 1e-9 for name in shown)
+        if not (same and best - by_class.get(str(label), -1.0) <= 1e-9 and shown.get(str(label)) == one["probability"]):
+            wrong.append(at)
+    return np.array(wrong, dtype=np.int64)
 
 
 def _around(

@@ -38,7 +38,18 @@ from pydantic import (
 )
 
 from schemas.mapping.places import Source, header, place_of, scalar, steps_of
-from schemas.task import Binary, Class, Interval, Regression, Task, TaskName
+from schemas.task import (
+    MAX_CLASS_LENGTH,
+    MAX_CLASSES,
+    MIN_CLASSES,
+    Binary,
+    Class,
+    Interval,
+    Multiclass,
+    Regression,
+    Task,
+    TaskName,
+)
 from schemas.timestamps import known_zone
 
 MANIFEST = "manifest.json"
@@ -60,10 +71,11 @@ Scalar = StrictBool | StrictInt | FiniteFloat | StrictStr
 Listed = Annotated[
     tuple[Scalar, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 ]
+ClassName = Annotated[str, Field(min_length=1, max_length=MAX_CLASS_LENGTH)]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 SCOPE = (
-    "binary classifiers with predict_proba, and regressors, on numeric, categorical and boolean columns, on CPU; "
-    "multi-class targets, raw text and dates are out of scope"
+    "classifiers with predict_proba and 2 to 100 classes, and regressors, on numeric, categorical and boolean columns, "
+    "on CPU; raw text and dates are out of scope"
 )
 
 
@@ -351,23 +363,33 @@ class Golden(_Frozen):
     """Synthetic rows and the scores the model gave for them when the bundle was made.
 
     `rows` are feature objects by feature name, as JSON values; a loaded model must reproduce the scores within
-    `tolerance` (absolute). They are `probabilities`, or of a regression `values`.
+    `tolerance` (absolute). They are `probabilities`, of a regression `values`, of several classes `distributions`.
     """
 
     rows: tuple[dict[str, Any], ...]
     probabilities: tuple[float, ...] | None = None
     values: tuple[float, ...] | None = None
+    distributions: tuple[tuple[float, ...], ...] | None = None
     tolerance: float = 1e-9
 
     @property
-    def scores(self) -> tuple[float, ...]:
+    def scores(self) -> tuple[float, ...] | tuple[tuple[float, ...], ...]:
         """Return the scores, one per row."""
-        return (self.probabilities if self.values is None else self.values) or ()
+        return self.values or self.distributions or self.probabilities or ()
+
+    @property
+    def task(self) -> TaskName | None:
+        """Return whose scores these are; None if they are of several tasks."""
+        found: list[TaskName] = []
+        found += ["binary"] if self.probabilities is not None else []
+        found += ["regression"] if self.values is not None else []
+        found += ["multiclass"] if self.distributions is not None else []
+        return found[0] if len(found) == 1 else None
 
     @model_validator(mode="after")
     def _paired(self) -> Golden:
-        if self.probabilities is not None and self.values is not None:
-            raise ValueError("golden: probabilities and values are of two tasks")
+        if self.task is None and (self.probabilities, self.values, self.distributions) != (None, None, None):
+            raise ValueError("golden: probabilities, values and distributions are of several tasks")
         if len(self.rows) != len(self.scores):
             raise ValueError("golden: as many probabilities as rows are needed, or of a regression values")
         try:
@@ -505,11 +527,19 @@ class Residuals(_Frozen):
         return self
 
 
+#: Members of the manifest that models of one task alone have.
+_OF_TASK: Mapping[TaskName, tuple[str, ...]] = {
+    "binary": ("absent_label", "calibration", "business"),
+    "multiclass": ("classes",),
+    "regression": ("method", "value", "residuals"),
+}
+
+
 class Manifest(_Frozen):
     """The content of `manifest.json`. `files` lists every other file of the bundle except the signature.
 
     task: None is binary. positive_class, threshold, absent_label, calibration, business: of a binary model. method,
-    value, residuals: of a regression; method None is `predict`.
+    value, residuals: of a regression; method None is `predict`. classes: of a model with several, in its order.
 
     metric_errors: the standard errors of `metrics`, where they are known. absent_label: the meaning of an absent label
     at the horizon; None: unknown. data_format: how the training file writes its cells; None: as the defaults. input: of
@@ -530,6 +560,7 @@ class Manifest(_Frozen):
     method: Literal["score_samples"] | None = None
     value: ValueFacts | None = None
     residuals: Residuals | None = None
+    classes: Annotated[tuple[ClassName, ...] | None, Field(min_length=MIN_CLASSES, max_length=MAX_CLASSES)] = None
     positive_class: Annotated[Class | None, Field(validate_default=True)] = None
     threshold: Annotated[
         float | None, Field(ge=0.0, le=1.0, validate_default=True, json_schema_extra={"default": 0.5})
@@ -552,6 +583,8 @@ class Manifest(_Frozen):
             known = self.residuals
             interval = None if known is None else Interval(known.low, known.high, known.level)
             return Regression(self.method or "predict", interval)
+        if self.classes is not None:
+            return Multiclass(self.classes)
         assert self.positive_class is not None and self.threshold is not None, "validated below"  # noqa: S101, PT018
         return Binary(self.positive_class, self.threshold)
 
@@ -565,28 +598,35 @@ class Manifest(_Frozen):
     @field_validator("positive_class")
     @classmethod
     def _of_two_classes(cls, value: Class | None, others: ValidationInfo) -> Class | None:
-        if (value is None) != (others.data.get("task") == "regression"):
-            raise ValueError('expected one of the classes, unless task is "regression"')
+        task = others.data.get("task") or "binary"
+        if (value is None) == (task == "binary"):
+            other = "multiclass" if task == "multiclass" else "regression"
+            raise ValueError(f'expected one of the classes, unless task is "{other}"')
         return value
 
     @field_validator("threshold")
     @classmethod
     def _of_a_probability(cls, value: float | None, others: ValidationInfo) -> float | None:
-        if others.data.get("task") != "regression":
+        task = others.data.get("task") or "binary"
+        if task == "binary":
             return 0.5 if value is None else value
         if value is not None:
-            raise ValueError('a model whose task is "regression" has none')
+            raise ValueError(f'a model whose task is "{task}" has none')
         return None
 
     @model_validator(mode="after")
     def _of_its_task(self) -> Manifest:
-        foreign = ("absent_label", "calibration", "business")
-        if self.task != "regression":
-            foreign = ("method", "value", "residuals")
+        task = self.task or "binary"
+        foreign = [name for other, names in _OF_TASK.items() if other != task for name in names]
         if found := [name for name in foreign if getattr(self, name) is not None]:
-            raise ValueError(f"{found[0]}: not of a model whose task is {self.task or 'binary'}")
-        if (self.golden.values is None) == (self.task == "regression"):
-            raise ValueError(f"golden: not of a model whose task is {self.task or 'binary'}")
+            raise ValueError(f"{found[0]}: not of a model whose task is {task}")
+        if self.golden.task not in {task, None} or (self.golden.task is None and self.golden.rows):
+            raise ValueError(f"golden: not of a model whose task is {task}")
+        if task == "multiclass":
+            if self.classes is None or len(set(self.classes)) < len(self.classes):
+                raise ValueError("classes: expected every class of the model once")
+            if any(len(one) != len(self.classes) for one in self.golden.distributions or ()):
+                raise ValueError("golden: as many probabilities as classes are needed in each row")
         return self
 
     @model_validator(mode="after")

@@ -56,6 +56,19 @@ class ValueLabel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return msgspec.json.encode(self)
 
 
+class ClassLabel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One label of a model with several classes. label: the class. The other members are those of `Label`."""
+
+    customer_id: str
+    label: str
+    label_time: str
+    prediction_id: str | None = None
+
+    def encode(self) -> bytes:
+        """Return the record's value, JSON."""
+        return msgspec.json.encode(self)
+
+
 class _Envelope(msgspec.Struct, frozen=True, gc=False):
     """A label of any task."""
 

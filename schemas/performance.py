@@ -31,6 +31,10 @@ class LabelCount(msgspec.Struct, frozen=True):
         """Return the number of predictions whose outcome is known."""
         return self.positive + self.negative
 
+    def counts(self) -> list[int]:
+        """Return every number of predictions."""
+        return [self.positive, self.negative, self.absent]
+
 
 class Coverage(msgspec.Struct, frozen=True):
     """The share of outcomes that are known: of all predictions, and of those labelled positive and negative by it.
@@ -114,6 +118,10 @@ class ValueLabelCount(msgspec.Struct, frozen=True):
 
     known: int
 
+    def counts(self) -> list[int]:
+        """Return every number of predictions."""
+        return [self.known]
+
 
 class ValueCoverage(msgspec.Struct, frozen=True):
     """The share of the predictions whose outcome is known."""
@@ -150,7 +158,64 @@ class ValuePerformance(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.model}/{KEY_PART}".encode()
 
 
-AnyPerformance: TypeAlias = Performance | ValuePerformance
+class ClassLabelCount(msgspec.Struct, frozen=True):
+    """Predictions of the cohort whose outcome is known: all of them, and by class.
+
+    classes: of every class of the model. unseen: of classes that it does not have, the most frequent ones by name.
+    """
+
+    known: int
+    classes: dict[str, int]
+    unseen: dict[str, int] = {}
+
+    def counts(self) -> list[int]:
+        """Return every number of predictions."""
+        return [self.known, *self.classes.values(), *self.unseen.values()]
+
+
+class ClassCoverage(msgspec.Struct, frozen=True):
+    """The share of the predictions whose outcome is known: of all, and by the predicted class."""
+
+    all: float
+    predicted: dict[str, float]
+
+
+class ClassPerformance(msgspec.Struct, frozen=True, kw_only=True):
+    """One cohort of one version of a model with several classes: the members of `Performance` that it has.
+
+    predicted: how many predictions have each class as their label. classes: precision, recall and F1 of each class that
+    outcomes or predictions have.
+    """
+
+    version: int = VERSION
+    task: Literal["multiclass"] = "multiclass"
+    model: str
+    model_version: str
+    cohort: Cohort
+    status: Literal["provisional", "final"]
+    horizon: str
+    predictions: int
+    customers: int
+    predicted: dict[str, int]
+    labels: ClassLabelCount
+    coverage: ClassCoverage
+    metrics: dict[str, Metric] = {}
+    classes: dict[str, dict[str, Metric]] = {}
+    expected: dict[str, Metric] = {}
+    judged: bool = False
+    state: str = "inactive"
+    reason: str | None = None
+
+    def encode(self) -> bytes:
+        """Return the record's value, JSON."""
+        return _ENCODER.encode(self)
+
+    def key(self) -> bytes:
+        """Return the record's key on drift-measurements."""
+        return f"{self.model}/{KEY_PART}".encode()
+
+
+AnyPerformance: TypeAlias = Performance | ClassPerformance | ValuePerformance
 
 
 class _Task(msgspec.Struct, frozen=True):
@@ -179,5 +244,6 @@ _ENCODER = msgspec.json.Encoder()
 _TASK = msgspec.json.Decoder(_Task)
 _DECODERS: dict[str | None, msgspec.json.Decoder[Any]] = {
     None: msgspec.json.Decoder(Performance),
+    "multiclass": msgspec.json.Decoder(ClassPerformance),
     "regression": msgspec.json.Decoder(ValuePerformance),
 }

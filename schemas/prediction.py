@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from schemas.task import Binary, Regression, Task
+from schemas.task import Binary, Multiclass, Regression, Task, TaskName
 
 
 class ModelRef(msgspec.Struct, frozen=True, gc=False):
@@ -88,7 +88,42 @@ class ValuePrediction(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
         return math.isfinite(self.value)
 
 
-AnyPrediction: TypeAlias = Prediction | ValuePrediction
+class ClassPrediction(msgspec.Struct, frozen=True, gc=False):
+    """One prediction of a model with several classes.
+
+    label: the likeliest class. probability: of it. probabilities: by class; of more than ten classes the likeliest ten.
+    """
+
+    schema_version: int
+    prediction_id: str
+    event_id: str
+    customer_id: str
+    event_time: str
+    scored_at: str
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    model: ModelRef
+
+    @property
+    def score(self) -> float:
+        """Return the number whose drift is measured."""
+        return self.probability
+
+    @property
+    def positive(self) -> bool:
+        """Return false: a class is neither true nor false."""
+        return False
+
+    @property
+    def valid(self) -> bool:
+        """Return whether the probabilities are some, and the label is one of them."""
+        return self.probabilities.get(self.label) == self.probability and all(
+            0.0 <= p <= 1.0 for p in self.probabilities.values()
+        )
+
+
+AnyPrediction: TypeAlias = Prediction | ClassPrediction | ValuePrediction
 
 
 class Encoder(Protocol):
@@ -101,10 +136,10 @@ class Encoder(Protocol):
         customer_ids: Sequence[str],
         event_times: Sequence[str],
         scored_at: str,
-        scores: Sequence[float],
+        scores: Sequence[Any],
         /,
     ) -> list[bytes]:
-        """Return one JSON document per row. The sequences are of equal length; scores are Python floats."""
+        """Return one JSON document per row. The sequences are of equal length; scores are as `tolist` has them."""
 
 
 class PredictionEncoder:
@@ -179,10 +214,48 @@ class ValueEncoder:
         ]
 
 
+class ClassEncoder:
+    """Encodes the predictions of one version of a model with several classes."""
+
+    def __init__(self, model: ModelRef, task: Multiclass) -> None:
+        self._model = model
+        self._task = task
+        self._encode = msgspec.json.Encoder().encode
+
+    def encode(
+        self,
+        prediction_ids: Sequence[str],
+        event_ids: Sequence[str],
+        customer_ids: Sequence[str],
+        event_times: Sequence[str],
+        scored_at: str,
+        scores: Sequence[Sequence[float]],
+    ) -> list[bytes]:
+        """Return one JSON document per row. The sequences are of equal length; scores are lists of probabilities."""
+        encode, model, classes, shown = self._encode, self._model, self._task.classes, self._task.shown
+        documents = []
+        for prediction_id, event_id, customer_id, time, score in zip(
+            prediction_ids, event_ids, customer_ids, event_times, scores, strict=True
+        ):
+            probability = max(score)
+            label = classes[score.index(probability)]
+            documents.append(
+                encode(
+                    ClassPrediction(
+                        *(1, prediction_id, event_id, customer_id, time, scored_at, label, probability),
+                        *(shown(score), model),
+                    )
+                )
+            )
+        return documents
+
+
 def encoder_of(model: ModelRef, task: Task) -> Encoder:
     """Return the encoder of a model's predictions."""
     if isinstance(task, Regression):
         return ValueEncoder(model, task)
+    if isinstance(task, Multiclass):
+        return ClassEncoder(model, task)
     assert isinstance(task, Binary), "there are no other tasks"  # noqa: S101
     return PredictionEncoder(model, task.threshold)
 
@@ -190,26 +263,30 @@ def encoder_of(model: ModelRef, task: Task) -> Encoder:
 class OtherTaskError(ValueError):
     """A prediction of a model with another task. `model`: which one."""
 
-    def __init__(self, prediction: ValuePrediction) -> None:
-        super().__init__(f"task of {prediction.model.name} {prediction.model.version} is regression")
+    def __init__(self, prediction: ValuePrediction | ClassPrediction) -> None:
+        task = "regression" if isinstance(prediction, ValuePrediction) else "multiclass"
+        super().__init__(f"task of {prediction.model.name} {prediction.model.version} is {task}")
         self.model = prediction.model
 
 
 _decode = msgspec.json.Decoder(Prediction).decode
 _decode_value = msgspec.json.Decoder(ValuePrediction).decode
+_decode_class = msgspec.json.Decoder(ClassPrediction).decode
 
 
 def decode_prediction(raw: bytes) -> Prediction:
-    """Return the prediction of a binary model in `raw`; OtherTaskError if it is a regression's, else ValueError."""
+    """Return the prediction of a binary model in `raw`; OtherTaskError if it is another task's, else ValueError."""
     try:
         return _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         why = error
-    try:
-        other = decode_value(raw)
-    except ValueError:
-        raise ValueError(f"not a prediction: {why}") from None
-    raise OtherTaskError(other)
+    for decode in (decode_value, decode_class):
+        try:
+            other = decode(raw)
+        except ValueError:
+            continue
+        raise OtherTaskError(other)
+    raise ValueError(f"not a prediction: {why}") from None
 
 
 def decode_value(raw: bytes) -> ValuePrediction:
@@ -220,6 +297,21 @@ def decode_value(raw: bytes) -> ValuePrediction:
         raise ValueError(f"not a prediction of a number: {error}") from None
 
 
+def decode_class(raw: bytes) -> ClassPrediction:
+    """Return the prediction of a model with several classes in `raw`; ValueError if it is not one."""
+    try:
+        return _decode_class(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not a prediction of a class: {error}") from None
+
+
+_DECODERS: Mapping[TaskName, Callable[[bytes], AnyPrediction]] = {
+    "binary": decode_prediction,
+    "multiclass": decode_class,
+    "regression": decode_value,
+}
+
+
 def decoder_of(task: Task) -> Callable[[bytes], AnyPrediction]:
     """Return the function that decodes a model's predictions."""
-    return decode_value if isinstance(task, Regression) else decode_prediction
+    return _DECODERS[task.name]

@@ -7,6 +7,7 @@ import io
 import zipfile
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,13 @@ class Reference:
     numeric: NDArray[np.float64]
     #: int32 (n, categorical and boolean features in manifest order), an index into the categories, or MISSING.
     codes: NDArray[np.int32]
-    #: float64 (n,), probability of the positive class, out of sample.
+    #: float64 (n,), probability of the positive class, out of sample; of other tasks `Task.watched` of the scores.
     score: NDArray[np.float64]
     #: int64 (categorical and boolean features,): these rows with a category that occurs once in the whole data set;
     #: 0 where the spec lists the categories.
     singletons: NDArray[np.int64]
+    #: int32 (n,), the index of the predicted class, out of sample; None where predictions have no class.
+    predicted: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         if (self.numeric.ndim, self.codes.ndim, self.score.ndim, self.singletons.ndim) != (2, 2, 1, 1):
@@ -38,6 +41,8 @@ class Reference:
             raise ValueError("reference: numeric, codes and score must have the same number of rows")
         if self.singletons.shape != self.codes.shape[1:]:
             raise ValueError("reference: one singleton count per category column is needed")
+        if self.predicted is not None and (self.predicted.shape != (n,) or self.predicted.min(initial=0) < 0):
+            raise ValueError("reference: one predicted class per row is needed")
 
     @property
     def rows(self) -> int:
@@ -47,7 +52,11 @@ class Reference:
     def to_bytes(self) -> bytes:
         """Return an npz archive, the same bytes for the same arrays (numpy writes a fixed time stamp)."""
         out = io.BytesIO()
-        np.savez(out, numeric=self.numeric, codes=self.codes, score=self.score, singletons=self.singletons)
+        arrays: dict[str, Any] = {"numeric": self.numeric, "codes": self.codes, "score": self.score}
+        arrays["singletons"] = self.singletons
+        if self.predicted is not None:
+            arrays["predicted"] = self.predicted
+        np.savez(out, **arrays)
         return out.getvalue()
 
     @classmethod
@@ -56,9 +65,10 @@ class Reference:
         try:
             with zipfile.ZipFile(io.BytesIO(raw)) as archive:
                 # not np.load, which guesses what the bytes are and, for a pickle, advises to load it unsafely
+                more = ("predicted",) if "predicted.npy" in archive.namelist() else ()
                 arrays = {
                     name: np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
-                    for name in ("numeric", "codes", "score", "singletons")
+                    for name in ("numeric", "codes", "score", "singletons", *more)
                 }
         except (KeyError, ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"reference: not a reference archive ({error})") from None
@@ -70,6 +80,7 @@ class Reference:
             arrays["codes"].astype(np.int32, copy=False),
             arrays["score"].astype(np.float64, copy=False),
             arrays["singletons"].astype(np.int64, copy=False),
+            arrays["predicted"].astype(np.int32, copy=False) if more else None,
         )
 
     @staticmethod

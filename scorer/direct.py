@@ -29,7 +29,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncod
 from schemas.features import BOOLEAN_CATEGORIES, MISSING, UNSEEN, Columns, Layout, Value
 from schemas.fitted_columns import columns_of, recorded_names
 from schemas.reference import Reference
-from schemas.task import Binary, Regression, Task
+from schemas.task import Binary, Multiclass, Regression, Task
 
 TOLERANCE = 1e-12
 # A category that no customer has; a transformer that rejects unseen categories rejects it.
@@ -62,7 +62,7 @@ class _Category:
 
 
 class DirectForm:
-    """float64 (n,) scores from arrays alone."""
+    """Scores from arrays alone."""
 
     name = "direct"
 
@@ -85,9 +85,9 @@ class DirectForm:
         self._final = final
         self.task = task
         self._linear = _linear(final, task)
-        self._folded: _Folded | None = None
+        self._folded: _Folded | _FoldedClasses | None = None
         if self._linear is not None and not self._middle:
-            self._folded = _Folded(self._linear, self._numeric, self._categories)
+            self._folded = self._linear.folded(self._numeric, self._categories)
 
     def __call__(self, columns: Columns) -> NDArray[np.float64]:
         """Return the score per row.
@@ -191,8 +191,36 @@ class _Linear:
             logit += matrix[:, column] * weight
         return logit
 
+    def folded(self, numeric: Sequence[_Numeric], categories: Sequence[_Category]) -> _Folded:
+        return _Folded(self, numeric, categories)
+
     def score(self, logit: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(expit(logit), dtype=np.float64) if self._logistic else logit
+
+
+class _Softmax:
+    """A logistic regression of several classes: a weighted sum for each, in the same fixed order.
+
+    weights: (classes, width). The classes are rows of a sum, so that each step is one operation on a contiguous row.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], intercepts: NDArray[np.float64]) -> None:
+        self._classes = [
+            _Linear(row, intercept, logistic=False) for row, intercept in zip(weights, intercepts.tolist(), strict=True)
+        ]
+
+    def logit(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([one.logit(matrix) for one in self._classes])
+
+    def folded(self, numeric: Sequence[_Numeric], categories: Sequence[_Category]) -> _FoldedClasses:
+        return _FoldedClasses([one.folded(numeric, categories) for one in self._classes])
+
+    def score(self, logit: NDArray[np.float64]) -> NDArray[np.float64]:
+        odds = np.exp(logit - logit.max(axis=0))
+        total = odds[0].copy()
+        for one in odds[1:]:  # in a fixed order, as the sums above
+            total += one
+        return np.ascontiguousarray((odds / total).T)
 
 
 class _Folded:
@@ -200,21 +228,43 @@ class _Folded:
 
     def __init__(self, linear: _Linear, numeric: Sequence[_Numeric], categories: Sequence[_Category]) -> None:
         weights = linear.weights
-        self._intercept = linear.intercept
-        self._numeric = [(n.column, n.steps, float(weights[n.output])) for n in numeric]
-        self._tables = [(c.column, (c.table * weights[c.outputs]).sum(axis=1)) for c in categories]
+        self.intercept = linear.intercept
+        self.numeric = [(n.column, n.steps, float(weights[n.output])) for n in numeric]
+        self.tables = [(c.column, (c.table * weights[c.outputs]).sum(axis=1)) for c in categories]
 
     def logit(self, columns: Columns) -> NDArray[np.float64]:
-        logit = np.full(columns.n, self._intercept)
-        for column, steps, weight in self._numeric:
+        logit = np.full(columns.n, self.intercept)
+        for column, steps, weight in self.numeric:
             logit += _apply(steps, columns.numeric[:, column]) * weight
-        for column, table in self._tables:
+        for column, table in self.tables:
             logit += table[columns.codes[:, column]]
         return logit
 
 
-def _linear(final: Any, task: Task) -> _Linear | None:
-    """Return the last step as a weighted sum; None if it is none."""
+class _FoldedClasses:
+    """The same for several classes: a number is imputed and scaled once for all of them."""
+
+    def __init__(self, each: Sequence[_Folded]) -> None:
+        self._each = each
+
+    def logit(self, columns: Columns) -> NDArray[np.float64]:
+        logits = np.empty((len(self._each), columns.n))
+        numbers = [_apply(steps, columns.numeric[:, column]) for column, steps, _ in self._each[0].numeric]
+        codes = [columns.codes[:, column] for column, _ in self._each[0].tables]
+        for logit, folded in zip(logits, self._each, strict=True):
+            logit[:] = folded.intercept
+            for values, (_, _, weight) in zip(numbers, folded.numeric, strict=True):
+                np.add(logit, values * weight, out=logit)
+            for code, (_, table) in zip(codes, folded.tables, strict=True):
+                np.add(logit, table[code], out=logit)
+        return logits
+
+
+def _linear(final: Any, task: Task) -> _Linear | _Softmax | None:
+    """Return the last step as a weighted sum, or one for each class; None if it is none."""
+    if isinstance(task, Multiclass) and type(final) is LogisticRegression:
+        # one of two or more models against the rest gives other numbers: the proof finds it
+        return _Softmax(np.asarray(final.coef_, dtype=np.float64), np.asarray(final.intercept_, dtype=np.float64))
     if isinstance(task, Binary) and type(final) is LogisticRegression and np.asarray(final.coef_).shape[0] == 1:
         sign = 1.0 if np.asarray(final.classes_).tolist().index(task.positive_class) == 1 else -1.0
         weights = np.asarray(final.coef_, dtype=np.float64)[0]

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from schemas.bundle import Manifest
 from schemas.documents.json_schema import event_schema, features_schema
 from schemas.rejection_reasons import Reason
-from schemas.task import TaskName
+from schemas.task import SHOWN_CLASSES, TaskName
 from schemas.validation import features_object
 from scorer.predict import MAX_EVENTS, NotAnsweredError, Predictor
 
@@ -158,6 +158,18 @@ _RESULTS: dict[TaskName, dict[str, Any]] = {
             "threshold": {"type": "number"},
         },
         "required": ["probability", "label", "threshold", "model"],
+    },
+    "multiclass": {
+        "properties": {
+            "label": {"type": "string", "description": "the class with the largest probability"},
+            "probability": {"type": "number", "minimum": 0, "maximum": 1, "description": "of this class"},
+            "probabilities": {
+                "type": "object",
+                "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+                "description": f"by class; of more than {SHOWN_CLASSES} classes the likeliest {SHOWN_CLASSES}",
+            },
+        },
+        "required": ["label", "probability", "probabilities", "model"],
     },
     "regression": {
         "properties": {

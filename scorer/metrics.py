@@ -160,7 +160,7 @@ class ScorerMetrics:
         self.predictions = counter("predictions_total", "Predictions by label", ["predicted"])
         self.probability = BatchHistogram(
             PREFIX + "probability",
-            "Predicted probability of the positive class",
+            "Predicted probability of the positive class, or of the likeliest of several classes",
             tuple(round(0.05 * i, 2) for i in range(1, 21)),
             None,
             registry,
@@ -200,10 +200,12 @@ class ScorerMetrics:
         for feature in features:
             self.unseen.labels(feature)
 
-    def expect_values(self, *, regression: bool) -> None:
-        """Export the values of a regression from the moment it is served, at 0."""
-        if regression:
+    def expect_results(self, *, values: bool, classes: Iterable[str]) -> None:
+        """Export the values of a regression, or the classes of a model, from the moment it is served, at 0."""
+        if values:
             self.value.expect([""])
+        for label in classes:
+            self.predictions.labels(label)
 
     def _from_zero(self) -> None:
         for outcome in ("predicted", "dead_lettered", "ignored"):

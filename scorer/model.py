@@ -26,7 +26,7 @@ from scorer.score import FrameForm, Predict, predict_each
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A verified model. `predict` maps columns to float64 (n,), the score.
+    """A verified model. `predict` maps columns to the scores (schemas.task.Task.shape).
 
     form: `direct` or `frame`; why_not_direct: empty for the former.
     """
@@ -144,8 +144,8 @@ def check_golden(model: Model) -> None:
         got = model.predict(columns)
     except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
         raise BundleError(f"{MODEL}: {method} fails on the golden rows: {one_line(error)}") from None
-    if got.shape != (len(golden.rows),):
-        raise BundleError(f"{MODEL}: {method} gave {got.shape[0]} rows for {len(golden.rows)}")
+    if got.shape != model.manifest.predicts.shape(len(golden.rows)):
+        raise BundleError(f"{MODEL}: {method} gave {got.shape[0]} rows for {len(golden.rows)}, or other classes")
     worst = float(np.max(np.abs(got - np.array(golden.scores))))
     if not worst <= golden.tolerance:
         raise BundleError(f"{MODEL}: golden rows differ by {worst:.3g}, at most {golden.tolerance:.3g} is accepted")

@@ -17,6 +17,7 @@ from schemas.features import UNSEEN
 from schemas.formats.registered import Schemas
 from schemas.prediction import Encoder, ModelRef, encoder_of
 from schemas.rejection_reasons import Reason, Rejection
+from schemas.task import Binary
 from schemas.validation import Ignored, Record, Rules
 from scorer.challenger.split import Split
 from scorer.model import Model
@@ -38,10 +39,12 @@ class Answer:
     ignored: Counter[Ignored]
     #: int64: which of the records have a prediction.
     accepted: NDArray[np.int64]
-    #: float64: the score of each prediction.
+    #: float64: of each prediction the number whose drift is measured.
     scores: NDArray[np.float64]
-    #: Predictions whose label is true; None where predictions have no label.
+    #: Predictions whose label is true; None where no label is true or false.
     labels: int | None
+    #: Predictions by class; None where predictions have no class.
+    classes: dict[str, int] | None
     #: Records with an unknown category, by feature.
     unseen: dict[str, int]
     #: Predictions by the challenger; None without one.
@@ -105,6 +108,7 @@ class Pipeline:
         manifest = model.manifest
         self.model = model
         self._task = manifest.predicts
+        self._classes = manifest.classes or ()
         self._group = group
         self._max_dead_letter_bytes = max_dead_letter_bytes
         self._decoder = EventDecoder(manifest.features, manifest.event, rules, schemas)
@@ -143,8 +147,9 @@ class Pipeline:
             reasons=reasons,
             ignored=Counter(batch.ignored.values()),
             accepted=scored.batch.accepted,
-            scores=scored.scores,
-            labels=int(scored.positive.sum()) if self._task.name == "binary" else None,
+            scores=self._task.watched(scored.scores),
+            labels=int(scored.positive.sum()) if isinstance(self._task, Binary) else None,
+            classes=self._by_class(scored),
             challenged=scored.challenged,
             fallbacks=scored.fallbacks,
             unseen=_unseen(scored.batch),
@@ -175,6 +180,14 @@ class Pipeline:
         everything = len(batch.accepted) == len(records)
         accepted = records if everything else [records[i] for i in batch.accepted.tolist()]
         return _Scored(batch, accepted, scores, self._task.labels(scores))
+
+    def _by_class(self, scored: _Scored) -> dict[str, int] | None:
+        """Return how many predictions have each class as their label."""
+        predicted = self._task.predicted(scored.scores)
+        if predicted is None:
+            return None
+        counts = np.bincount(predicted, minlength=len(self._classes)).tolist()
+        return dict(zip(self._classes, counts, strict=True))
 
     def _apply_split(
         self, scored: _Scored, predictions: list[Output], stamp: h.Stamp, now_ms: Callable[[], int]

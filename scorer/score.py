@@ -1,4 +1,4 @@
-"""Columns → scores: the model's one number per event."""
+"""Columns → scores: the model's result for each event."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FrameForm:
         self._lock = threading.Lock()
 
     def __call__(self, columns: Columns) -> NDArray[np.float64]:
-        """Return the score per row, float64 (n,). Errors of the estimator pass through."""
+        """Return the score per row. Errors of the estimator pass through."""
         asked = columns.as_fitted(self._input)
         with self._lock:
             return self._task.scores(self._estimator, asked)
@@ -44,15 +44,15 @@ def predict_each(predict: Predict, columns: Columns, task: Task) -> tuple[NDArra
     An estimator that raises on a batch raises because of few rows. The batch is halved until these are alone, so that a
     poison record does not affect its neighbours. A result that is not valid in this task counts as an error, too.
     """
-    out = np.full(columns.n, np.nan)
+    out = np.full(task.shape(columns.n), np.nan)
     wrong: dict[int, str] = {}
     pending = [np.arange(columns.n, dtype=np.int64)] if columns.n else []
     while pending:
         rows = pending.pop()
         try:
             got = predict(columns if len(rows) == columns.n else columns.take(rows))
-            if got.shape != rows.shape:
-                raise ValueError(f"{task.method} gave {got.shape[0]} rows for {len(rows)}")  # noqa: TRY301
+            if got.shape != task.shape(len(rows)):
+                raise ValueError(f"{task.method} gave {got.shape[0]} rows for {len(rows)}, or other classes")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
             if len(rows) == 1:
                 wrong[int(rows[0])] = type(error).__name__
@@ -61,6 +61,7 @@ def predict_each(predict: Predict, columns: Columns, task: Task) -> tuple[NDArra
                 pending += [rows[:half], rows[half:]]
             continue
         out[rows] = task.valid(got)
-        for row in rows[np.isnan(out[rows])]:
+        # a score that is not valid is NaN, of several classes in all of its numbers
+        for row in rows[np.isnan(out[rows].reshape(len(rows), -1)[:, 0])]:
             wrong[int(row)] = f"a result that is not a {task.result}"
     return out, wrong

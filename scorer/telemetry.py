@@ -78,7 +78,7 @@ class ScorerTelemetry(PartitionTelemetry):
         if self._model_info is not None and self._model_info != served:
             self._metrics.model_info.remove(*self._model_info)
         self._model_info = served
-        self._metrics.expect_values(regression=manifest.task == "regression")
+        self._metrics.expect_results(values=manifest.predicts.name == "regression", classes=manifest.classes or ())
         self._metrics.expect_categories(f.name for f in manifest.features if f.kind == "categorical")
         self._metrics.model_age.set_function(lambda: time.time() - manifest.created_at.timestamp())
         if not first:
@@ -132,12 +132,12 @@ class ScorerTelemetry(PartitionTelemetry):
         m.records.labels("ignored").inc(answer.ignored.total())
         for why, count in answer.ignored.items():
             m.ignored.labels(why.value).inc(count)
-        if answer.labels is None:
-            m.value.observe(answer.scores)
-        else:
-            m.predictions.labels("true").inc(answer.labels)
-            m.predictions.labels("false").inc(predicted - answer.labels)
-            m.probability.observe(answer.scores)
+        by_label = answer.classes
+        if answer.labels is not None:
+            by_label = {"true": answer.labels, "false": predicted - answer.labels}
+        for label, count in (by_label or {}).items():
+            m.predictions.labels(label).inc(count)
+        (m.value if by_label is None else m.probability).observe(answer.scores)
         for reason, count in answer.reasons.items():
             m.dead_letters.labels(reason.value).inc(count)
         for feature, count in answer.unseen.items():

@@ -110,6 +110,16 @@ BUSINESS = [
                 {"{{version}}": _cohort("brier", "version")},
             ),
             Panel(
+                "Macro F1 and ROC AUC of several classes",
+                "Of the newest final cohort, by labels: means over the classes.",
+                "percentunit",
+                {
+                    "{{version}}, macro F1": _cohort("f1_macro", "version"),
+                    "{{version}}, ROC AUC": _cohort("auc_ovr", "version"),
+                },
+                width=12,
+            ),
+            Panel(
                 "Errors of a regression",
                 "Of the newest final cohort, by labels, in the value's unit: mean absolute error, root mean square "
                 "error, and the mean of value minus outcome.",

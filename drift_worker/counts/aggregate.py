@@ -1,8 +1,8 @@
 """Events → additive counts. The sum is the same to the bit for any number of workers, partitions, orders and restarts.
 
 Every count is an int64 that can be added. A `Sparse` holds what a batch adds to one pane and one series: indices into
-the series' vector, and the counts to add there. A series is a feature (its index in the manifest), the score, or the
-sketch of the customers on either topic.
+the series' vector, and the counts to add there. A series is a feature (its index in the manifest), the score, the
+predicted class, or the sketch of the customers on either topic.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.counts.bins import GROUPS, Cells, NumericCells, Vector
+from drift_worker.counts.bins import GROUPS, CategoryCells, Cells, NumericCells, Vector
 
 SCORE = -1
 CUSTOMERS = -2
 SCORED_CUSTOMERS = -3
+PREDICTED = -4  # the class of a prediction, of a model with several
 
 # fast-AMS sketch: rows × signed counters (Alon, Matias & Szegedy 1996; Cormode & Garofalakis 2005). The number of
 # columns sets the standard deviation of Σk² to about sqrt(2/2048) = 3 %.
@@ -175,21 +176,34 @@ def count_scores(
     scores: NDArray[np.float64],
     labels: NDArray[np.bool_],
     customers: NDArray[np.uint64],
+    classes: NDArray[np.int32] | None = None,
 ) -> Iterator[tuple[int, int, Sparse]]:
-    """Count predictions as `count_events` does. scores: float64 (n,); labels: bool (n,)."""
+    """Count predictions as `count_events` does. scores: float64 (n,); labels: bool (n,).
+
+    classes: int32 (n,), the index of each predicted class, where the model has several.
+    """
     if len(panes):
-        tally = _Tally(panes)
-        yield from tally.numeric(SCORE, cells.score, scores, group_of(customers), labels)
+        tally, group = _Tally(panes), group_of(customers)
+        yield from tally.numeric(SCORE, cells.score, scores, group, labels)
+        if cells.predicted is not None and classes is not None:
+            size, code = cells.predicted.cells, classes.astype(np.int64)
+            indices = (code, cells.predicted.groups_at + group * size + code)
+            yield from tally.indices(PREDICTED, cells.predicted.size, indices)
         yield from tally.sketch(SCORED_CUSTOMERS, customers)
 
 
 def size_of(cells: Cells, series: int) -> int:
     """Return the length of a series' vector; IndexError for a series that these bins do not have."""
-    if series in (CUSTOMERS, SCORED_CUSTOMERS):
-        return SKETCH_SIZE
+    return SKETCH_SIZE if series in (CUSTOMERS, SCORED_CUSTOMERS) else cells_of(cells, series).size
+
+
+def cells_of(cells: Cells, series: int) -> NumericCells | CategoryCells:
+    """Return the cells of a feature, the score or the predicted class; IndexError for a series without cells."""
+    if series == PREDICTED and cells.predicted is not None:
+        return cells.predicted
     if not SCORE <= series < len(cells.features):
         raise IndexError(f"series {series}: the reference has {len(cells.features)} features")
-    return (cells.score if series == SCORE else cells.features[series]).size
+    return cells.score if series == SCORE else cells.features[series]
 
 
 def check_part(cells: Cells, series: int, part: Sparse, records: int) -> None:
@@ -206,7 +220,7 @@ def check_part(cells: Cells, series: int, part: Sparse, records: int) -> None:
     if series in (CUSTOMERS, SCORED_CUSTOMERS):
         _check_range(counts, -records, records)
         return
-    column = cells.score if series == SCORE else cells.features[series]
+    column = cells_of(cells, series)
     if isinstance(column, NumericCells):
         limit = round(_LOG_LIMIT) * records
         low, high = (round(end * column.unit) * records for end in column.limits)

@@ -196,10 +196,11 @@ class Cells:
         categories: Sequence[Sequence[str]],
         reference: Reference,
         task: TaskName = "binary",
+        classes: Sequence[str] = (),
     ) -> None:
         """Make the cells. `categories`: those of categorical and boolean features, in the order of their columns.
 
-        task: of the model, which decides what a score is.
+        task: of the model, which decides what a score is. classes: that its predictions have.
         """
         numeric = iter(range(reference.numeric.shape[1]))
         codes = iter(categories)
@@ -211,8 +212,10 @@ class Cells:
         )
         #: Whether a prediction has a label.
         self.labelled = task == "binary"
-        of_score = NumericCells.of if self.labelled else NumericCells.of_values
+        of_score = NumericCells.of_values if task == "regression" else NumericCells.of
         self.score = of_score("score", reference.score)
+        #: Of the predicted classes; None where predictions have none.
+        self.predicted = CategoryCells("predicted class", tuple(classes), open=False) if classes else None
 
 
 def _psi_cells(values: NDArray[np.float64], anchors: NDArray[np.float64]) -> tuple[NDArray[np.int16], int]:

@@ -52,8 +52,9 @@ class Side(StrEnum):
 
 
 def side_of(series: int) -> Side:
-    """Return the side of a series: features and their customers, or the score and its customers."""
-    return Side.SCORE if series in {aggregate.SCORE, aggregate.SCORED_CUSTOMERS} else Side.FEATURES
+    """Return the side of a series: features and their customers, or the score, its class and its customers."""
+    of_score = {aggregate.SCORE, aggregate.PREDICTED, aggregate.SCORED_CUSTOMERS}
+    return Side.SCORE if series in of_score else Side.FEATURES
 
 
 @dataclass(slots=True, eq=False)

@@ -7,6 +7,7 @@ label_store.py             the labels and predictions of the horizon
 cohorts.py                 joined rows, day by day
 cohort_schedule.py         when cohorts are evaluated and handed over: states and transitions
 clustered_error.py         the standard error of a metric when customers repeat
+multiclass_metrics.py      accuracy, macro and per-class precision, recall, F1, ROC AUC of several classes
 regression_metrics.py      MAE, RMSE, bias, R², MAPE; the interval of residuals
 classification_metrics.py  accuracy, F1, ROC AUC, Brier score, money, with intervals
 label_free_estimate.py     the same, estimated from scores alone

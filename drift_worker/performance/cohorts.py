@@ -11,17 +11,23 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drift_worker.performance import label_free_estimate
 from drift_worker.performance.classification_metrics import Money, Rows, business_value, money_of, performance
 from drift_worker.performance.clustered_error import Estimated, Floats
-from drift_worker.performance.label_join import UNKNOWN, Ints, Joined, Labels, Predictions, join, matched
+from drift_worker.performance.label_join import UNKNOWN, Ints, Joined, Predictions, identify, join, matched
 from drift_worker.performance.label_store import DAY_MS, DayVersion, LabelStore, day_name
+from drift_worker.performance.multiclass_metrics import ClassRows, class_performance, of_each_class
 from drift_worker.performance.regression_metrics import ValueRows, value_performance
+from drift_worker.performance.task_facts import ClassFacts
 from schemas.bundle import Manifest
 from schemas.performance import (
     AnyPerformance,
     Band,
+    ClassCoverage,
+    ClassLabelCount,
+    ClassPerformance,
     Cohort,
     Coverage,
     LabelCount,
@@ -34,6 +40,9 @@ from schemas.performance import (
 )
 from schemas.task import TaskName
 from schemas.timestamps import render
+
+# Outcomes in one cohort that are of classes which the model does not have: so many are named.
+UNSEEN_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ def evaluate(
     if not cohorts:
         return []
     predictions = store.predictions()
-    joined = _JOINED[config.manifest.predicts.name](config, predictions, store.labels(), now_ms, status)
+    joined = _JOINED[config.manifest.predicts.name](config, store, now_ms, status)
     starts = predictions["time_ms"] // DAY_MS * DAY_MS
     found = []
     for start, version in cohorts:
@@ -117,12 +126,11 @@ def _expected(manifest: Manifest, version: str) -> dict[str, Metric]:
 class _JoinedValues:
     """Predictions of a regression."""
 
-    def __init__(
-        self, config: CohortConfig, predictions: Predictions, labels: Labels, now_ms: int, status: str
-    ) -> None:
+    def __init__(self, config: CohortConfig, store: LabelStore, now_ms: int, status: str) -> None:
         """Join. now_ms, status: an absent label of a number means nothing, at any time."""
         del now_ms, status
         self._config = config
+        predictions, labels = store.predictions(), store.labels()
         chosen, _ = matched(predictions, labels, config.horizon_ms)
         self._known = chosen >= 0
         self._outcome = np.full(len(predictions), np.nan)
@@ -148,16 +156,91 @@ def _array(column: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Floats:
     return np.ascontiguousarray(column)
 
 
+class _JoinedClasses:
+    """Predictions of a model with several classes."""
+
+    def __init__(self, config: CohortConfig, store: LabelStore, now_ms: int, status: str) -> None:
+        """Join. now_ms, status: an absent label means nothing, at any time."""
+        del now_ms, status
+        assert isinstance(store.facts, ClassFacts), "the store is of the model's task"  # noqa: S101
+        self._config = config
+        self._classes = config.manifest.classes or ()
+        labels = store.labels()
+        self._chosen, _ = matched(store.predictions(), labels, config.horizon_ms)
+        self._said = labels["label"]
+        self._names = store.facts.names
+
+    def cohort(self, head: Head, made: Predictions, rows: Ints) -> ClassPerformance:
+        """Return accuracy and the like, of all classes and of each."""
+        chosen = self._chosen[rows]
+        known = chosen >= 0
+        outcomes, predicted = self._said[chosen[known]], made["label"]
+        names = self._ordered(outcomes, predicted)
+        found = ClassRows(
+            _codes(outcomes, names),
+            _codes(predicted[known], names),
+            self._probabilities(made[known]),
+            made["customer"][known],
+        )
+        of_outcomes = np.bincount(found.outcome, minlength=len(names)).tolist()
+        n = len(self._classes)
+        unseen = {name: count for name, count in zip(names[n:], of_outcomes[n:], strict=True) if count}
+        most = sorted(unseen.items(), key=lambda pair: (-pair[1], pair[0]))[:UNSEEN_NAMES]
+        of_predictions = _codes(predicted, names)
+        made_of = _counted(of_predictions, names)
+        heard_of = _counted(of_predictions[known], names)
+        return ClassPerformance(
+            **head,
+            predicted=made_of,
+            labels=ClassLabelCount(
+                int(known.sum()), dict(zip(self._classes, of_outcomes[:n], strict=True)), dict(most)
+            ),
+            coverage=ClassCoverage(
+                float(known.mean()), {name: heard_of.get(name, 0) / made for name, made in made_of.items()}
+            ),
+            metrics={name: _metric(one) for name, one in class_performance(found).items()},
+            classes={
+                names[code]: {name: _metric(one) for name, one in each.items()}
+                for code, each in of_each_class(found).items()
+            },
+            expected=_expected(self._config.manifest, head["model_version"]),
+        )
+
+    def _ordered(self, *hashes: NDArray[np.uint64]) -> list[str]:
+        """Return the names of the model's classes, then of others that occur, in the order of their names."""
+        others = {self._names[number] for number in np.unique(np.concatenate(hashes)).tolist()}
+        return [*self._classes, *sorted(others - set(self._classes))]
+
+    def _probabilities(self, made: Predictions) -> Floats:
+        if "probabilities" not in (made.dtype.names or ()):
+            return np.full((len(made), len(self._classes)), np.nan)
+        return np.ascontiguousarray(made["probabilities"])
+
+
+def _counted(codes: Ints, names: Sequence[str]) -> dict[str, int]:
+    """Return how often each class occurs; those that do not are left out."""
+    counts = np.bincount(codes, minlength=len(names)).tolist()
+    return {name: count for name, count in zip(names, counts, strict=True) if count}
+
+
+def _codes(hashes: NDArray[np.uint64], names: Sequence[str]) -> Ints:
+    """Return the place of each class among the names, int64 (n,)."""
+    known = np.array([identify(name) for name in names], dtype=np.uint64)
+    order = np.argsort(known)
+    codes: Ints = order[np.searchsorted(known[order], hashes)]
+    return codes
+
+
 class _JoinedBinary:
     """Predictions of a binary model."""
 
-    def __init__(
-        self, config: CohortConfig, predictions: Predictions, labels: Labels, now_ms: int, status: str
-    ) -> None:
+    def __init__(self, config: CohortConfig, store: LabelStore, now_ms: int, status: str) -> None:
         """Join; in a final cohort an absent label may be negative."""
         self._config = config
         absent = status == "final" and config.manifest.absent_label == "negative"
-        self._joined = join(predictions, labels, config.horizon_ms, absent_negative=absent, now_ms=now_ms)
+        self._joined = join(
+            store.predictions(), store.labels(), config.horizon_ms, absent_negative=absent, now_ms=now_ms
+        )
 
     def cohort(self, head: Head, made: Predictions, rows: Ints) -> Performance:
         """Return accuracy and the like, and what the scores alone promise."""
@@ -166,8 +249,9 @@ class _JoinedBinary:
 
 
 #: By task: what joins predictions and labels.
-_JOINED: dict[TaskName, Callable[[CohortConfig, Predictions, Labels, int, str], JoinedTask]] = {
+_JOINED: dict[TaskName, Callable[[CohortConfig, LabelStore, int, str], JoinedTask]] = {
     "binary": _JoinedBinary,
+    "multiclass": _JoinedClasses,
     "regression": _JoinedValues,
 }
 

@@ -5,8 +5,8 @@ The rule:
 - Any other label belongs to the customer's latest prediction before `label_time`.
 - In both cases the prediction came first, and at most `horizon` before the label.
 - Of several labels of one prediction, one that names it comes before one that does not, then the later one, then
-  `true`. So each label is used at most once, and each prediction has at most one. Of numbers, the larger one comes
-  before the other.
+  `true`. So each label is used at most once, and each prediction has at most one. Of numbers the larger one, and of
+  two classes always the same one, comes before the other.
 - An outcome without a label, older than the horizon, is negative only if the model's spec has `absent_label =
   "negative"`. The customer must also have no label at all within the horizon: a label of a later prediction of the same
   customer proves nothing about this one.

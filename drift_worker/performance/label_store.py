@@ -80,9 +80,10 @@ class LabelStore:
         """Hold nothing yet. facts: of the model's task; None: of a binary model."""
         self._model = model
         self._horizon_ms = horizon_ms
-        self._facts = BinaryFacts() if facts is None else facts
-        self._predictions = _Parts(self._facts.prediction)
-        self._labels = _Parts(self._facts.label)
+        #: Of the model's task.
+        self.facts: TaskFacts = BinaryFacts() if facts is None else facts
+        self._predictions = _Parts(self.facts.prediction)
+        self._labels = _Parts(self.facts.label)
         self.versions: list[str] = []
         self._index: dict[str, int] = {}  # names of the versions, by index
         self.cohorts: dict[tuple[str, str], AnyPerformance] = {}  # evaluated cohorts, by (day, version)
@@ -113,7 +114,7 @@ class LabelStore:
             if isinstance(fact, MadeFact):
                 made[fact.customer, fact.prediction] = fact
             elif isinstance(fact, LabelFact):
-                if self._facts.said(fact.label) is not None:
+                if self.facts.said(fact.label) is not None:
                     said[fact.customer, fact.prediction, fact.time_ms, fact.label] = fact
             elif isinstance(fact, CohortFact):
                 self._set_cohort(fact)
@@ -133,19 +134,19 @@ class LabelStore:
 
     def _add_predictions(self, made: dict[tuple[int, int], MadeFact]) -> None:
         ours = [fact for fact in made.values() if fact.model == self._model]
-        rows = [row for f in ours if (row := self._facts.made(f, self._version(f.version))) is not None]
+        rows = [row for f in ours if (row := self.facts.made(f, self._version(f.version))) is not None]
         if rows:
-            self._predictions.add(np.array(rows, dtype=self._facts.prediction))
+            self._predictions.add(np.array(rows, dtype=self.facts.prediction))
             self.latest_ms = max(self.latest_ms, *(f.time_ms for f in ours))
         self._predictions.remove(_mix([key for key, fact in made.items() if fact.model is None]))
 
     def _add_labels(self, said: dict[tuple[int, int, int, Outcome], LabelFact]) -> None:
-        rows = [(*key[:3], self._facts.said(key[3])) for key, fact in said.items() if not fact.gone]
+        rows = [(*key[:3], self.facts.said(key[3])) for key, fact in said.items() if not fact.gone]
         if rows:
-            self._labels.add(np.array(rows, dtype=self._facts.label))
+            self._labels.add(np.array(rows, dtype=self.facts.label))
             self.latest_ms = max(self.latest_ms, *(time_ms for _, _, time_ms, _ in rows))
-        gone = [(*key[:3], self._facts.said(key[3])) for key, fact in said.items() if fact.gone]
-        self._labels.remove(self._label_marks(np.array(gone, dtype=self._facts.label)))
+        gone = [(*key[:3], self.facts.said(key[3])) for key, fact in said.items() if fact.gone]
+        self._labels.remove(self._label_marks(np.array(gone, dtype=self.facts.label)))
 
     def _version(self, version: str) -> int:
         """Return the version's index. Versions beyond MAX_VERSIONS share the last one."""
@@ -167,7 +168,7 @@ class LabelStore:
     def _label_marks(self, rows: Labels) -> NDArray[np.uint64]:
         """Return one number per label."""
         timed: NDArray[np.uint64] = (_mixed(rows) * _ODD + rows["time_ms"].astype(np.uint64)) * _ODD
-        return timed + self._facts.bits(rows)
+        return timed + self.facts.bits(rows)
 
     def days(self) -> list[DayVersion]:
         """Return (start of the UTC day, index of the version) of every cohort with predictions, in order."""
@@ -205,7 +206,7 @@ class LabelStore:
             for customer, prediction in held[old][["customer", "prediction"]].tolist():
                 yield customer, prediction_key(customer, prediction)
             for customer, prediction, time_ms, label in said[old_said].tolist():
-                yield customer, label_key(customer, prediction, time_ms, self._facts.outcome(label))
+                yield customer, label_key(customer, prediction, time_ms, self.facts.outcome(label))
         for day, version in [one for one in self.cohorts if one[0] < day_name(now_ms - FORGOTTEN_MS)]:
             del self.cohorts[day, version]
             yield None, cohort_key(self._model, version, day)

@@ -11,8 +11,9 @@ customer, with those of the held-out customers, or with the estimate's sampling 
 any change raises less than one page: tests/quality/test_performance_drop.py simulates it, docs/model-life.md has
 numbers.
 
-Of a regression, the mean absolute error (MAE) is compared with that of held-out customers alone, and the effect is in
-units of that: an error has the outcome's unit, so points would mean nothing.
+Of several classes, accuracy and macro F1 are compared with those of held-out customers alone. Of a regression, the mean
+absolute error (MAE) is, and the effect is in units of that: an error has the outcome's unit, so points would mean
+nothing.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from drift_worker.alerting.limits import CLEAN_SHARE, Confirm, Policy
 from drift_worker.performance.label_free_estimate import Z
 from drift_worker.performance.label_store import DAY_MS
 from schemas.alert import Alert, AlertName, Severity, fingerprint
-from schemas.performance import AnyPerformance, Band, Performance, Value, ValuePerformance
+from schemas.performance import AnyPerformance, Band, ClassPerformance, Performance, Value, ValuePerformance
 from schemas.timestamps import parse, render
 
 METRICS = ("accuracy", "roc_auc")
 # Of a regression: what its alert shows beside what it is compared by.
 VALUE_METRICS = ("mae", "rmse", "bias", "r2")
+# Of several classes.
+CLASS_METRICS = ("accuracy", "f1_macro")
 # Points of a metric. From a drop of five on, a campaign that pays for itself no longer does.
 WARNING, CRITICAL = 0.05, 0.10
 # One-sided 2.3e-4 of a normal distribution: 365 cohorts x 4 comparisons give 0.34 a year, before the effect's limit.
@@ -51,7 +54,7 @@ MAX_GAP = 0.1
 MORE_WARNING, MORE_CRITICAL = 0.25, 0.50
 LENGTH = "1d"
 _POLICY = Policy(lengths={LENGTH: DAY_MS}, confirm={LENGTH: Confirm(1, 1)})
-_NAMES = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "mae": "MAE"}
+_NAMES = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "mae": "MAE", "f1_macro": "macro F1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,8 @@ class DropDetector:
             return "nothing_to_compare_with"
         if min(cohort.labels.known, cohort.customers) < self.min_customers:
             return "not_enough_labels"
+        if isinstance(cohort, ClassPerformance):
+            return _not_judged_classes(cohort)
         return _not_judged_binary(cohort) if isinstance(cohort, Performance) else None
 
     def _announced(self, action: Action, cohort: AnyPerformance, found: list[Drop], end_ms: int) -> Alert | None:
@@ -233,10 +238,38 @@ def _not_judged_binary(cohort: Performance) -> str | None:
     return None
 
 
+def _not_judged_classes(cohort: ClassPerformance) -> str | None:
+    """Return that the known share of some class is another than of all, beyond what chance gives among many classes."""
+    known = cohort.coverage.all
+    for name, made in cohort.predicted.items():
+        gap = abs(cohort.coverage.predicted.get(name, 0.0) - known)
+        if gap > max(MAX_GAP, EVIDENCE * math.sqrt(known * (1.0 - known) / made)):
+            return "labels_one_sided"
+    return None
+
+
 def drops(cohort: AnyPerformance) -> list[Drop]:
     """Return every possible comparison, the largest drop first."""
-    found = _binary_drops(cohort) if isinstance(cohort, Performance) else _value_drops(cohort)
+    if isinstance(cohort, ClassPerformance):
+        found = _class_drops(cohort)
+    else:
+        found = _binary_drops(cohort) if isinstance(cohort, Performance) else _value_drops(cohort)
     return sorted(found, key=lambda drop: -drop.by)
+
+
+def _class_drops(cohort: ClassPerformance) -> list[Drop]:
+    """Return accuracy, and macro F1 where there are outcomes enough of every class."""
+    enough = min(cohort.labels.classes.values(), default=0) >= MIN_OF_A_CLASS
+    found = []
+    for name in CLASS_METRICS if enough else CLASS_METRICS[:1]:
+        realised, expected = cohort.metrics.get(name), cohort.expected.get(name)
+        if realised is None or realised.value is None or realised.error is None:
+            continue
+        if expected is None or expected.value is None or expected.error is None:
+            continue
+        needed = EVIDENCE * math.hypot(realised.error, expected.error)
+        found.append(Drop(name, "expected", realised.value, expected.value, expected.value - realised.value, needed))
+    return found
 
 
 def _value_drops(cohort: ValuePerformance) -> list[Drop]:
@@ -275,6 +308,8 @@ def evidence(cohort: AnyPerformance, found: list[Drop]) -> dict[str, Any]:
     """Return the alert's `evidence`."""
     if isinstance(cohort, Performance):
         return _evidence(cohort, found, METRICS, POINTS, cohort.estimated_labelled, cohort.business)
+    if isinstance(cohort, ClassPerformance):
+        return _evidence(cohort, found, CLASS_METRICS, POINTS)
     return _evidence(cohort, found, VALUE_METRICS, MORE)
 
 
@@ -328,7 +363,7 @@ def _description(cohort: AnyPerformance, found: list[Drop], resolved: bool) -> s
     if resolved:
         parts.append("Back above the limit for three cohorts.")
     elif not isinstance(cohort, Performance):
-        parts.append("Outcomes are further from what is predicted than in training. See what drifted, then retrain.")
+        parts.append("Outcomes differ more from what is predicted than in training. See what drifted, then retrain.")
     elif surprised:
         parts.append("The scores predict a better value: customers who look the same behave differently. Retrain.")
     else:

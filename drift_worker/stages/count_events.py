@@ -36,7 +36,7 @@ from schemas.event import EventDecoder
 from schemas.features import UNSEEN
 from schemas.formats.registered import Schemas
 from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
-from schemas.prediction import AnyPrediction, decoder_of
+from schemas.prediction import AnyPrediction, ClassPrediction, decoder_of
 from schemas.rejection_reasons import Reason
 from schemas.timestamps import INVALID, parse_batch
 from schemas.validation import Rules
@@ -128,6 +128,7 @@ class EventCounter:
         self._panes_topic = panes_topic
         self._decoder = EventDecoder(loaded.manifest.features, loaded.manifest.event, rules, schemas)
         self._decode_prediction = decoder_of(loaded.manifest.predicts)
+        self._class_codes = {label: code for code, label in enumerate(loaded.manifest.classes or ())}
         self._future_skew_ms = rules.max_future_skew_ms
         self._pane_ms = pane_ms
         self._span_ms = span_ms
@@ -238,8 +239,14 @@ class EventCounter:
             times[kept],
             self._loaded.hash_customers([p.customer_id for p in predictions]),
             np.array([p.score for p in predictions], dtype=np.float64),
-            np.array([p.positive for p in predictions], dtype=np.int32),
+            np.array([self._label_code(p) for p in predictions], dtype=np.int32),
         )
+
+    def _label_code(self, prediction: AnyPrediction) -> int:
+        """Return the index of a prediction's class, or 1 for a label that is true."""
+        if isinstance(prediction, ClassPrediction):
+            return self._class_codes[prediction.label]
+        return int(prediction.positive)
 
     def _examine(self, record: ConsumerRecord) -> tuple[str, AnyPrediction | None]:
         """Return a prediction of this model, or the reason why the record is none. No record makes it raise."""
@@ -252,6 +259,8 @@ class EventCounter:
         manifest = self._loaded.manifest
         if (prediction.model.name, prediction.model.version) != (manifest.name, manifest.version):
             return OTHER_MODEL, None
+        if isinstance(prediction, ClassPrediction) and prediction.label not in self._class_codes:
+            return NOT_A_PREDICTION, None
         return "", prediction
 
     def _note_unseen(self, codes: NDArray[np.int32], values: Sequence[Sequence[object]]) -> None:
@@ -321,7 +330,7 @@ class EventCounter:
         parts: Iterable[tuple[int, int, Sparse]] = (
             count_events(cells, panes, numeric, codes, customers)
             if is_events
-            else count_scores(cells, panes, numeric, codes.astype(np.bool_), customers)
+            else self._count_scores(panes, numeric, codes, customers)
         )
         for pane, series, part in parts:
             for piece, packed in enumerate(wire_format.pack(part)):
@@ -338,6 +347,17 @@ class EventCounter:
                     events=events[pane] if piece == 0 and series in {0, SCORE} else 0,
                     packed=packed,
                 )
+
+    def _count_scores(
+        self,
+        panes: NDArray[np.int64],
+        scores: NDArray[np.float64],
+        codes: NDArray[np.int32],
+        customers: NDArray[np.uint64],
+    ) -> Iterable[tuple[int, int, Sparse]]:
+        cells = self._loaded.cells
+        labels = codes.astype(np.bool_) if cells.labelled else np.zeros(len(codes), dtype=np.bool_)
+        return count_scores(cells, panes, scores, labels, customers, codes)
 
 
 def _kept(metadata: str, latest_ms: int) -> Kept:

@@ -589,7 +589,8 @@ class WindowEvaluator:
     def _calm(self, series: int) -> bool:
         if series in {aggregate.CUSTOMERS, aggregate.SCORED_CUSTOMERS}:
             return True
-        return self._announcer.calm(None if series == aggregate.SCORE else self._loaded.cells.features[series].name)
+        of_score = series in {aggregate.SCORE, aggregate.PREDICTED}
+        return self._announcer.calm(None if of_score else self._loaded.cells.features[series].name)
 
     def _overlap(self, label: str, sides: Mapping[Side, Closing]) -> float:
         """Return the overlap of customers with the previous window: see drift_worker.alerting.significance."""

@@ -77,7 +77,7 @@ class Column(Generic[C]):
 
 
 class Columns:
-    """All features in manifest order, and the score."""
+    """All features in manifest order, the score, and the predicted class."""
 
     def __init__(self, cells: Cells, reference: Reference) -> None:
         vectors = _vectors(cells, reference)
@@ -93,6 +93,17 @@ class Columns:
                 column = _categorical(feature, vectors[series], reference.codes[:, at], reference.score, singletons)
                 self.features.append(column)
         self.score = _numeric(cells.score, vectors[aggregate.SCORE], reference.score, reference.score)
+        #: Of the predicted class; None where predictions have none.
+        self.predicted: Column[CategoryCells] | None = None
+        if cells.predicted is not None and reference.predicted is not None:
+            vector = vectors[aggregate.PREDICTED]
+            self.predicted = _categorical(cells.predicted, vector, reference.predicted, reference.score, 0)
+
+    def of(self, series: int) -> Column[NumericCells] | Column[CategoryCells]:
+        """Return a feature, the score or the predicted class."""
+        if series == aggregate.PREDICTED and self.predicted is not None:
+            return self.predicted
+        return self.score if series == aggregate.SCORE else self.features[series]
 
 
 def _vectors(cells: Cells, reference: Reference) -> dict[int, Vector]:
@@ -102,7 +113,9 @@ def _vectors(cells: Cells, reference: Reference) -> dict[int, Vector]:
     vectors: dict[int, Vector] = {}
     for _, series, part in (
         *aggregate.count_events(cells, panes, reference.numeric, reference.codes, customers),
-        *aggregate.count_scores(cells, panes, reference.score, np.zeros(n, dtype=np.bool_), customers),
+        *aggregate.count_scores(
+            cells, panes, reference.score, np.zeros(n, dtype=np.bool_), customers, reference.predicted
+        ),
     ):
         vectors[series] = np.zeros(aggregate.size_of(cells, series), dtype=np.int64)
         part.add_to(vectors[series])

@@ -72,7 +72,10 @@ class Measurer:
             dict(enumerate(self.columns.features)),
             {series: checked.features.get(name, {}) for series, name in enumerate(names)},
         )
-        self._score = Subjects({aggregate.SCORE: self.columns.score}, {aggregate.SCORE: checked.score})
+        of_score: dict[int, AnyColumn] = {aggregate.SCORE: self.columns.score}
+        if self.columns.predicted is not None:
+            of_score[aggregate.PREDICTED] = self.columns.predicted
+        self._score = Subjects(of_score, {aggregate.SCORE: checked.score})
 
     @property
     def tests(self) -> int:
@@ -81,7 +84,8 @@ class Measurer:
         kinds = [
             _kind(column, series) for series, column in zip(self._features.series, self._features.columns, strict=True)
         ]
-        return sum(len(TESTS[kind]) + rates_of[kind] for kind in kinds) + len(TESTS["score"])
+        of_classes = 0 if self.columns.predicted is None else len(TESTS["boolean"])
+        return sum(len(TESTS[kind]) + rates_of[kind] for kind in kinds) + len(TESTS["score"]) + of_classes
 
     def past_of_features(self, length_ms: int, vector: Vector | None = None, *, seasonal: bool = False) -> CalmPast:
         """Return the calm past of the features in windows of one length, empty or as `vector` holds it."""
@@ -97,7 +101,7 @@ class Measurer:
 
     def learn_score(self, past: CalmPast, stirring: set[str | None]) -> None:
         """Add it to that of the score, whose name is None."""
-        past.learn(np.array([None not in stirring]))
+        past.learn(np.array([None not in stirring] * len(self._score.series)))
 
     def features(
         self, window: Window, slots: Slots = _NO_SLOTS, past: CalmPast | None = None
@@ -107,9 +111,15 @@ class Measurer:
         return {name: measured[series] for series, name in self._names.items()}
 
     def score(self, window: Window, slots: Slots = _NO_SLOTS, past: CalmPast | None = None) -> FeatureMeasurement:
-        """Return the score, with its mean and, of a binary model, the share of positive labels; `past` as above."""
+        """Return the score, with its mean and, of a binary model, the share of positive labels; `past` as above.
+
+        Of several classes, the score is the largest probability, and how far the shares of the classes moved is added.
+        """
         column = self.columns.score
-        measured = self._measure(self._score, window, slots, aggregate.SCORED_CUSTOMERS, past)[aggregate.SCORE]
+        each = self._measure(self._score, window, slots, aggregate.SCORED_CUSTOMERS, past)
+        measured = each[aggregate.SCORE]
+        if aggregate.PREDICTED in each:
+            measured = _with_classes(measured, each[aggregate.PREDICTED])
         if not measured.events:
             return measured
         total, labels = column.cells.score_sums(window[aggregate.SCORE])
@@ -170,6 +180,23 @@ class Measurer:
         if n < self._min_events:
             return REFERENCE_TOO_SMALL
         return NOT_ENOUGH if m_eff < self._min_events else None
+
+
+def _with_classes(score: FeatureMeasurement, classes: FeatureMeasurement) -> FeatureMeasurement:
+    """Return a score's measurement with the largest share of a predicted class that moved, and its test.
+
+    One movement of predictions is one alert, whichever of both shows it; a change needs either of both pasts.
+    """
+    if score.effect is None or classes.linf is None or score.against != classes.against:
+        return score
+    past = score.past
+    if past is not None and classes.past is not None:
+        known = [p[DISTRIBUTION] for p in (past, classes.past) if DISTRIBUTION in p]
+        past = {**past, **({DISTRIBUTION: min(known)} if known else {})}
+    tests = {**score.tests, **{name: p for name, p in classes.tests.items() if name == "chi2"}}
+    log10_p = min((p for p in (score.log10_p, classes.log10_p) if p is not None), default=None)
+    effect = max(score.effect, classes.linf)
+    return replace(score, linf=classes.linf, tests=tests, log10_p=log10_p, effect=effect, past=past)
 
 
 def _rates(

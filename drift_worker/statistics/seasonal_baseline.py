@@ -94,7 +94,8 @@ class Season:
 
     def _slot(self, series: int, first_ms: int, end_ms: int) -> Distribution | None:
         """Return the sum over the weeks of which every hour of [first, end) is known."""
-        sketch = aggregate.SCORED_CUSTOMERS if series == aggregate.SCORE else aggregate.CUSTOMERS
+        of_score = series in {aggregate.SCORE, aggregate.PREDICTED}
+        sketch = aggregate.SCORED_CUSTOMERS if of_score else aggregate.CUSTOMERS
         vector, customers = (
             np.zeros(self._size(series), dtype=np.int64),
             np.zeros(aggregate.SKETCH_SIZE, dtype=np.int64),
@@ -107,7 +108,7 @@ class Season:
                 for values, its in known:
                     vector += values
                     customers += its
-        column = self._columns.score if series == aggregate.SCORE else self._columns.features[series]
+        column = self._columns.of(series)
         slot = _distribution(column, vector, customers)
         return slot if slot is not None and slot.effective >= self._min_events else None
 
@@ -131,7 +132,7 @@ def _cells_of(cells: Cells, series: int) -> NumericCells | CategoryCells | None:
     """Return the cells of a series; None for a sketch."""
     if series in {aggregate.CUSTOMERS, aggregate.SCORED_CUSTOMERS}:
         return None
-    return cells.score if series == aggregate.SCORE else cells.features[series]
+    return aggregate.cells_of(cells, series)
 
 
 def _distribution(

@@ -72,6 +72,8 @@ def _line(answer: dict[str, Any]) -> str:
         text, around = f"{answer['value']:.6g}", answer.get("interval")
         if around is not None:
             text += f"  ({around['level']:.0%}: {around['low']:.6g} to {around['high']:.6g})"
+    elif "probabilities" in answer:
+        text = f"{answer['label']}  {answer['probability']:.4f}"
     else:
         verdict = "positive" if answer["label"] else "negative"
         text = f"{answer['probability']:.4f}  {verdict} (threshold {answer['threshold']:.4g})"

@@ -62,13 +62,14 @@ def write(
         loaded = load_bundle(model)
         bundle = loaded.bundle
         customers = read_customers(current, bundle.manifest, time.time_ns() // 1_000_000, rules=rules)
-        score = loaded.score(customers.columns)
+        watched = loaded.manifest.predicts.watched
+        score = watched(loaded.score(customers.columns))
         if before is None:
             reference = Reference.from_bytes(bundle.files[REFERENCE])
             table, rows, targets = _reference(Layout(bundle.manifest.features), reference), reference.rows, None
         else:
             past = read_customers(before, bundle.manifest, time.time_ns() // 1_000_000, rules=rules)
-            table = _current(past.columns, loaded.score(past.columns))
+            table = _current(past.columns, watched(loaded.score(past.columns)))
             rows = past.columns.n
             targets = None if target is None else _targets(target, [(before, past.events), (current, customers.events)])
     except (BundleError, DatasetError, ExistingError, ValueError) as error:

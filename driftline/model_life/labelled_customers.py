@@ -11,17 +11,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.performance import label_join
-from driftline.training.dataset import DatasetError, Label, Table, customer_ids, read_labels, read_table, typed_values
+from drift_worker.performance.task_facts import facts_of
+from driftline.training.dataset import DatasetError, Label, Table, customer_ids, read_outcomes, read_table, typed_values
 from schemas.bundle import DataFormat, EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.features import Columns, Layout
 from schemas.formats.registered import Schemas
-from schemas.label import decode_label
+from schemas.label import LabelReason, known_outcome
+from schemas.task import Binary, Outcome, Task, TaskName
 from schemas.validation import Record, Rules
 
 
@@ -31,12 +34,17 @@ class Labelled:
 
     #: Features by name, untyped, as a file of customers has them.
     table: Table
-    #: bool (n,).
-    positive: NDArray[np.bool_]
+    #: (n,): bool of a binary model, of others as `read_outcomes` has them.
+    outcome: NDArray[Any]
     #: Ids, one per row.
     customers: tuple[str, ...]
     #: Events or labels that are no row, by reason.
     left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        """Return the outcomes of a binary model."""
+        return self.outcome
 
     @property
     def rows(self) -> int:
@@ -59,7 +67,7 @@ class Labelled:
         return replace(
             self,
             table=self.table.take(kept),
-            positive=self.positive[rows],
+            outcome=self.outcome[rows],
             customers=tuple(self.customers[row] for row in kept),
         )
 
@@ -69,7 +77,7 @@ class Labelled:
         sha256 = hashlib.sha256(f"{self.table.sha256}\n{newer.table.sha256}\n".encode()).hexdigest()
         return Labelled(
             replace(self.table, sha256=sha256, rows=self.rows + newer.rows, cells=cells),
-            np.concatenate([self.positive, newer.positive]),
+            np.concatenate([self.outcome, newer.outcome]),
             (*self.customers, *newer.customers),
             dict(Counter(self.left_out) + Counter(newer.left_out)),
         )
@@ -88,25 +96,26 @@ def read_labelled(
     path: Path,
     names: Sequence[str],
     target: str,
-    positive: Label | float,
+    positive: Label | float | None,
     customer: str | None,
     form: DataFormat | None = None,
+    task: TaskName = "binary",
 ) -> Labelled:
     """Return the file's rows in its order; DatasetError.
 
     names: the features' columns. customer: the column of the id; None: each row is another customer. form: how the file
-    writes its cells. The file must hold both labels.
+    writes its cells. positive: None unless the task is binary; then the file must hold both labels.
     """
     wanted = [*names, target, *([customer] if customer else [])]
     table = read_table(path, list(dict.fromkeys(wanted)), form)
     try:
-        labels = read_labels(table.column(target), target, positive, table.form)
+        labels = read_outcomes(table.column(target), target, positive, table.form, task)
         ids = customer_ids(table, customer) if customer else tuple(str(row) for row in range(1, table.rows + 1))
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from None
     cells = tuple(table.column(name) for name in names)
     features = replace(table, names=tuple(names), cells=cells)
-    return Labelled(features, labels == positive, ids)
+    return Labelled(features, labels if positive is None else labels == positive, ids)
 
 
 def held_out(customers: Sequence[str], share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -153,27 +162,30 @@ class EventJoin:
         *,
         absent_negative: bool = False,
         schemas: Schemas | None = None,
+        task: Task | None = None,
     ) -> None:
+        """Join nothing yet. task: of the model; None: binary."""
+        self._task = Binary(positive_class=True) if task is None else task
+        self._facts = facts_of(self._task)
         self._features = tuple(features)
         self._decoder = EventDecoder(features, mapping, rules, schemas)
         self._rules = rules
         self._absent_negative = absent_negative
         self._events = _Events(tuple([] for _ in features))
-        self._labels: list[tuple[str, str | None, int, bool]] = []
+        self._labels: list[tuple[str, str | None, int, Outcome]] = []
         self._heard_of: set[str] = set()
         self._left_out: Counter[str] = Counter()
         self.newest_ms = 0  # of any valid event or label
 
     def label(self, value: bytes | None, now_ms: int) -> None:
         """Add one record of the labels' topic."""
-        decoded = decode_label(value, now_ms, self._rules.max_future_skew_ms)
-        if decoded.label is None:
-            self._left_out[f"label {decoded.reason}"] += 1
+        one = known_outcome(value, now_ms, self._rules.max_future_skew_ms, self._task.outcome)
+        if isinstance(one, LabelReason):
+            self._left_out[f"label {one}"] += 1
             return
-        one = decoded.label
-        self._labels.append((one.customer_id, one.prediction_id, decoded.time_ms, one.label))
+        self._labels.append((one.customer_id, one.prediction_id, one.time_ms, one.outcome))
         self._heard_of.add(one.customer_id)
-        self.newest_ms = max(self.newest_ms, decoded.time_ms)
+        self.newest_ms = max(self.newest_ms, one.time_ms)
 
     def events(self, records: Sequence[Record], now_ms: int) -> None:
         """Add some records of the events' topic, after all labels."""
@@ -200,32 +212,49 @@ class EventJoin:
         made = zip(held.customers, held.predictions, held.times, strict=True)
         predictions = label_join.prediction_rows((c, p, t, 0.0, 0.0, 0, False) for c, p, t in made)
         kept = label_join.distinct(predictions)
-        labels = label_join.label_rows(self._labels)
-        found = label_join.join(
-            predictions[kept], labels, horizon_ms, absent_negative=self._absent_negative, now_ms=now_ms
-        )
+        outcomes, has, unmatched = self._outcomes(predictions[kept], horizon_ms, now_ms)
         settled = label_join.settled(predictions[kept], horizon_ms, now_ms)
-        known = (found.outcome != label_join.UNKNOWN) & settled
-        rows, outcome = kept[known], found.outcome[known] == 1
+        known = has & settled
+        rows, outcome = kept[known], outcomes[known]
         order = np.argsort(predictions["time_ms"][rows], kind="stable")
         rows, outcome = rows[order], outcome[order]
         young = int((~settled).sum())
         more = {
             "event younger than the label horizon": young,
             "event without a label": len(kept) - len(rows) - young,
-            "label of no event": found.unmatched,
+            "label of no event": unmatched,
         }
         left_out = {reason: count for reason, count in (self._left_out + Counter(more)).items() if count}
         return Labelled(self._table(rows.tolist(), outcome), outcome, tuple(held.customers[r] for r in rows), left_out)
 
-    def _table(self, rows: list[int], outcome: NDArray[np.bool_]) -> Table:
+    def _outcomes(
+        self, predictions: label_join.Predictions, horizon_ms: int, now_ms: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_], int]:
+        """Return the outcome of each event, whether it is known, and how many labels belong to none."""
+        if isinstance(self._task, Binary):
+            labels = label_join.label_rows((c, p, t, bool(one)) for c, p, t, one in self._labels)
+            absent = self._absent_negative
+            found = label_join.join(predictions, labels, horizon_ms, absent_negative=absent, now_ms=now_ms)
+            return found.outcome == 1, found.outcome != label_join.UNKNOWN, found.unmatched
+        hashed = [
+            (label_join.identify(c), label_join.NO_PREDICTION if p is None else label_join.identify(p), t)
+            for c, p, t, _ in self._labels
+        ]
+        said = [self._facts.said(one) for *_, one in self._labels]
+        rows = [(*key, one) for key, one in zip(hashed, said, strict=True)]
+        chosen, unmatched = label_join.matched(predictions, np.array(rows, dtype=self._facts.label), horizon_ms)
+        told = np.array([one for *_, one in self._labels] or [0.0])
+        return told[np.maximum(chosen, 0)], chosen >= 0, unmatched
+
+    def _table(self, rows: list[int], outcome: NDArray[Any]) -> Table:
         held = self._events
         cells = tuple([column[row] for row in rows] for column in held.values)
         names = tuple(feature.name for feature in self._features)
         return Table(_digest((held.predictions[row] for row in rows), outcome), len(rows), names, cells)
 
 
-def _digest(predictions: Iterable[str], outcome: NDArray[np.bool_]) -> str:
+def _digest(predictions: Iterable[str], outcome: NDArray[Any]) -> str:
     """Return the identity of data that is in no file: which events, with which outcomes."""
-    lines = (f"{name} {int(one)}\n" for name, one in zip(predictions, outcome.tolist(), strict=True))
+    told = (int(one) if isinstance(one, bool) else one for one in outcome.tolist())
+    lines = (f"{name} {one}\n" for name, one in zip(predictions, told, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from driftline.training.dataset import Label
     from kafka_runtime.kafka_types import ConsumerRecord
     from schemas.bundle import DataFormat, EventMapping, Feature
+    from schemas.task import Task
 
 _BATCH = 5000
 
@@ -94,18 +95,24 @@ def labelled(
     where: Where,
     features: Sequence[Feature],
     mapping: EventMapping,
-    positive: Label | float,
+    positive: Label | float | None,
     *,
     absent_negative: bool = False,
     form: DataFormat | None = None,
+    task: Task | None = None,
 ) -> Labelled:
-    """Return customers with the columns of these features; CommandError, or DatasetError. form: of the file."""
+    """Return customers with the columns of these features; CommandError, or DatasetError.
+
+    positive: None unless the task is binary. form: of the file. task: of the model; None: binary.
+    """
     from driftline.model_life.labelled_customers import read_labelled
 
     if where.data is not None:
         assert where.target is not None, "the constructor requires it"  # noqa: S101
-        return read_labelled(where.data, [f.name for f in features], where.target, positive, where.customer, form)
-    return labelled_events(features, mapping, parse_since(where.since), absent_negative=absent_negative)
+        name = "binary" if task is None else task.name
+        names = [f.name for f in features]
+        return read_labelled(where.data, names, where.target, positive, where.customer, form, name)
+    return labelled_events(features, mapping, parse_since(where.since), absent_negative=absent_negative, task=task)
 
 
 def of_both(*models: Sequence[Feature]) -> tuple[Feature, ...]:
@@ -116,7 +123,12 @@ def of_both(*models: Sequence[Feature]) -> tuple[Feature, ...]:
 
 
 def labelled_events(
-    features: Sequence[Feature], mapping: EventMapping, since_ms: int, *, absent_negative: bool = False
+    features: Sequence[Feature],
+    mapping: EventMapping,
+    since_ms: int,
+    *,
+    absent_negative: bool = False,
+    task: Task | None = None,
 ) -> Labelled:
     """Return labelled events written since then, from the topics; CommandError."""
     from kafka_runtime.schema_registry.client import RegistryUnreachableError
@@ -127,7 +139,7 @@ def labelled_events(
     except SettingsError as error:
         raise CommandError(str(error), 2) from None
     try:
-        return asyncio.run(_read(settings, features, mapping, since_ms, absent_negative=absent_negative))
+        return asyncio.run(_read(settings, features, mapping, since_ms, absent_negative=absent_negative, task=task))
     except READ_ERRORS as error:
         raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
     except RegistryUnreachableError as error:
@@ -141,6 +153,7 @@ async def _read(
     since_ms: int,
     *,
     absent_negative: bool,
+    task: Task | None,
 ) -> Labelled:
     from driftline.model_life.labelled_customers import EventJoin
     from driftline.settings import read_schemas
@@ -149,7 +162,8 @@ async def _read(
 
     now_ms = time.time_ns() // 1_000_000
     schemas = read_schemas(mapping.format)
-    found = EventJoin(features, mapping, Rules.of(settings), absent_negative=absent_negative, schemas=schemas)
+    rules = Rules.of(settings)
+    found = EventJoin(features, mapping, rules, absent_negative=absent_negative, schemas=schemas, task=task)
     async with reader(settings, blocked=terminal.note_blocked) as reading:
         async for record in reading.scan(settings.topic_labels, since_ms):
             found.label(record.value, now_ms)

@@ -11,6 +11,16 @@ from driftline.errors import CommandError
 from driftline.model_life.model_comparison import Metric
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from schemas.bundle import Manifest
+    from schemas.task import TaskName
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
     from driftline.model_life.candidate import Judged
     from driftline.model_life.labelled_customers import Labelled
     from driftline.training.loaded_bundle import Loaded
@@ -65,15 +75,35 @@ def told(found: dict[str, Any]) -> str:
 
 def measured(loaded: Loaded, rows: Labelled) -> dict[str, Any]:
     """Return what `--json` prints: counts, and per metric the realised value and the estimate from the scores alone."""
-    from drift_worker.performance.classification_metrics import Rows, business_value, money_of, performance
-    from drift_worker.performance.label_free_estimate import estimate
     from driftline.model_life.data_checks import shares
 
     manifest = loaded.manifest
-    task = manifest.binary("driftline evaluate")
     columns = rows.columns(manifest.features)
-    probability = loaded.score(columns)
     customers = rows.codes
+    about, found = _MEASURED[manifest.predicts.name](manifest, loaded.score(columns), rows, customers)
+    return {
+        "model": {"name": manifest.name, "version": manifest.version, "sha256": loaded.bundle.manifest_sha256},
+        "data": {
+            "sha256": rows.table.sha256,
+            "rows": rows.rows,
+            "customers": int(customers.max()) + 1,
+            **about,
+            "left_out": rows.left_out,
+            "features": shares(columns),
+        },
+        **found,
+    }
+
+
+#: What is about the outcomes, and what was measured.
+_Found = tuple[dict[str, Any], dict[str, Any]]
+
+
+def _binary(manifest: Manifest, probability: Floats, rows: Labelled, customers: Ints) -> _Found:
+    from drift_worker.performance.classification_metrics import Rows, business_value, money_of, performance
+    from drift_worker.performance.label_free_estimate import estimate
+
+    task = manifest.binary("driftline evaluate")
     table = Rows(rows.positive, probability, task.labels(probability), customers)
     metrics = {name: asdict(one) for name, one in performance(table).items()}
     if manifest.calibration is not None:
@@ -83,17 +113,40 @@ def measured(loaded: Loaded, rows: Labelled) -> dict[str, Any]:
     worth, money = None, money_of(manifest.business)
     if manifest.business is not None and money is not None:
         worth = {"currency": manifest.business.currency, **asdict(business_value(table, money))}
-    return {
-        "model": {"name": manifest.name, "version": manifest.version, "sha256": loaded.bundle.manifest_sha256},
-        "data": {
-            "sha256": rows.table.sha256,
-            "rows": rows.rows,
-            "customers": int(customers.max()) + 1,
-            "positive": int(rows.positive.sum()),
-            "left_out": rows.left_out,
-            "features": shares(columns),
-        },
-        "threshold": task.threshold,
-        "metrics": metrics,
-        "business": worth,
+    found = {"threshold": task.threshold, "metrics": metrics, "business": worth}
+    return {"positive": int(rows.positive.sum())}, found
+
+
+def _values(manifest: Manifest, value: Floats, rows: Labelled, customers: Ints) -> _Found:
+    from drift_worker.performance.regression_metrics import ValueRows, value_performance
+
+    around = manifest.residuals
+    ends = () if around is None else (value + around.low, value + around.high)
+    found = value_performance(ValueRows(rows.outcome, value, customers, *ends))
+    return {}, {"metrics": {name: asdict(one) for name, one in found.items()}}
+
+
+def _classes(manifest: Manifest, shares: Floats, rows: Labelled, customers: Ints) -> _Found:
+    import numpy as np
+
+    from drift_worker.performance.multiclass_metrics import ClassRows, class_performance, of_each_class
+
+    known = list(manifest.classes or ())
+    names = [*known, *sorted(set(rows.outcome.tolist()) - set(known))]
+    codes = {name: code for code, name in enumerate(names)}
+    outcome = np.array([codes[one] for one in rows.outcome.tolist()], dtype=np.int64)
+    table = ClassRows(outcome, shares.argmax(axis=1).astype(np.int64), shares, customers)
+    each = {
+        names[code]: {name: asdict(one) for name, one in metrics.items()}
+        for code, metrics in of_each_class(table).items()
     }
+    counts = {name: int((outcome == code).sum()) for name, code in codes.items()}
+    metrics = {name: asdict(one) for name, one in class_performance(table).items()}
+    return {"outcomes": counts}, {"metrics": metrics, "classes": each}
+
+
+_MEASURED: dict[TaskName, Callable[[Manifest, Floats, Labelled, Ints], _Found]] = {
+    "binary": _binary,
+    "multiclass": _classes,
+    "regression": _values,
+}

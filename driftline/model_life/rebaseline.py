@@ -76,7 +76,7 @@ def rebaseline(
     _few_unseen(data, recent)
 
     score = loaded.score(recent.columns)
-    new = sampled_reference(recent.columns, score, _learnt(previous, old), SEED)
+    new = sampled_reference(recent.columns, score, previous.predicts, _learnt(previous, old), SEED)
 
     manifest = previous.model_copy(
         update={

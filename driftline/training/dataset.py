@@ -23,6 +23,7 @@ from driftline.training.customer_file import CustomerFile, CustomerFileError, re
 from driftline.training.spec import FeatureSpec, Spec
 from schemas.bundle import SCOPE, DataFormat, Feature
 from schemas.features import Columns, Layout, Value
+from schemas.task import MAX_CLASSES, MIN_CLASSES, TaskName, class_text
 from schemas.validation import NUMERIC_LIMIT
 
 Label: TypeAlias = str | int | bool
@@ -88,9 +89,10 @@ class Dataset:
     #: As the manifest lists them; categories are learnt where the spec lists none.
     features: tuple[Feature, ...]
     columns: Columns
-    #: (rows,) of str, int64 or bool as `positive` is, exactly two different ones; of a regression float64, finite.
+    #: (rows,) of str, int64 or bool as `positive` is, exactly two different ones; of a regression float64, finite; of
+    #: several classes their texts.
     labels: Labels
-    #: None of a regression.
+    #: None of a model that is not binary.
     positive: Label | None
     #: None where the spec names no id column.
     ids: tuple[str, ...] | None
@@ -116,7 +118,7 @@ def typed_dataset(table: Table, spec: Spec, *, empty: bool = False) -> Dataset:
     """Return the same of a table that holds the spec's columns; `empty` as in `typed_features`."""
     features, values = typed_features(table, spec, empty=empty)
     columns = Layout(features).columns(values)
-    labels = read_outcomes(table.column(spec.data.target), spec.data.target, spec.data.positive, table.form)
+    labels = read_outcomes(table.column(spec.data.target), spec.data.target, spec.data.positive, table.form, spec.task)
     ids = customer_ids(table, spec.data.id) if spec.data.id else None
     return Dataset(table.sha256, features, columns, labels, spec.data.positive, ids, table.form, table.unused)
 
@@ -344,11 +346,20 @@ def _fault(name: str, what: str, rows: Sequence[int]) -> str:
 
 
 def read_outcomes(
-    cells: Sequence[object], target: str, positive: Label | float | None, form: DataFormat = DEFAULT_FORMAT
+    cells: Sequence[object],
+    target: str,
+    positive: Label | float | None,
+    form: DataFormat = DEFAULT_FORMAT,
+    task: TaskName | None = None,
 ) -> Labels:
-    """Return the label column as `read_labels`, or without `positive` as numbers, float64."""
+    """Return the label column as `read_labels`, as texts of classes, or as numbers, float64.
+
+    task: None: binary with `positive`, a regression without.
+    """
     if positive is not None:
         return read_labels(cells, target, positive, form)
+    if task == "multiclass":
+        return read_classes(cells, target, form)
     numbers = [None if cell is None else parse_number(cell, form) for cell in cells]
     missing = [i for i, cell in enumerate(cells) if cell is None]
     if missing:
@@ -360,6 +371,25 @@ def read_outcomes(
     if values.min() == values.max():
         raise DatasetError(f"{target}: is the same number in every row")
     return values
+
+
+def read_classes(cells: Sequence[object], target: str, form: DataFormat = DEFAULT_FORMAT) -> NDArray[np.str_]:
+    """Return the label column as the texts of classes: a whole number is its decimal text."""
+    missing = [i for i, cell in enumerate(cells) if cell is None]
+    if missing:
+        raise DatasetError(_fault(target, "no label", missing))
+    numbers = [parse_number(cell, form) for cell in cells]
+    whole = all(number is not None and float(number).is_integer() for number in numbers)
+    texts = [class_text(number if whole else cell) for cell, number in zip(cells, numbers, strict=True)]
+    wrong = [i for i, text in enumerate(texts) if text is None]
+    if wrong:
+        raise DatasetError(_fault(target, 'no text of a class, and [model] task is "multiclass"', wrong))
+    found = np.array(texts)
+    classes = len(np.unique(found))
+    if not MIN_CLASSES <= classes <= MAX_CLASSES:
+        other = ' ([model] task = "binary" is for two)' if classes == MIN_CLASSES - 1 else ""
+        raise DatasetError(f'{target}: {classes} different values{other}; [model] task is "multiclass", for 3 to 100')
+    return found
 
 
 def read_labels(
@@ -380,6 +410,8 @@ def read_labels(
     if len(classes) > 2 and len(set(labels)) > 2:
         numbers = all(parse_number(cell, form) is not None for cell in cells)
         other = ' ([model] task = "regression" is for numbers)' if numbers else ""
+        if not numbers and len(classes) <= MAX_CLASSES:
+            other = ' ([model] task = "multiclass" is for such)'
         raise DatasetError(f"{target}: {len(classes)} different values{other}; Driftline's scope: {SCOPE}")
     if wrong:
         raise DatasetError(_fault(target, f"not of the same kind as positive = {json.dumps(positive)}", wrong))

@@ -16,7 +16,7 @@ import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
 from schemas.bundle import SCOPE
-from schemas.task import Binary, Task
+from schemas.task import MAX_CLASSES, MIN_CLASSES, Binary, Task
 
 MAX_PARTS = 100_000
 
@@ -125,7 +125,8 @@ def classes_of(path: Path, estimator: Any) -> list[Any]:
         raise ExistingError(f"{path}: {type(estimator).__name__} is not fitted, or no classifier; scope: {SCOPE}")
     members: list[Any] = np.asarray(classes).tolist()
     if len(members) != 2 or any(isinstance(member, list) for member in members):
-        raise ExistingError(f"{path}: {len(members)} classes; Driftline's scope: {SCOPE}")
+        other = ' ([model] task = "multiclass" is for such)' if MIN_CLASSES <= len(members) <= MAX_CLASSES else ""
+        raise ExistingError(f"{path}: {len(members)} classes{other}; Driftline's scope: {SCOPE}")
     if not all(isinstance(member, str | int | float | bool) for member in members):
         raise ExistingError(f"{path}: classes {members} are no JSON values; Driftline's scope: {SCOPE}")
     return members

@@ -34,7 +34,14 @@ from driftline.training.dataset import (
     read_table,
     typed_features,
 )
-from driftline.training.estimator_file import ExistingError, classes_of, foreign_parts, load_estimator, of_task
+from driftline.training.estimator_file import (
+    ExistingError,
+    classes_of,
+    foreign_parts,
+    load_estimator,
+    no_raw_text,
+    of_task,
+)
 from driftline.training.estimator_formats import FormatError, joblib_bytes
 from driftline.training.golden_rows import MISSING_ROW, UNSEEN_ROW, golden_rows, golden_values
 from driftline.training.own_answers import (
@@ -51,18 +58,20 @@ from driftline.training.text_columns import looks_like_dates, looks_like_free_te
 from driftline.training.train import (
     best_f1,
     checked,
+    class_members,
     drift_reference,
     errors_of,
     golden_of,
     libraries,
     measure,
+    measure_classes,
     measure_values,
     value_members,
 )
 from schemas.bundle import MODEL, REFERENCE, SCOPE, DataFormat, Manifest, TrainingData, write_bundle
 from schemas.features import Columns, Layout
 from schemas.fitted_columns import columns_of
-from schemas.task import Binary, Regression, Task
+from schemas.task import Binary, Multiclass, Regression, Task, class_texts
 
 # Rows that a fresh process scores at a time.
 ROWS_A_LINE = 10_000
@@ -123,7 +132,7 @@ def bundle_existing(
     labels = _labels(spec, task, table, form) if labelled else None
     rows = golden_rows(features, columns, spec.training.seed)
     golden = columns.layout.columns(golden_values(features, rows))
-    reference = drift_reference(stated, columns, score)
+    reference = drift_reference(stated, columns, score, task)
     notes = [ORIGIN, *([] if held_out else [MAY_BE_IN_SAMPLE]), *([] if labels is not None else [NOT_MEASURED])]
     manifest = Manifest(
         name=spec.model.name,
@@ -148,24 +157,30 @@ def bundle_existing(
     return Bundled(write_bundle(out, manifest, files), reference.rows, tried.form, tried.why_not_direct, unused, few)
 
 
-def _task(spec: FeatureSpec, model: Path, estimator: Any) -> Binary | Regression:
+def _task(spec: FeatureSpec, model: Path, estimator: Any) -> Binary | Multiclass | Regression:
     """Return the task, of which the estimator is; ExistingError."""
     if spec.task == "regression":
         task = Regression(spec.model.method)
         of_task(model, estimator, task)
         return task
+    if spec.task == "multiclass":
+        no_raw_text(model, estimator)
+        texts = class_texts(estimator) if hasattr(estimator, "predict_proba") else "has no predict_proba"
+        if isinstance(texts, str):
+            raise ExistingError(f"{model}: {texts}")
+        return Multiclass(texts)
     classes = classes_of(model, estimator)
     return Binary(classes[_positive(spec, classes)])
 
 
-def _labels(spec: FeatureSpec, task: Binary | Regression, table: Table, form: DataFormat) -> Labels:
+def _labels(spec: FeatureSpec, task: Task, table: Table, form: DataFormat) -> Labels:
     positive = task.positive_class if isinstance(task, Binary) else None
-    return read_outcomes(table.column(str(spec.data.target)), str(spec.data.target), positive, form)
+    return read_outcomes(table.column(str(spec.data.target)), str(spec.data.target), positive, form, task.name)
 
 
 def _of_its_task(
     spec: FeatureSpec,
-    task: Binary | Regression,
+    task: Binary | Multiclass | Regression,
     labels: Labels | None,
     score: NDArray[np.float64],
     columns: Columns,
@@ -181,6 +196,8 @@ def _of_its_task(
             "metrics": measure_values(outcome, score),
             "metric_errors": {name: one.error for name, one in found.items() if one.error is not None},
         }
+    if isinstance(task, Multiclass):
+        return _of_classes(task, labels, score)
     threshold = _threshold(spec, labels, task.positive_class, score)
     members: dict[str, Any] = {
         "positive_class": task.positive_class,
@@ -197,6 +214,18 @@ def _of_its_task(
         "metric_errors": errors_of(positive, score, threshold),
         "calibration": calibrate(positive, score, columns, threshold, spec.training.seed),
     }
+
+
+def _of_classes(task: Multiclass, labels: Labels | None, score: NDArray[np.float64]) -> dict[str, Any]:
+    """Return what the manifest of a model with several classes has; ExistingError if the labels are others."""
+    if labels is None:
+        return class_members(task)
+    codes = {text: code for code, text in enumerate(task.classes)}
+    if foreign := sorted(set(labels.tolist()) - codes.keys()):
+        shown = ", ".join(map(json.dumps, foreign[:5]))
+        raise ExistingError(f"[data] target: {shown}: no class of the model, which has {', '.join(task.classes[:5])}")
+    metrics, errors = measure_classes(np.array([codes[text] for text in labels.tolist()], dtype=np.int64), score)
+    return {**class_members(task), "metrics": metrics, "metric_errors": errors}
 
 
 def _positive(spec: FeatureSpec, classes: list[Any]) -> int:
@@ -275,7 +304,7 @@ class Tried:
 
     form: str
     why_not_direct: str | None
-    #: float64 (n,) scores of the requested rows, NaN where it gave none; None if it was not called.
+    #: float64 scores of the requested rows, NaN where it gave none; None if it was not called.
     answers: NDArray[np.float64] | None
 
 
@@ -321,7 +350,8 @@ def _served_as_fitted(path: Path, tried: Tried, own: NDArray[np.float64], task: 
         raise ExistingError(f"{path}: a fresh process did not answer every row")
     same = np.abs(tried.answers - own) <= task.tolerances(own, SAME)
     if not bool(same.all()):
+        wrong = int((~same).reshape(len(own), -1).any(axis=1).sum())
         raise ExistingError(
-            f"{path}: a scorer, by its {tried.form} form, gives {int((~same).sum())} of {len(own)} customers another "
+            f"{path}: a scorer, by its {tried.form} form, gives {wrong} of {len(own)} customers another "
             f"{task.result} than the estimator"
         )

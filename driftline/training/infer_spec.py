@@ -31,6 +31,7 @@ from driftline.training.dataset import (
 from driftline.training.infer_format import FormatGuess, guess_format
 from driftline.training.text_columns import looks_like_dates, looks_like_free_text
 from schemas.bundle import DataFormat, Feature
+from schemas.task import MAX_CLASSES, MIN_CLASSES
 
 _ID_NAME = re.compile(r"(^|[_\s-])(id|uuid|guid|key|iban|email|phone|ssn)$|[a-z](Id|ID|Key)$|id$", re.IGNORECASE)
 _CUSTOMER = re.compile(r"customer|client|user|account|member|subscriber|kunde|abonne", re.IGNORECASE)
@@ -77,11 +78,12 @@ def infer_spec(path: Path, target: str) -> str:
     labels = columns.pop(target)
     values = Counter(_label_key(cell, guess.form) for cell in labels if cell is not None)
     numbers = len(values) > 2 and all(parse_number(cell, guess.form) is not None for cell in labels if cell is not None)
-    if len(values) != 2 and not numbers:
+    several = MIN_CLASSES <= len(values) <= MAX_CLASSES and not numbers
+    if len(values) != 2 and not numbers and not several:
         shown = ", ".join(_plain(value) for value in list(values)[:5])
         raise DatasetError(
             f"{path}: {target}: {len(values)} different values ({shown}); a label has two, or with task = "
-            '"regression" is a number'
+            f'"multiclass" {MIN_CLASSES} to {MAX_CLASSES}, or with task = "regression" is a number'
         )
     found = [_column(name, cells, labels, guess, twice=name in twice) for name, cells in columns.items()]
     customer_id = next((c.name for c in found if c.left_out == _ID and _CUSTOMER.search(c.name)), None)
@@ -98,13 +100,11 @@ def infer_spec(path: Path, target: str) -> str:
             "[model]",
             f"name = {_text(_model_name(path))}  #? part of every prediction and alert",
             'version = "1.0.0"',
-            f'task = "regression"  #? {len(values)} different numbers: an amount, not a code of classes'
-            if numbers
-            else 'threshold = 0.5  # or "f1": chosen on validation data',
+            _task_line(values, numbers=numbers, several=several),
             "",
             "[data]",
             f"target = {_text(target)}",
-            *([] if numbers else _positive(labels, values, guess.form)),
+            *([] if numbers or several else _positive(labels, values, guess.form)),
             *([f"#? {missing} rows have no label: training rejects them"] if missing else []),
             *([f"id = {_text(customer_id)}  #? the customer's id, for `driftline produce`"] if customer_id else []),
             *_format_lines(file, guess),
@@ -119,6 +119,17 @@ def infer_spec(path: Path, target: str) -> str:
             "",
         ]
     )
+
+
+def _task_line(values: Counter[str], *, numbers: bool, several: bool) -> str:
+    """Return the line of `[model]` that follows from the target's values."""
+    if numbers:
+        few = f'; with up to {MAX_CLASSES} classes: "multiclass"' if len(values) <= MAX_CLASSES else ""
+        return f'task = "regression"  #? {len(values)} different numbers: an amount, not a code of classes{few}'
+    if several:
+        shown = ", ".join(f"{_short(text)} {count}" for text, count in values.most_common(5))
+        return f'task = "multiclass"  #? {len(values)} classes: {shown}{", …" if len(values) > 5 else ""}'
+    return 'threshold = 0.5  # or "f1": chosen on validation data'
 
 
 def _read(path: Path, target: str) -> tuple[str, CustomerFile]:

@@ -21,6 +21,8 @@ IMPORTANCE_ROWS = 2000
 
 def task_of(manifest: Manifest) -> dict[str, Any]:
     """Return what `--json` prints about the model's task."""
+    if manifest.classes is not None:
+        return {"task": "multiclass", "classes": list(manifest.classes)}
     if manifest.task != "regression":
         return {"positive_class": manifest.positive_class, "threshold": manifest.threshold}
     known = manifest.residuals
@@ -31,9 +33,12 @@ def task_sentence(manifest: Manifest) -> str:
     """Return the same in a few words.
 
     >>> from types import SimpleNamespace
-    >>> task_sentence(SimpleNamespace(task=None, positive_class="yes", threshold=0.5))
+    >>> task_sentence(SimpleNamespace(task=None, classes=None, positive_class="yes", threshold=0.5))
     "positive class 'yes', threshold 0.5"
     """
+    if manifest.classes is not None:
+        shown = ", ".join(manifest.classes[:5]) + (", …" if len(manifest.classes) > 5 else "")
+        return f"{len(manifest.classes)} classes: {shown}"
     if manifest.task != "regression":
         return f"positive class {manifest.positive_class!r}, threshold {manifest.threshold:.4g}"
     known, unit = manifest.residuals, f" {manifest.value.unit}" if manifest.value and manifest.value.unit else ""
@@ -56,7 +61,7 @@ class Loaded:
         return self.bundle.manifest
 
     def score(self, columns: Columns) -> NDArray[np.float64]:
-        """Return the score, float64 (n,); ExistingError if the model fails on the columns."""
+        """Return the scores, of the task's shape; ExistingError if the model fails on the columns."""
         return scores_of(self.directory / MODEL, self.estimator, columns, self.manifest.predicts, self.manifest.input)
 
     def reference(self) -> Reference:

@@ -124,7 +124,7 @@ def _listed(categories: Sequence[object]) -> str:
 
 
 def answers(estimator: Any, asked: Any, task: Task) -> Scores:
-    """Return float64 (n,) scores; errors of the estimator pass through."""
+    """Return the scores, of the task's shape; errors of the estimator pass through."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an unseen category is worth a warning to some encoders, and legal here
         return task.scores(estimator, asked)
@@ -139,7 +139,7 @@ def scores_of(path: Path, estimator: Any, columns: Columns, task: Task, form: Es
         score = answers(estimator, columns.as_fitted(form), task)
     except Exception as error:  # noqa: BLE001 - the estimator is foreign code and may raise anything
         raise ExistingError(f"{path}: {task.method} fails on the frame a scorer makes: {one_line(error)}") from None
-    if score.shape != (columns.n,) or not np.array_equal(task.valid(score), score):
+    if score.shape != task.shape(columns.n) or not np.array_equal(task.valid(score), score):
         raise ExistingError(f"{path}: {task.method} gives something other than one {task.result} per row")
     return score
 
@@ -188,7 +188,8 @@ def settled_order(path: Path, estimator: Any, order: FittedOrder, columns: Colum
     except Exception:  # noqa: BLE001 - it takes columns by their place, and found others there
         others = []
     same = task.tolerances(score, SAME) if others else None
-    if same is not None and np.ptp(score) > same.min() and all(bool((np.abs(o - score) <= same).all()) for o in others):
+    varied = float(np.ptp(score, axis=0).max()) if others else 0.0
+    if same is not None and varied > same.min() and all(bool((np.abs(o - score) <= same).all()) for o in others):
         return order
     raise ExistingError(
         f"{path}: has recorded no names of columns (it was fitted on an array), so their order is not known: say it, "
@@ -317,7 +318,7 @@ def _told(
     found: _Comparison, data: Path, estimator: Any, order: FittedOrder, columns: Columns, score: Scores, task: Task
 ) -> str:
     difference, frame = min(found.differences, key=lambda pair: float(pair[0].max()))
-    moved = int((difference > task.tolerances(score, SAME)).sum())
+    moved = int((difference > task.tolerances(score, SAME)).reshape(columns.n, -1).any(axis=1).sum())
     count = f"{moved} of {columns.n} customers another {task.result} (by up to "
     count = f"gives {count}{float(difference.max()):.2g}) in the frame a scorer makes than in {data} as pandas reads it"
     suspects = _suspects(estimator, columns, frame, score, task, order.input)

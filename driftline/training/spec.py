@@ -35,6 +35,7 @@ from schemas.validation import NUMERIC_LIMIT, shape_of
 #: Kinds of estimators by task; the first one is the default.
 ESTIMATORS: Mapping[TaskName, tuple[str, ...]] = {
     "binary": ("logistic_regression", "hist_gradient_boosting", "random_forest"),
+    "multiclass": ("logistic_regression", "hist_gradient_boosting", "random_forest"),
     "regression": ("ridge", "hist_gradient_boosting", "random_forest"),
 }
 _KINDS = tuple(dict.fromkeys(kind for kinds in ESTIMATORS.values() for kind in kinds))
@@ -249,16 +250,17 @@ class EventSpec(_Table):
         model = self.model
         if model is None:
             return []
-        if model.task == "regression":
+        foreign: dict[str, bool] = {}
+        if model.task != "binary":
             foreign = {
                 "[model] threshold": "threshold" in model.model_fields_set,
                 "[data] positive": self.data.positive is not None,
                 "[data] absent_label": self.data.absent_label is not None,
                 "[business]": self.business is not None,
             }
-        else:
+        if model.task != "regression":
             names = ("method", "unit", "min", "max")
-            foreign = {f"[model] {name}": name in model.model_fields_set for name in names}
+            foreign |= {f"[model] {name}": name in model.model_fields_set for name in names}
         problems = [f'{name}: not with task = "{model.task}"' for name, there in foreign.items() if there]
         if model.min is not None and model.max is not None and model.min > model.max:
             problems.append(f"[model] min: {model.min:g} is above max {model.max:g}")

@@ -1,6 +1,6 @@
 """Customers and a spec → a model bundle. The same data, spec and library versions give the same bytes.
 
-Rows are split once, of a binary model stratified by label. The model is fitted on the training rows and measured on the
+Rows are split once, of a classifier stratified by label. The model is fitted on the training rows and measured on the
 held-out ones. Five folds over the training rows give out-of-fold scores. They choose an "f1" threshold, fit the
 calibration or the interval of residuals, and are stored in the drift reference. A training row's in-sample score would
 be too extreme and would look like drift in every stream (a random forest: D = 0.17 without any drift).
@@ -35,6 +35,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict, t
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from drift_worker.performance.classification_metrics import Rows, performance
+from drift_worker.performance.multiclass_metrics import ClassRows, class_performance
 from drift_worker.performance.regression_metrics import regression_metrics, residual_interval
 from drift_worker.statistics.self_check import self_check, unwatched
 from driftline.training.calibration import calibrate
@@ -56,7 +57,7 @@ from schemas.bundle import (
 )
 from schemas.features import Columns
 from schemas.reference import MAX_ROWS, Reference
-from schemas.task import Binary, Regression, Task
+from schemas.task import Binary, Multiclass, Regression, Task, TaskName
 
 FOLDS = 5
 # Share of new customers whose outcome is within a value's interval.
@@ -109,7 +110,7 @@ class _Fitted:
     """A fitted model, with out-of-sample scores of all rows."""
 
     model: Any
-    #: float64 (rows,): out of fold for the training rows.
+    #: float64 of the task's shape: out of fold for the training rows.
     score: Floats
     #: int64: sorted row numbers of the training and of the held-out rows.
     fit: NDArray[np.int64]
@@ -119,13 +120,13 @@ class _Fitted:
 
 
 def _train(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
-    return (_train_regression if spec.task == "regression" else _train_binary)(spec, dataset, now)
+    return _TRAINED[spec.task](spec, dataset, now)
 
 
 def _train_binary(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
     seed = spec.training.seed
     positive = dataset.labels == spec.positive
-    rows = _split(positive, spec.training.test_size, seed)
+    rows = _split(dataset.labels, spec.training.test_size, seed)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     fitted = _fit(spec, dataset, *rows, folds, Binary(spec.positive))
     fit, score = fitted.fit, fitted.score
@@ -143,6 +144,22 @@ def _train_binary(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
         "business": spec.business,
     }
     return _described(spec, dataset, now, fitted, Binary(spec.positive, float(threshold)), members, measured)
+
+
+def _train_multiclass(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
+    seed = spec.training.seed
+    # sorted, as classes_ are; the fitted model's own order is checked below
+    task = Multiclass(tuple(np.unique(dataset.labels).tolist()))
+    rows = _split(dataset.labels, spec.training.test_size, seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    fitted = _fit(spec, dataset, *rows, folds, task)
+    outcome = np.searchsorted(np.array(task.classes), dataset.labels).astype(np.int64)
+
+    def measured(rows: NDArray[np.int64]) -> dict[str, float]:
+        return measure_classes(outcome[rows], fitted.score[rows])[0]
+
+    members = {**class_members(task), "metric_errors": measure_classes(outcome[rows[1]], fitted.score[rows[1]])[1]}
+    return _described(spec, dataset, now, fitted, task, members, measured)
 
 
 def _train_regression(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
@@ -173,6 +190,13 @@ def _train_regression(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
     return _described(spec, dataset, now, fitted, task, members, measured)
 
 
+_TRAINED: Mapping[TaskName, Callable[[Spec, Dataset, datetime], Trained]] = {
+    "binary": _train_binary,
+    "multiclass": _train_multiclass,
+    "regression": _train_regression,
+}
+
+
 def _fit(
     spec: Spec, dataset: Dataset, fit: NDArray[np.int64], test: NDArray[np.int64], folds: Folds, task: Task
 ) -> _Fitted:
@@ -187,7 +211,9 @@ def _fit(
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise EstimatorError(f"[estimator] kind: {kind} could not be fitted: {reason}") from error
-    score = np.empty(dataset.rows, dtype=np.float64)
+    score = np.empty(task.shape(dataset.rows), dtype=np.float64)
+    if isinstance(task, Multiclass) and (why := task.unfit(model) or task.mismatch(model)) is not None:
+        raise TrainingError(why)
     if isinstance(task, Binary):
         classes = model.classes_.tolist()
         if len(classes) != 2:
@@ -220,7 +246,7 @@ def _described(
     shipped = joblib.load(io.BytesIO(model_bytes))
     rows = golden_rows(dataset.features, dataset.columns, seed)
     golden_columns = dataset.columns.layout.columns(golden_values(dataset.features, rows))
-    reference = drift_reference(spec, dataset.columns, fitted.score)
+    reference = drift_reference(spec, dataset.columns, fitted.score, task)
     manifest = Manifest(
         name=spec.model.name,
         version=spec.model.version,
@@ -257,6 +283,8 @@ def golden_of(task: Task, rows: Sequence[Mapping[str, Any]], scores: Floats) -> 
     """Return golden rows with their scores. Values may be of any size, so that their tolerance grows with them."""
     if isinstance(task, Binary):
         return Golden(rows=tuple(map(dict, rows)), probabilities=tuple(scores.tolist()))
+    if isinstance(task, Multiclass):
+        return Golden(rows=tuple(map(dict, rows)), distributions=tuple(map(tuple, scores.tolist())))
     tolerance = float(task.tolerances(scores, 1e-9).max(initial=1e-9))
     return Golden(rows=tuple(map(dict, rows)), values=tuple(scores.tolist()), tolerance=tolerance)
 
@@ -275,6 +303,22 @@ def value_members(spec: FeatureSpec, residuals: Floats | None) -> dict[str, Any]
         "value": None if facts == ValueFacts() else facts,
         "residuals": known,
     }
+
+
+def class_members(task: Multiclass) -> dict[str, Any]:
+    """Return what the manifest of a model with several classes has."""
+    return {"task": task.name, "classes": task.classes}
+
+
+def measure_classes(outcome: NDArray[np.int64], probabilities: Floats) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the metrics of some rows by name, and the standard errors of those where they are known.
+
+    outcome: int64 (n,), indices of classes. probabilities: (n, classes).
+    """
+    predicted = probabilities.argmax(axis=1).astype(np.int64)
+    found = class_performance(ClassRows(outcome, predicted, probabilities, np.arange(len(outcome))))
+    values = {name: one.value for name, one in found.items() if one.value is not None}
+    return values, {name: one.error for name, one in found.items() if one.error is not None}
 
 
 def measure_values(outcome: Floats, value: Floats) -> dict[str, float]:
@@ -303,20 +347,23 @@ def errors_of(positive: NDArray[np.bool_], probability: NDArray[np.float64], thr
     return {name: one.error for name, one in found.items() if one.error is not None}
 
 
-def _split(positive: NDArray[np.bool_], test_size: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(labels: NDArray[Any], test_size: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return sorted row numbers of the training and the held-out rows, each class in both by its share."""
-    rarer = int(min(positive.sum(), (~positive).sum()))
-    if rarer < 2 * FOLDS:
-        raise TrainingError(f"the rarer class has {rarer} rows; at least {2 * FOLDS} are needed")
+    classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    rarest = int(counts.min())
+    if rarest < 2 * FOLDS:
+        which = "rarer class" if len(classes) == 2 else f"class {classes[counts.argmin()]!s}"
+        raise TrainingError(f"the {which} has {rarest} rows; at least {2 * FOLDS} are needed")
     try:
-        rows = np.arange(len(positive))
-        fit, test = train_test_split(rows, test_size=test_size, random_state=seed, stratify=positive)
+        rows = np.arange(len(labels))
+        fit, test = train_test_split(rows, test_size=test_size, random_state=seed, stratify=codes)
     except ValueError as error:
         raise TrainingError(f"[training] test_size: {error}") from None
-    if min(positive[fit].sum(), (~positive[fit]).sum()) < FOLDS:
+    if np.bincount(codes[fit], minlength=len(classes)).min() < FOLDS:
         raise TrainingError(f"[training] test_size: {test_size:g} leaves fewer than {FOLDS} training rows of a class")
-    if len(np.unique(positive[test])) < 2:
-        raise TrainingError(f"[training] test_size: {test_size:g} holds out rows of one class only")
+    if len(np.unique(codes[test])) < len(classes):
+        what = "rows of one class only" if len(classes) == 2 else "no row of a class"
+        raise TrainingError(f"[training] test_size: {test_size:g} holds out {what}")
     return np.sort(fit), np.sort(test)
 
 
@@ -328,15 +375,17 @@ def best_f1(positive: NDArray[np.bool_], probability: NDArray[np.float64]) -> fl
     return float(thresholds[int(np.argmax(f1))])
 
 
-def drift_reference(spec: FeatureSpec, columns: Columns, score: NDArray[np.float64]) -> Reference:
+def drift_reference(spec: FeatureSpec, columns: Columns, score: NDArray[np.float64], task: Task) -> Reference:
     """Return `sampled_reference`; categories are learnt where the spec lists none."""
     tables = spec.features.items()
     learnt = {name for name, table in tables if table.kind == "categorical" and table.categories is None}
-    return sampled_reference(columns, score, learnt, spec.training.seed)
+    return sampled_reference(columns, score, task, learnt, spec.training.seed)
 
 
-def sampled_reference(columns: Columns, score: NDArray[np.float64], learnt: Container[str], seed: int) -> Reference:
-    """Return at most 10,000 rows drawn at random from all of them.
+def sampled_reference(
+    columns: Columns, score: NDArray[np.float64], task: Task, learnt: Container[str], seed: int
+) -> Reference:
+    """Return at most 10,000 rows drawn at random from all of them. score: of the task's shape.
 
     singletons counts the stored rows whose category occurs nowhere else in the whole data set. Divided by the number of
     stored rows, it estimates how often a new customer brings an unseen category (Good 1953), at any size of the data.
@@ -353,7 +402,8 @@ def sampled_reference(columns: Columns, score: NDArray[np.float64], learnt: Cont
         counts = np.bincount(codes[codes >= 0])
         stored = codes[rows]
         singletons[column] = int((counts[stored[stored >= 0]] == 1).sum())
-    return Reference(columns.numeric[rows], columns.codes[rows], score[rows], singletons)
+    predicted = task.predicted(score[rows])
+    return Reference(columns.numeric[rows], columns.codes[rows], task.watched(score[rows]), singletons, predicted)
 
 
 def checked(manifest: Manifest, reference: Reference, seed: int) -> Manifest:

@@ -19,12 +19,13 @@ from schemas import headers as h
 from schemas.alert import Alert, AlertName, Severity
 from schemas.bundle import Manifest
 from schemas.documents.json_schema import EVENT_TIME, IDENTIFIER, Schema, event_schema
-from schemas.label import MAX_PREDICTION_ID_LENGTH, Label, ValueLabel
+from schemas.label import MAX_PREDICTION_ID_LENGTH, ClassLabel, Label, ValueLabel
 from schemas.measurement import Measurement
-from schemas.performance import Performance, ValuePerformance
-from schemas.prediction import Prediction, ValuePrediction
+from schemas.performance import ClassPerformance, Performance, ValuePerformance
+from schemas.prediction import ClassPrediction, Prediction, ValuePrediction
 from schemas.rejection_reasons import MAX_DETAIL_BYTES, Reason
 from schemas.setting_names import Topics
+from schemas.task import MAX_CLASS_LENGTH
 
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 OUR_TIME: Schema = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z$"}
@@ -48,6 +49,11 @@ REFINED: Mapping[str, Mapping[str, Schema]] = {
         "label": {"description": "probability >= threshold"},
         "threshold": PROBABILITY,
     },
+    "ClassPrediction": {
+        **ANSWER,
+        "label": {"description": "the class with the largest probability"},
+        "probability": PROBABILITY,
+    },
     "ValuePrediction": ANSWER,
     "ValueInterval": {"level": {"exclusiveMinimum": 0, "exclusiveMaximum": 1}},
     "Alert": {
@@ -68,6 +74,11 @@ REFINED: Mapping[str, Mapping[str, Schema]] = {
         "label": {"description": "whether the customer belongs to the positive class"},
         "label_time": EVENT_TIME | {"description": "when that was known: RFC 3339 with an offset or Z"},
     },
+    "ClassLabel": {
+        "customer_id": IDENTIFIER,
+        "label": {"minLength": 1, "maxLength": MAX_CLASS_LENGTH, "description": "the class"},
+        "label_time": EVENT_TIME | {"description": "when that was known: RFC 3339 with an offset or Z"},
+    },
     "ValueLabel": {
         "customer_id": IDENTIFIER,
         "label": {"description": "the outcome, within the double range"},
@@ -75,6 +86,7 @@ REFINED: Mapping[str, Mapping[str, Schema]] = {
     },
     "Measurement": {"version": {"const": 1}},
     "Performance": {"version": {"const": 1}},
+    "ClassPerformance": {"version": {"const": 1}},
     "ValuePerformance": {"version": {"const": 1}},
     "Cohort": {"start": OUR_TIME, "end": OUR_TIME},
     "Window": {"start": OUR_TIME, "end": OUR_TIME},
@@ -86,6 +98,7 @@ def json_schemas() -> dict[str, Schema]:
     return {
         "event.json": _titled("Event", "Value of customer-events, in Driftline's own envelope.", event_schema(None)),
         "prediction.json": _of_struct(Prediction),
+        "class-prediction.json": _of_struct(ClassPrediction),
         "value-prediction.json": _of_struct(ValuePrediction),
         "prediction-headers.json": _titled(
             "Prediction headers", "Headers of a prediction; values are UTF-8 text.", _headers(_PREDICTION_HEADERS)
@@ -96,10 +109,12 @@ def json_schemas() -> dict[str, Schema]:
             _headers(_DEAD_LETTER_HEADERS),
         ),
         "label.json": _of_label(Label),
+        "class-label.json": _of_label(ClassLabel),
         "value-label.json": _of_label(ValueLabel),
         "alert.json": _of_struct(Alert),
         "measurement.json": _of_struct(Measurement),
         "performance.json": _of_struct(Performance),
+        "class-performance.json": _of_struct(ClassPerformance),
         "value-performance.json": _of_struct(ValuePerformance),
         "manifest.json": _of_manifest(),
     }
@@ -210,13 +225,23 @@ def asyncapi() -> Schema:
         "channels": {
             "customerEvents": channel("topic_events", "event", "Customer events, written upstream.", "delete"),
             "predictions": channel(
-                "topic_predictions", "prediction", "One prediction per accepted event.", "delete", "valuePrediction"
+                "topic_predictions",
+                "prediction",
+                "One prediction per accepted event.",
+                "delete",
+                "classPrediction",
+                "valuePrediction",
             ),
             "deadLetters": channel(
                 "topic_dead_letters", "deadLetter", "Rejected records, each with its reason.", "delete"
             ),
             "labels": channel(
-                "topic_labels", "label", "Outcomes of customers, written upstream.", "delete", "valueLabel"
+                "topic_labels",
+                "label",
+                "Outcomes of customers, written upstream.",
+                "delete",
+                "classLabel",
+                "valueLabel",
             ),
             "measurements": channel("topic_measurements", "measurement", "The numbers of a closed window.", "delete"),
             "alerts": channel("topic_alerts", "alert", "Episodes of drift.", "compact"),
@@ -237,6 +262,12 @@ def asyncapi() -> Schema:
                 "prediction": message(
                     "Prediction", same_key, headers=_reference("prediction-headers"), payload=_reference("prediction")
                 ),
+                "classPrediction": message(
+                    "Prediction of several classes",
+                    same_key,
+                    headers=_reference("prediction-headers"),
+                    payload=_reference("class-prediction"),
+                ),
                 "valuePrediction": message(
                     "Prediction of a regression",
                     same_key,
@@ -251,13 +282,15 @@ def asyncapi() -> Schema:
                     payload={"description": "the original bytes; of a stub, the first KiB; null stays null"},
                 ),
                 "label": message("Label", customer, payload=_reference("label")),
+                "classLabel": message("Label of several classes", customer, payload=_reference("class-label")),
                 "valueLabel": message("Label of a regression", customer, payload=_reference("value-label")),
                 "measurement": message(
                     "Measurement",
                     {
                         "type": "string",
                         "description": "{model}/{window}; keys with a further part are internal; under "
-                        "{model}/performance a cohort, performance.json or value-performance.json",
+                        "{model}/performance a cohort: performance.json, class-performance.json or "
+                        "value-performance.json",
                     },
                     payload=_reference("measurement"),
                 ),

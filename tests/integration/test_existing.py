@@ -292,7 +292,7 @@ def _texts():
     ],
 )
 def test_what_is_out_of_scope_is_refused_with_the_scope(place, make, words):
-    """Regressors, multi-class, raw text, and what is no classifier at all."""
+    """Regressors and several classes without their task, raw text, and what is no classifier at all."""
     line = place.refused(make())
     assert words in line
     assert SCOPE in line
@@ -570,6 +570,27 @@ def test_a_fitted_regressor_and_a_detector_are_bundled(place):
     assert score == pytest.approx(detector.score_samples(columns.frame())[0], rel=1e-12)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_fitted_model_of_several_classes_is_bundled(place, whole):
+    """Texts, or whole numbers by their decimal text; a scorer gives the estimator's own distributions."""
+    spec = SPEC.replace('version = "3.1.0"', 'version = "3.1.0"\ntask = "multiclass"')
+    place.spec.write_text(spec + '[data]\ntarget = "tier"\n')
+    known = customers(seed=4)
+    codes = (known["age"] // 25 + (known["city"] == "Nice")).clip(0, 3).astype(int) % 4
+    known = known.assign(tier=codes if whole else codes.map(dict(enumerate(("tin", "iron", "gold", "silver")))))
+    known.to_csv(place.data, index=False)
+    estimator = fit(preprocessing(), LogisticRegression(max_iter=2000), frame=known, target="tier")
+    made = place.bundle(estimator, held_out=True)
+    manifest = made.manifest
+    classes = ("0", "1", "2", "3") if whole else ("gold", "iron", "silver", "tin")
+    assert (made.form, manifest.task, manifest.classes, manifest.threshold) == ("direct", "multiclass", classes, None)
+    right = np.mean(estimator.predict(known[NUMBERS + NAMES]) == known["tier"])
+    assert manifest.metrics["accuracy"] == pytest.approx(right)
+    columns = Layout(manifest.features).columns([[40], [2000.0], ["Nice"], [True]])
+    got = load(place.out, None).predict(columns)
+    np.testing.assert_allclose(got, estimator.predict_proba(columns.frame()), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("task", "steps", "words"),
     [
@@ -581,8 +602,10 @@ def test_a_fitted_regressor_and_a_detector_are_bundled(place):
         ),
         ('task = "regression"', (LogisticRegression(),), 'task is "regression", and this is a classifier'),
         ('task = "regression"\nmethod = "score_samples"', (Ridge(),), "this has no score_samples"),
+        ('task = "multiclass"', (LogisticRegression(),), 'task is "multiclass", and this has 2 classes'),
+        ('task = "multiclass"', (Ridge(),), "has no predict_proba"),
     ],
-    ids=["regressor", "detector", "classifier", "method"],
+    ids=["regressor", "detector", "classifier", "method", "two classes", "no classes"],
 )
 def test_an_estimator_of_another_task_names_the_task(place, task, steps, words):
     """One line, with the key of the spec."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -18,41 +16,22 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
+from support.telco_tasks import DATA, write_task
 from support.waiting import wait_until
 
-from driftline.training.dataset import read_dataset
-from driftline.training.spec import parse_spec
-from driftline.training.train import train
-from schemas.bundle import Manifest, parse_manifest, write_bundle
+from schemas.bundle import Manifest, parse_manifest
 from schemas.prediction import ModelRef, encoder_of
 from schemas.timestamps import render
 
-DATA = Path("examples/telco_churn.csv")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RATE = 200  # events per second of event time
 SECONDS = 30
 DAY = 86_400_000
 
 
-def spec_text() -> str:
-    """Return the Telco spec with the monthly charges as the target."""
-    text = Path("examples/telco.toml").read_text(encoding="utf-8")
-    text = text.replace('name = "churn-telco"', 'name = "charges-telco"\ntask = "regression"\nunit = "USD"')
-    text = text.replace('target = "churn"', 'target = "monthly_charges"')
-    text = re.sub(r"^(threshold|positive|kind = \"logistic_regression\").*\n", "", text, flags=re.MULTILINE)
-    for table in ("business", r"features\.monthly_charges", r"features\.total_charges"):
-        text = re.sub(rf"\[{table}\][^\[]*", "", text)
-    return text
-
-
 @pytest.fixture(scope="module")
 def charges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle that predicts the monthly charges of the real customers."""
-    spec = parse_spec(spec_text())
-    trained = train(spec, read_dataset(DATA, spec), NOW)
-    directory = tmp_path_factory.mktemp("charges") / "model"
-    write_bundle(directory, trained.manifest, trained.files)
-    return directory
+    return write_task("regression", tmp_path_factory.mktemp("charges") / "model")
 
 
 @pytest.fixture
@@ -111,12 +90,18 @@ def test_values_are_scored_verified_and_watched(stage: Stage, charges: Path, tmp
     found = json.loads(verified.stdout)
     assert (found["answer"], found["scores_checked"], found["faults"]["wrong_scores"]) == ("yes", SECONDS * RATE, 0)
     target = ("--data", str(DATA), "--target", "monthly_charges")
+    evaluated = stage.driftline("evaluate", "--model", str(charges), *target, "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(evaluated.stdout)["data"]["rows"] == 7043
     for arguments, words in (
         (
             ("export", "--out", str(tmp_path / "log.jsonl")),
             "task of charges-telco 1.0.0 is regression: driftline export",
         ),
-        (("evaluate", "--model", str(charges), *target), "task is regression: driftline evaluate is for binary models"),
+        (
+            ("promote", "--candidate", str(charges), "--to", str(charges), *target),
+            "task is regression: ",
+        ),
     ):
         refused = stage.driftline(*arguments)
         assert refused.returncode == 2

@@ -52,10 +52,9 @@ def command(
     try:
         loaded = load(model, public_key)
         manifest = loaded.manifest
-        manifest.binary("driftline evaluate")
-        rows = labelled(
-            where, manifest.features, manifest.event, label_of(loaded), form=stated_format(spec) or manifest.data_format
-        )
+        task, form = manifest.predicts, stated_format(spec) or manifest.data_format
+        positive = label_of(loaded) if task.name == "binary" else None
+        rows = labelled(where, manifest.features, manifest.event, positive, form=form, task=task)
         if not rows.rows:
             raise CommandError(f"no event has a label yet{left_out(rows)}", NOT_ENOUGH)
         found = measured(loaded, rows)
@@ -71,19 +70,24 @@ def _show(found: dict[str, Any]) -> None:
     from driftline.model_life.data_checks import remarks
 
     data, model = found["data"], found["model"]
-    columns = ("metric", "value", "95 % interval", "expected without labels")
-    rows = [
+    columns: tuple[str, ...] = ("metric", "value", "95 % interval", "expected without labels")
+    rows: list[tuple[str, ...]] = [
         (name, _value(one, ".4f"), _interval(one), _expected(one.get("expected")))
         for name, one in found["metrics"].items()
     ]
+    if not any(row[3] for row in rows):
+        columns, rows = columns[:3], [row[:3] for row in rows]
     terminal.show_table(columns, rows, right=columns[1:])
     terminal.show(
-        f"{model['name']} {model['version']} on {data['rows']:,} rows of {data['customers']:,} customers, "
-        f"{data['positive']:,} positive"
+        f"{model['name']} {model['version']} on {data['rows']:,} rows of {data['customers']:,} customers"
+        + (f", {data['positive']:,} positive" if "positive" in data else "")
     )
+    for name, one in found.get("classes", {}).items():
+        count = data["outcomes"][name]
+        terminal.show(f"{name}: {count:,} rows, " + ", ".join(f"{m} {_value(v, '.4f')}" for m, v in one.items()))
     for line in remarks(data["features"]):
         terminal.show(line)
-    if (worth := found["business"]) is not None:
+    if (worth := found.get("business")) is not None:
         terminal.show(f"worth {_value(worth, ',.2f')} {worth['currency']} {_interval(worth, ',.2f')}".rstrip())
     if data["left_out"]:
         terminal.show(

@@ -24,6 +24,7 @@ from schemas.bundle import (
     read_bundle,
     write_bundle,
 )
+from schemas.task import Multiclass
 from scorer.model import _estimator, load
 
 
@@ -628,3 +629,49 @@ def test_what_is_for_binary_models_only_names_the_task(tmp_path):
         BundleError, match=r"^manifest\.json: task is regression: driftline x is for binary models only"
     ):
         load(tmp_path, None).manifest.binary("driftline x")
+
+
+# --- several classes ------------------------------------------------------------------------------------------------
+
+
+def _of_classes(**changes):
+    fields = json.loads(bundles.manifest(bundles.fitted()).model_dump_json(by_alias=True, exclude_none=True))
+    for name in ("positive_class", "threshold"):
+        del fields[name]
+    golden = {"rows": [{}], "distributions": [[0.2, 0.3, 0.5]]}
+    return {**fields, "task": "multiclass", "classes": ["a", "b", "c"], "golden": golden, **changes}
+
+
+def test_a_manifest_of_several_classes_is_read_as_it_was_written():
+    """Its task has the classes; a binary manifest has no member of them."""
+    manifest = parse_manifest(json.dumps(_of_classes()).encode())
+    assert manifest.predicts == Multiclass(("a", "b", "c"))
+    assert manifest.golden.scores == ((0.2, 0.3, 0.5),)
+    assert parse_manifest(manifest_bytes(manifest)) == manifest
+    assert b"classes" not in manifest_bytes(bundles.manifest(bundles.fitted()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": None}, "classes: expected every class of the model once"),
+        ({"classes": ["a", "b", "a"]}, "classes: expected every class of the model once"),
+        ({"classes": ["a", "b"]}, "classes: "),
+        ({"task": None, "positive_class": "a", "threshold": 0.5}, "classes: not of a model whose task is binary"),
+        (
+            {"positive_class": "a"},
+            'positive_class: Value error, expected one of the classes, unless task is "multiclass"',
+        ),
+        ({"threshold": 0.5}, 'a model whose task is "multiclass" has none'),
+        ({"absent_label": "negative"}, "absent_label: not of a model whose task is multiclass"),
+        ({"golden": {"rows": [{}], "probabilities": [0.5]}}, "golden: not of a model whose task is multiclass"),
+        ({"golden": {"rows": [{}], "distributions": [[0.5, 0.5]]}}, "golden: as many probabilities as classes"),
+        ({"golden": {"rows": [{}], "distributions": [[1, 0, 0]], "values": [1]}}, "are of several tasks"),
+    ],
+)
+def test_a_manifest_that_mixes_tasks_is_refused(changes, words):
+    """The line names the member and the task."""
+    fields = {name: value for name, value in _of_classes(**changes).items() if value is not None}
+    with pytest.raises(BundleError) as caught:
+        parse_manifest(json.dumps(fields).encode())
+    assert words in str(caught.value)

@@ -10,6 +10,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -22,7 +23,7 @@ from sklearn.preprocessing import (
 from schemas.bundle import Feature
 from schemas.features import Layout
 from schemas.reference import Reference
-from schemas.task import Binary
+from schemas.task import Binary, Multiclass
 from scorer.direct import DirectForm, NotCompilable, differs, proof_rows
 from scorer.score import FrameForm
 
@@ -149,8 +150,50 @@ def test_a_wrong_direct_form_is_found_out() -> None:
     columns, label, reference = customers()
     estimator = make_pipeline(encoder(SCALED, ONE_HOT), LogisticRegression()).fit(columns.frame(), label)
     direct = DirectForm(estimator, LAYOUT, Binary(1))
-    column, steps, weight = direct._folded._numeric[0]
-    direct._folded._numeric[0] = (column, steps, weight + 1e-6)
+    column, steps, weight = direct._folded.numeric[0]
+    direct._folded.numeric[0] = (column, steps, weight + 1e-6)
     why = differs(direct, FrameForm(estimator, Binary(1)), proof_rows(LAYOUT, reference))
     assert why is not None
     assert "differs from predict_proba by" in why
+
+
+# --- several classes ------------------------------------------------------------------------------------------------
+
+CLASSES = ("bronze", "gold", "silver", "tin")
+OF_CLASSES = {
+    "logistic": make_pipeline(encoder(SCALED, ONE_HOT), LogisticRegression(max_iter=1000)),
+    "logistic behind a second scaler": COMPILABLE["logistic behind a second scaler"],
+    "boosting": COMPILABLE["boosting on numbers as they are"],
+    "forest": COMPILABLE["forest"],
+    "each against the rest": make_pipeline(encoder(SCALED, ONE_HOT), OneVsRestClassifier(LogisticRegression())),
+}
+
+
+def _of_classes(name: str) -> tuple[Any, Any, DirectForm, Reference]:
+    columns, _, reference = customers()
+    age = columns.numeric[:, 0]
+    label = np.array(CLASSES)[(age // 10 + columns.codes[:, 0]).astype(int) % 4]
+    estimator = OF_CLASSES[name].fit(columns.frame(), label)
+    return columns, estimator, DirectForm(estimator, LAYOUT, Multiclass(CLASSES)), reference
+
+
+@pytest.mark.filterwarnings("ignore:Found unknown categories")  # scikit-learn's own, from predict_proba
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_the_distribution_over_classes_is_the_estimators(name: str) -> None:
+    """Every probability of every row within 1e-12; a wrong intercept is found."""
+    _, estimator, direct, reference = _of_classes(name)
+    rows, frame = proof_rows(LAYOUT, reference), FrameForm(estimator, Multiclass(CLASSES))
+    assert differs(direct, frame, rows) is None
+    assert direct(rows).shape == (rows.n, 4)
+    if name == "logistic":
+        direct._folded._each[2].intercept += 1e-9
+        assert "differs from predict_proba by" in (differs(direct, frame, rows) or "")
+
+
+@pytest.mark.parametrize("name", [name for name in OF_CLASSES if name != "each against the rest"])  # BLAS is in it
+def test_a_row_has_the_same_distribution_alone_and_in_a_batch(name: str) -> None:
+    """To the bit, as a probability has."""
+    columns, _, direct, _ = _of_classes(name)
+    batch = direct(columns)
+    alone = np.array([direct(columns.take(np.array([i])))[0] for i in range(0, columns.n, 7)])
+    assert np.array_equal(alone, batch[::7])

@@ -5,7 +5,7 @@ import pytest
 
 from schemas.bundle import Feature
 from schemas.features import Layout
-from schemas.task import Binary
+from schemas.task import Binary, Multiclass
 from scorer.score import FrameForm, predict_each
 
 BINARY = Binary(True)
@@ -146,3 +146,26 @@ def test_the_frame_form_takes_the_positive_classs_column(column, expected):
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-15)
     assert got.dtype == np.float64
     assert list(estimator.frames[0].columns) == ["x"]
+
+
+def test_a_row_without_a_distribution_is_found_alone():
+    """The sum of row 2 is 0.9, and row 4 makes the estimator raise: the others have their probabilities."""
+
+    def predict(columns):
+        x = columns.numeric[:, 0]
+        if (x == 4).any():
+            raise ValueError("foreign code")
+        rows = np.tile([0.2, 0.3, 0.5], (len(x), 1))
+        rows[x == 2, 0] = 0.1
+        return rows
+
+    out, wrong = predict_each(predict, _columns(6), Multiclass(("a", "b", "c")))
+    assert wrong == {2: "a result that is not a distribution over the classes", 4: "ValueError"}
+    assert np.isnan(out).any(axis=1).tolist() == [False, False, True, False, True, False]
+    assert out[5].tolist() == [0.2, 0.3, 0.5]
+
+
+def test_another_number_of_classes_is_an_error():
+    """Two columns where three classes are expected."""
+    _, wrong = predict_each(lambda columns: np.full((columns.n, 2), 0.5), _columns(2), Multiclass(("a", "b", "c")))
+    assert set(wrong) == {0, 1}

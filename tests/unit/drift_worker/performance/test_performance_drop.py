@@ -8,6 +8,9 @@ from msgspec.structs import replace
 from drift_worker.performance.performance_drop import DropDetector, DropState, drops
 from schemas.performance import (
     Band,
+    ClassCoverage,
+    ClassLabelCount,
+    ClassPerformance,
     Cohort,
     Coverage,
     LabelCount,
@@ -203,3 +206,65 @@ def test_an_error_needs_effect_and_evidence_as_well(mae, changes, reason, graded
     cohort, alert = judge.step(_values(1, mae, **changes))
     assert (cohort.reason, alert) == (reason, None)
     assert any(drop.grade for drop in drops(_values(1, mae, **changes))) == graded
+
+
+def _classes(day, accuracy, f1=0.7, **changes):
+    """1,000 customers of three classes; held-out customers gave 0.8 and 0.7, each with an error of 0.01."""
+    cohort = ClassPerformance(
+        model="tiers",
+        model_version="1.0.0",
+        cohort=Cohort(f"2026-03-{day:02}", f"2026-03-{day:02}T00:00:00.000Z", f"2026-03-{day + 1:02}T00:00:00.000Z"),
+        status="final",
+        horizon="90d",
+        predictions=1000,
+        customers=1000,
+        predicted={"bronze": 500, "gold": 100, "silver": 400},
+        labels=ClassLabelCount(1000, {"bronze": 500, "gold": 100, "silver": 400}),
+        coverage=ClassCoverage(1.0, {"bronze": 1.0, "gold": 1.0, "silver": 1.0}),
+        metrics={"accuracy": Metric(accuracy, 0.01), "f1_macro": Metric(f1, 0.01)},
+        expected={"accuracy": Metric(0.8, 0.01), "f1_macro": Metric(0.7, 0.01)},
+    )
+    return replace(cohort, **changes)
+
+
+def test_several_classes_are_judged_by_accuracy_and_macro_f1():
+    """A rare class that is found no more moves the mean of F1 and hardly the accuracy."""
+    judge = DropDetector("tiers", "1.0.0", 500, "docs/runbook.md")
+    judge.renew(0)
+    said = [judge.step(_classes(day, 0.79, f1))[1] for day, f1 in enumerate((0.7, 0.58, 0.69, 0.69, 0.69), start=1)]
+    assert [alert and (alert.status, alert.labels["severity"]) for alert in said] == [
+        None,
+        ("firing", "critical"),
+        None,
+        None,
+        ("resolved", "critical"),
+    ]
+    assert said[1].annotations["summary"] == "macro F1 0.580, 0.700 of held-out customers (limit -0.05)"
+    assert [drop["metric"] for drop in said[1].evidence["drops"]] == ["f1_macro", "accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "compared"),
+    [
+        ({"labels": ClassLabelCount(499, {"bronze": 499})}, "not_enough_labels", ["f1_macro", "accuracy"]),
+        ({"labels": ClassLabelCount(1000, {"bronze": 981, "gold": 19})}, None, ["accuracy"]),
+        (
+            {"coverage": ClassCoverage(0.7, {"bronze": 0.7, "gold": 0.5, "silver": 0.75})},
+            "labels_one_sided",
+            ["f1_macro", "accuracy"],
+        ),
+        (
+            {"coverage": ClassCoverage(0.7, {"bronze": 0.75, "gold": 0.55, "silver": 0.7})},
+            None,
+            ["f1_macro", "accuracy"],
+        ),
+        ({"expected": {}}, "nothing_to_compare_with", []),
+    ],
+)
+def test_what_decides_nothing_about_classes_has_a_reason(changes, reason, compared):
+    """Macro F1 needs outcomes of every class; labels that follow the prediction are one-sided."""
+    judge = DropDetector("tiers", "1.0.0", 500, "docs/runbook.md")
+    judge.renew(0)
+    cohort = _classes(1, 0.75, 0.6, **changes)
+    assert judge.step(cohort)[0].reason == reason
+    assert [drop.metric for drop in drops(cohort)] == compared

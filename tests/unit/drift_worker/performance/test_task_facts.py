@@ -6,9 +6,13 @@ import pytest
 from drift_worker.performance.label_records import decode
 from drift_worker.performance.task_facts import facts_of
 from schemas.prediction import ModelRef, decoder_of, encoder_of
-from schemas.task import Binary, Interval, Regression
+from schemas.task import Binary, Interval, Multiclass, Regression
 
-TASKS = {"binary": (Binary(True), 0.75), "regression": (Regression("predict", Interval(-1.0, 2.0, 0.9)), -0.5)}
+TASKS = {
+    "binary": (Binary(True), 0.75),
+    "multiclass": (Multiclass(("a", "b", "c")), [0.5, 0.25, 0.25]),
+    "regression": (Regression("predict", Interval(-1.0, 2.0, 0.9)), -0.5),
+}
 
 
 def _prediction(name):
@@ -26,7 +30,9 @@ def test_a_prediction_is_a_row_of_its_own_task_alone(name):
     fact = decode(key, value)
     row = np.array([facts.made(fact, 7)], dtype=facts.prediction)[0]
     assert facts.prediction.names[:3] == facts.label.names[:3] == ("customer", "prediction", "time_ms")
-    assert (int(row["time_ms"]), int(row["version"]), float(row[3])) == (1234, 7, score)
+    assert (int(row["time_ms"]), int(row["version"])) == (1234, 7)
+    kept = row["probabilities"].tolist() if name == "multiclass" else float(row[3])
+    assert kept == score
     for other in TASKS.keys() - {name}:
         theirs = facts_of(TASKS[other][0])
         assert theirs.record(_prediction(name), 1234) is None
@@ -34,7 +40,8 @@ def test_a_prediction_is_a_row_of_its_own_task_alone(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "own", "foreign"), [("binary", (True, False), 1.0), ("regression", (0.25, -4.0), True)]
+    ("name", "own", "foreign"),
+    [("binary", (True, False), 1.0), ("regression", (0.25, -4.0), True), ("multiclass", ("a", "new"), 1.0)],
 )
 def test_an_outcome_is_of_one_task(name, own, foreign):
     """It comes back as it was, and two of them have different bits."""

@@ -269,3 +269,58 @@ def test_without_drift_small_p_values_are_rare(repeats):
             small[test] += measured[feature].tests.get(test, 0.0) < -2
     assert max(small.values()) <= 6
     assert isinstance(measured["amount"], FeatureMeasurement)
+
+
+# --- several classes ------------------------------------------------------------------------------------------------
+
+CLASS_CELLS = Cells(FEATURES, CATEGORIES, REFERENCE, "multiclass", ("bronze", "gold", "silver"))
+
+
+def _predictions(m, shares, seed):
+    draw = np.random.default_rng(seed)
+    return draw.beta(5.0, 2.0, m), draw.choice(3, m, p=shares).astype(np.int32)
+
+
+def _classes_measured(shares, m=3000, seed=8):
+    score, predicted = _predictions(5000, [0.5, 0.3, 0.2], 7)
+    reference = replace(REFERENCE, score=score, predicted=predicted)
+    cells = Cells(FEATURES, CATEGORIES, reference, "multiclass", ("bronze", "gold", "silver"))
+    measurer = Measurer(cells, reference, min_events=500)
+    score, predicted = _predictions(m, shares, seed)
+    hashes, window = HASH([f"c{i}" for i in range(m)]), {}
+    parts = aggregate.count_scores(
+        cells, np.zeros(m, dtype=np.int64), score, np.zeros(m, dtype=np.bool_), hashes, predicted
+    )
+    for _, series, part in parts:
+        aggregate.check_part(cells, series, part, m)
+        window[series] = np.zeros(aggregate.size_of(cells, series), dtype=np.int64)
+        part.add_to(window[series])
+    return measurer, measurer.score(window), np.bincount(predicted, minlength=3) / m
+
+
+def test_predicted_classes_that_move_are_drift_of_the_score():
+    """The largest probability stays as it was; χ² and the largest share that moved show the classes."""
+    _, calm, _ = _classes_measured([0.5, 0.3, 0.2])
+    measurer, moved, shares = _classes_measured([0.25, 0.3, 0.45])
+    before = np.bincount(_predictions(5000, [0.5, 0.3, 0.2], 7)[1], minlength=3) / 5000
+    assert moved.linf == pytest.approx(np.abs(shares - before).max(), abs=1e-9)
+    assert (calm.kind, moved.effect, moved.log10_p) == ("score", moved.linf, moved.tests["chi2"])
+    assert moved.tests["chi2"] < -50 < -3 < calm.tests["chi2"]
+    assert moved.ks < 0.05
+    assert calm.effect < 0.05
+    assert moved.positive_ratio is None
+    assert set(moved.tests) >= {"psi", "ks", "chi2"}
+    assert measurer.tests == MEASURER.tests + 1
+
+
+def test_a_window_of_too_few_predictions_has_no_classes_either():
+    """Nothing is merged where nothing is known."""
+    _, few, _ = _classes_measured([0.1, 0.1, 0.8], m=400)
+    assert (few.reason, few.linf, few.tests) == ("not_enough_data", None, {})
+
+
+def test_series_of_classes_belong_to_such_models_alone():
+    """A forged part of a class is refused where the reference has none."""
+    with pytest.raises(IndexError):
+        aggregate.size_of(CELLS, aggregate.PREDICTED)
+    assert aggregate.size_of(CLASS_CELLS, aggregate.PREDICTED) == 5 * 65

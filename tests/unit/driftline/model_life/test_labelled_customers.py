@@ -14,6 +14,7 @@ from driftline.errors import CommandError
 from driftline.model_life.labelled_customers import EventJoin, held_out, read_labelled
 from driftline.training.dataset import DatasetError
 from schemas.bundle import EventMapping
+from schemas.task import Multiclass, Regression
 from schemas.validation import Rules
 
 DAY_MS = 86_400_000
@@ -158,3 +159,35 @@ def test_evaluate_says_in_one_line_what_is_wrong(tmp_path, arguments, says):
     with pytest.raises(CommandError, match=says) as raised:
         app(["evaluate", "--model", str(tmp_path / "model"), *arguments], standalone_mode=False)
     assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "outcomes", "wrong"),
+    [
+        (Regression(), [12.5, 3, -7.25], True),
+        (Multiclass(("gold", "silver", "tin")), ["gold", "new", "tin"], 1.5),
+    ],
+)
+def test_outcomes_of_other_tasks_are_joined_by_the_same_rule(task, outcomes, wrong):
+    """Numbers and classes; a label of another kind is left out."""
+    found = EventJoin(FEATURES, EventMapping(), Rules(), task=task)
+    names = ["ann", "bob", "cyd"]
+    for name, outcome in zip(names, outcomes, strict=True):
+        found.label(_label(name, outcome), NOW_MS + 30 * DAY_MS)
+    found.label(_label("dan", wrong), NOW_MS + 30 * DAY_MS)
+    found.events([_event(name, at) for at, name in enumerate([*names, "dan"])], NOW_MS)
+    rows = found.joined(90 * DAY_MS, NOW_MS + 91 * DAY_MS)
+    assert dict(zip(rows.customers, rows.outcome.tolist(), strict=True)) == dict(zip(names, outcomes, strict=True))
+    assert rows.left_out["label envelope"] == 1
+    nothing = EventJoin(FEATURES, EventMapping(), Rules(), task=task).joined(90 * DAY_MS, NOW_MS)
+    assert nothing.rows == 0
+
+
+def test_a_file_may_hold_numbers_or_classes(tmp_path):
+    """By the task; the rows keep their order."""
+    numbers = read_labelled(
+        _file(tmp_path / "n.csv", ["1.5", "2", "-3"]), NAMES, "left", None, None, None, "regression"
+    )
+    assert numbers.outcome.tolist() == [1.5, 2.0, -3.0]
+    classes = read_labelled(_file(tmp_path / "c.csv", ["a", "c", "b"]), NAMES, "left", None, "who", None, "multiclass")
+    assert (classes.outcome.tolist(), classes.take(np.array([2, 0])).outcome.tolist()) == (["a", "c", "b"], ["b", "a"])

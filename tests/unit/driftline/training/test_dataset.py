@@ -113,7 +113,10 @@ def test_a_byte_order_mark_and_a_last_blank_line_are_no_part_of_the_data(tmp_pat
         ("1,nan,Lyon,1,yes,\n", "income: not a number in 1 row"),
         ("1,1,Lyon,2,yes,\n", "senior: not 0 or 1, true or false, yes or no in 1 row, first in row 3"),
         ("1,1,Lyon,1,,\n", "left: no label in 1 row, first in row 3"),
-        ("1,1,Lyon,1,perhaps,\n", "left: 3 different values; Driftline's scope: binary classifiers with predict_proba"),
+        (
+            "1,1,Lyon,1,perhaps,\n",
+            'left: 3 different values ([model] task = "multiclass" is for such); Driftline\'s scope: classifiers with',
+        ),
         ("1,1,Lyon,1\n", "line 4: 4 cells, the header has 6"),
         ('1,1,"Lyon\n', "line 4: unexpected end of data"),
     ],

@@ -174,14 +174,24 @@ def test_names_and_values_of_any_kind_stay_toml(tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("nobody", "no column nobody; there are: amount, left"), ("left", "left: 3 different values (yes, no, maybe)")],
+    [("nobody", "no column nobody; there are: amount, left"), ("left", "left: 1 different values (yes)")],
 )
 def test_a_target_that_is_no_label_is_refused(tmp_path, target, words):
     """With the columns there are, or the values it has."""
-    path = _csv(tmp_path, **BASE, left=["yes", "no", "maybe", "no"] * (SIZE // 4))
+    path = _csv(tmp_path, **BASE, left=["yes"] * SIZE)
     with pytest.raises(DatasetError, match="Customers 2026") as caught:
         infer_spec(path, target)
     assert words in str(caught.value)
+
+
+def test_a_target_of_a_few_texts_is_several_classes(tmp_path):
+    """With a question that names them, and a spec that can be trained as it is."""
+    path = _csv(tmp_path, **BASE, left=["yes", "no", "maybe", "no"] * (SIZE // 4))
+    text = infer_spec(path, "left")
+    assert f'task = "multiclass"  #? 3 classes: "no" {SIZE // 2}, "yes" {SIZE // 4}, "maybe" {SIZE // 4}' in text
+    spec = parse_spec(text)
+    assert (spec.task, spec.estimator_kind, spec.data.positive) == ("multiclass", "logistic_regression", None)
+    assert set(read_dataset(path, spec).labels.tolist()) == {"yes", "no", "maybe"}
 
 
 def test_a_target_of_numbers_is_a_regression(tmp_path):

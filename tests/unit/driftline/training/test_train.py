@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from schemas.bundle import EventMapping, read_bundle, write_bundle
 from schemas.event import EventDecoder
 from schemas.features import UNSEEN, Layout
 from schemas.reference import Reference
+from schemas.task import Binary
 from scorer.model import load
 
 ROOT = Path(__file__).parents[4]
@@ -259,7 +261,7 @@ def test_of_a_large_file_the_stored_customers_with_a_category_of_their_own_are_c
     features = spec.manifest_features({"city": sorted(set(cities))})
     columns = Layout(features).columns([[1] * 15_000, [None] * 15_000, cities, [True] * 15_000])
 
-    reference = drift_reference(spec, columns, np.zeros(15_000))
+    reference = drift_reference(spec, columns, np.zeros(15_000), Binary("yes"))
 
     assert reference.rows == 10_000
     assert 1_850 < reference.singletons[0] < 2_150
@@ -332,9 +334,9 @@ def test_the_five_feature_customers_are_learnable(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("sklearn.linear_model:LinearRegression", "binary classifiers with predict_proba"),
-        ("sklearn.svm:LinearSVC", "binary classifiers with predict_proba"),
-        ("sklearn.preprocessing:StandardScaler", "binary classifiers with predict_proba"),
+        ("sklearn.linear_model:LinearRegression", "classifiers with predict_proba"),
+        ("sklearn.svm:LinearSVC", "classifiers with predict_proba"),
+        ("sklearn.preprocessing:StandardScaler", "classifiers with predict_proba"),
         ("sklearn.linear_model:Nothing", "sklearn.linear_model has no Nothing"),
         ("not_installed_anywhere:make", "No module named 'not_installed_anywhere'"),
         ("sklearn.pipeline:Pipeline", "must work without arguments"),
@@ -487,7 +489,7 @@ def test_a_regression_is_trained_measured_and_loaded(kind, earners, tmp_path):
     assert (trained.training_rows, trained.held_out_rows, trained.reference_rows) == (240, 60, 300)
     assert 50 < manifest.metrics["mae"] < 250
     assert set(manifest.metrics) == set(trained.folds) == {"mae", "rmse", "bias", "r2", "mape"}
-    assert set(manifest.metric_errors) == {"mae", "rmse", "bias", "mape"}
+    assert set(manifest.metric_errors) == {"mae", "rmse", "bias", "r2", "mape"}
     residuals = manifest.residuals
     inside = [residuals.low <= r <= residuals.high for r in (dataset.labels - model.predict(dataset.columns))]
     assert 0.85 < np.mean(inside) <= 1.0
@@ -565,3 +567,98 @@ def test_the_factory_of_another_task_is_refused(earners):
     spec = parse_spec(_value_spec("sklearn.linear_model:LogisticRegression"))
     with pytest.raises(EstimatorError, match=r'makes no regressor, and \[model\] task is "regression"'):
         train(spec, read_dataset(earners, spec), NOW)
+
+
+# --- several classes ------------------------------------------------------------------------------------------------
+
+
+def _class_spec(kind="logistic_regression", target="city", **parts):
+    text = (
+        _toml(kind).replace("threshold = 0.5", 'task = "multiclass"').replace('positive = "yes"', parts.get("data", ""))
+    )
+    text = text.replace('target = "left"', f'target = "{target}"').replace(
+        'task = "multiclass"', 'task = "multiclass"\n' + parts.get("model", "")
+    )
+    return re.sub(r"\[features\.city\][^\[]*", "", text)
+
+
+@pytest.fixture(scope="module")
+def cities(tmp_path_factory):
+    """400 customers of four cities, by age and income."""
+    draw = random.Random(5)
+    path = tmp_path_factory.mktemp("cities") / "customers.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["age", "income", "senior", "city"])
+        for _ in range(400):
+            age, income = draw.randint(18, 90), draw.gauss(2000, 600)
+            place = min(3, max(0, int((age - 18) / 18 + draw.gauss(0, 0.6))))
+            rows.writerow([age, f"{income:.2f}", int(age > 60), ("Bern", "Lyon", "Oslo", "Rome")[place]])
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_classes_are_trained_measured_and_loaded(kind, cities, tmp_path):
+    """The scorer's distributions are the estimator's, and the metrics are scikit-learn's of the held-out customers."""
+    spec = parse_spec(_class_spec(kind))
+    dataset = read_dataset(cities, spec)
+    trained = train(spec, dataset, NOW)
+    manifest = write_bundle(tmp_path / "model", trained.manifest, trained.files)
+    model, estimator = load(tmp_path / "model", None), joblib.load(io.BytesIO(trained.files["model.joblib"]))
+    frame = dataset.columns.frame()
+    np.testing.assert_allclose(model.predict(dataset.columns), estimator.predict_proba(frame), rtol=0, atol=1e-12)
+    assert model.form == "direct"
+    assert (manifest.task, manifest.classes) == ("multiclass", ("Bern", "Lyon", "Oslo", "Rome"))
+    assert (manifest.positive_class, manifest.threshold, manifest.calibration) == (None, None, None)
+    names = {"accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc_ovr", "log_loss"}
+    assert set(manifest.metrics) == set(manifest.metric_errors) == set(trained.folds) == names
+    assert 0.5 < manifest.metrics["f1_macro"] < 1.0
+    reference = Reference.from_bytes(trained.files["reference.npz"])
+    shares = np.bincount(reference.predicted, minlength=4) / reference.rows
+    assert shares.sum() == 1.0
+    assert (reference.score <= 1.0).all()
+    assert (reference.score >= 0.25).all()
+    again = train(spec, dataset, NOW)
+    assert (again.manifest, again.files) == (trained.manifest, trained.files)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "ridge"}, '[estimator] kind: ridge is of another task; with task = "multiclass" there are logistic'),
+        ({"data": 'positive = "Bern"'}, '[data] positive: not with task = "multiclass"'),
+        ({"model": "threshold = 0.5"}, '[model] threshold: not with task = "multiclass"'),
+        ({"model": 'unit = "EUR"'}, '[model] unit: not with task = "multiclass"'),
+    ],
+)
+def test_a_spec_of_several_classes_that_mixes_tasks_is_refused(change, words):
+    """The line names the table, the key and the task."""
+    with pytest.raises(SpecError) as caught:
+        parse_spec(_class_spec(**change))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cities_of", "words"),
+    [
+        (["Bern", "Lyon"] * 50, 'city: 2 different values ([model] task = "binary" is for two)'),
+        ([f"c{n}" for n in range(101)], "city: 101 different values"),
+        (["Bern", "Lyon", ""] * 30, "city: no label in 30 rows"),
+    ],
+)
+def test_a_target_of_other_than_several_classes_is_refused(cities_of, words, tmp_path):
+    """Two, too many, or none in a row."""
+    path = tmp_path / "customers.csv"
+    path.write_text("age,income,senior,city\n" + "".join(f"{20 + n % 60},{n},0,{c}\n" for n, c in enumerate(cities_of)))
+    with pytest.raises(DatasetError) as caught:
+        read_dataset(path, parse_spec(_class_spec()))
+    assert words in str(caught.value)
+
+
+def test_a_class_of_too_few_customers_is_named(cities, tmp_path):
+    """Nine customers are fewer than two for each fold."""
+    path = tmp_path / "customers.csv"
+    path.write_text(cities.read_text() + "30,1000,0,Nice\n" * 9)
+    spec = parse_spec(_class_spec())
+    with pytest.raises(TrainingError, match="the class Nice has 9 rows; at least 10 are needed"):
+        train(spec, read_dataset(path, spec), NOW)

@@ -53,7 +53,7 @@ class Side(StrEnum):
 
 def side_of(series: int) -> Side:
     """Return the side of a series: features and their customers, or the score and its customers."""
-    return Side.SCORE if series in {aggregate.SCORE, aggregate.SCORED_CUSTOMERS} else Side.FEATURES
+    return Side.SCORE if series in aggregate.SCORE_SIDE else Side.FEATURES
 
 
 @dataclass(slots=True, eq=False)

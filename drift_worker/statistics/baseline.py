@@ -101,8 +101,8 @@ def _vectors(cells: Cells, reference: Reference) -> dict[int, Vector]:
     panes, customers = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.uint64)
     vectors: dict[int, Vector] = {}
     for _, series, part in (
-        *aggregate.count_events(cells, panes, reference.numeric, reference.codes, customers),
-        *aggregate.count_scores(cells, panes, reference.score, np.zeros(n, dtype=np.bool_), customers),
+        *aggregate.count_events(cells, panes, reference.numeric, reference.codes, customers, together=False),
+        *aggregate.count_scores(cells, panes, reference.score, np.zeros(n, dtype=np.bool_), customers, together=False),
     ):
         vectors[series] = np.zeros(aggregate.size_of(cells, series), dtype=np.int64)
         part.add_to(vectors[series])

@@ -89,6 +89,7 @@ class Products:
         scale: the mean of the stand-in's sum of terms in the reference, and its standard deviation.
         """
         self.numbers = tuple(column for column in columns if isinstance(column, Ranked))
+        self._tables = [number.table.astype(np.float32) for number in self.numbers]
         self.categories = tuple(column for column in columns if isinstance(column, Frequent))
         #: intp (p,): the block of each column of z: 0 of the 1, then one for each feature, the numbers first.
         self.block = np.array(
@@ -132,8 +133,8 @@ class Products:
         z = np.empty((self.p, n), dtype=np.float32)
         z[0] = 1.0
         at = 1
-        for number, cell in zip(self.numbers, cells, strict=True):
-            z[at] = number.table[cell]
+        for table, cell in zip(self._tables, cells, strict=True):
+            np.take(table, cell, out=z[at], mode="clip")
             at += 1
         for feature, code in zip(self.categories, codes, strict=True):
             for wanted in feature.codes:

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 from quality import natural, together
+from quality.cause import first_is_the_cause
 from quality.shares import Share, percent
 from quality.stream import (
     FEATURES,
@@ -399,6 +400,15 @@ def quiet_as_they_are(name: str, streams: int, days: int) -> Row:
     return Row("o", what, "0", f"{pages} in {streams * days * natural.DAY:,} windows", pages == 0)
 
 
+# -- (p) the cause
+
+
+def cause(trials: int) -> Row:
+    """(p) Of ten features five are read, three have a twin; one that is read and two that are not move."""
+    hits = sum(first_is_the_cause(seed) for seed in range(trials))
+    return _at_least("p", "the largest score_shift is of the feature that is read and moved", 0.95, hits, trials)
+
+
 # -- (h) … (k)
 
 
@@ -462,6 +472,7 @@ ALL: tuple[tuple[str, Callable[..., Row], dict[str, int]], ...] = (
     *(("n", partial(damaged, name), {"trials": 50}) for name in DAMAGE),
     *(("o", partial(found_together, name), {"trials": 50}) for name in together.DRIFTS),
     ("o", partial(quiet_together, 20), {"windows": 60}),
+    ("p", cause, {"trials": 100}),
     *(("o", partial(quiet_as_they_are, name, days=3), {"streams": 5}) for name in ("batches", "breathing")),
 )
 

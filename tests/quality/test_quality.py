@@ -112,6 +112,11 @@ def test_what_no_feature_alone_shows_is_found(name: str) -> None:
     holds(rows.found_together(name, trials=3))
 
 
+def test_the_cause_of_a_movement_of_the_score_comes_first() -> None:
+    """(p) Not its twin that the model never reads, although that moved as well."""
+    holds(rows.cause(trials=15))
+
+
 def test_relations_are_silent_where_only_a_marginal_moved() -> None:
     """(o) Nobody is called for a relation without drift, for a number that moves everywhere, or for another mix."""
     holds(rows.quiet_together(streams=2, windows=20))

@@ -58,6 +58,19 @@ class Changes:
         return two_sided(self.z)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """What the tests compare, of a window, the reference or the calm past."""
+
+    #: The correlations of numbers, then those of categories.
+    correlations: Floats
+    #: The share of rows in both categories that is expected if they are independent.
+    expected: Floats
+    #: Of each segment, the mean of the number in sixteenths, and the share of rows.
+    within: Floats
+    share: Floats
+
+
 def two_sided(z: Floats) -> Floats:
     """Return log10 of the two-sided p-value of z standard errors."""
     found: Floats = np.minimum((np.log(2.0) + log_ndtr(-np.abs(z))) / np.log(10.0), 0.0)
@@ -105,16 +118,23 @@ class RelationTests:
         """Return how many there are, made or not."""
         return len(self.kinds)
 
-    def compare(self, now: Moments, effective: float, before: Moments, known: float) -> Changes:
+    def values(self, moments: Moments) -> Values:
+        """Return what is compared of these moments."""
+        split = len(self.pairs[0]) + len(self.cells[0])
+        return Values(
+            moments.correlation(self.first[:split], self.second[:split]),
+            moments.mean[self.cells[0]] * moments.mean[self.cells[1]],
+            moments.within(*self.segments),
+            moments.mean[self.segments[1]],
+        )
+
+    def compare(self, now: Values, effective: float, before: Values, known: float) -> Changes:
         """Return the changes of a window that counts as `effective` events, against a past of `known` rows."""
         h = 1.0 / known + 1.0 / effective
-        parts = [self._correlations(self.pairs, now, before), self._correlations(self.cells, now, before)]
-        expected = now.mean[self.cells[0]] * now.mean[self.cells[1]]
-        expected_before = before.mean[self.cells[0]] * before.mean[self.cells[1]]
-        frequent = np.minimum(expected * effective, expected_before * known) >= EXPECTED
+        frequent = np.minimum(now.expected * effective, before.expected * known) >= EXPECTED
         made = np.concatenate([np.ones(len(self.pairs[0]), dtype=np.bool_), frequent])
         split = len(made)
-        was, is_now = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        was, is_now = before.correlations, now.correlations
         effect = is_now - was
         z = effect / (self.sd[:split] * np.sqrt(h))
         of_segments = self._segments(now, effective, before, known)
@@ -126,19 +146,15 @@ class RelationTests:
             np.concatenate([made, of_segments.made]),
         )
 
-    @staticmethod
-    def _correlations(pairs: tuple[Places, Places], now: Moments, before: Moments) -> tuple[Floats, Floats]:
-        return before.correlation(*pairs), now.correlation(*pairs)
-
-    def _segments(self, now: Moments, effective: float, before: Moments, known: float) -> Changes:
-        number, category = self.segments
-        if not len(number):
+    def _segments(self, now: Values, effective: float, before: Values, known: float) -> Changes:
+        size = len(self.segments[0])
+        if not size:
             nothing = np.empty(0)
             return Changes(nothing, nothing, nothing, nothing, np.empty(0, dtype=np.bool_))
-        events, rows = now.mean[category] * effective, before.mean[category] * known
-        made = (events >= SEGMENT_EVENTS) & (rows >= SEGMENT_EVENTS) & (now.mean[category] >= SEGMENT_SHARE)
-        was, is_now = before.within(number, category), now.within(number, category)
-        variance = self.sd[-len(number) :] ** 2 * (1.0 / np.maximum(events, 1.0) + 1.0 / np.maximum(rows, 1.0))
+        events, rows = now.share * effective, before.share * known
+        made = (events >= SEGMENT_EVENTS) & (rows >= SEGMENT_EVENTS) & (now.share >= SEGMENT_SHARE)
+        was, is_now = before.within, now.within
+        variance = self.sd[-size:] ** 2 * (1.0 / np.maximum(events, 1.0) + 1.0 / np.maximum(rows, 1.0))
         weight = np.where(made, 1.0 / variance, 0.0)
         total = np.bincount(self._groups, weights=weight)
         moved = is_now - was
@@ -146,7 +162,7 @@ class RelationTests:
         beyond = moved - common[self._groups]
         error = variance - 1.0 / np.maximum(total, 1e-300)[self._groups]
         made &= error > 1e-6 * variance  # a segment alone has nothing to be compared with
-        z = np.divide(beyond, np.sqrt(np.maximum(error, 1e-300)), out=np.zeros(len(number)), where=made)
+        z = np.divide(beyond, np.sqrt(np.maximum(error, 1e-300)), out=np.zeros(size), where=made)
         return Changes(was / UNIT, is_now / UNIT, np.where(made, beyond, 0.0) / UNIT, z, made)
 
 

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import CategoryCells, Cells
 from drift_worker.counts.products import COLUMNS, LARGEST, UNIT, Vector
-from drift_worker.relations.change import ASSOCIATION, CORRELATION, KINDS, SCORE, SEGMENT, Changes, RelationTests
+from drift_worker.relations.change import (
+    ASSOCIATION,
+    CORRELATION,
+    KINDS,
+    SCORE,
+    SEGMENT,
+    Changes,
+    RelationTests,
+    Values,
+)
 from drift_worker.relations.matrix import Matrix, Moments
 from drift_worker.relations.past import RelationPast, Seen
 from drift_worker.statistics.calm_past import LEAST
@@ -116,13 +125,15 @@ class RelationMeasurer:
         now = known.matrix.moments(sums)
         usable = self._usable(known, now, sides)
         score = self._score(known, now, sides)
-        changes = self._changes(known, now, effective, known.moments, known.moments.rows, usable)
+        values = known.tests.values(now)
+        changes = self._changes(known, values, effective, known.values, known.moments.rows, usable)
         full = _with_score(changes, score, known.score, 1.0 / known.moments.rows)
         against = None
         if past is not None and past.known:
             windows, mean = past.score
             before = math.tanh(mean) if windows >= LEAST else None
-            moved = self._changes(known, now, effective, known.matrix.moments(past.sums), past.effective, usable)
+            of_past = known.tests.values(known.matrix.moments(past.sums))
+            moved = self._changes(known, values, effective, of_past, past.effective, usable)
             noise = (_OF_COLUMNS + 1.0 / effective) / max(1, windows)
             against = _with_score(moved, score, before, noise)
         listed = self._listed(known, full, past, against)
@@ -163,7 +174,7 @@ class RelationMeasurer:
 
     @staticmethod
     def _changes(
-        known: _Known, now: Moments, effective: float, before: Moments, rows: float, usable: NDArray[np.bool_]
+        known: _Known, now: Values, effective: float, before: Values, rows: float, usable: NDArray[np.bool_]
     ) -> Changes:
         tests = known.tests
         found = tests.compare(now, effective, before, rows)
@@ -286,6 +297,7 @@ class _Known:
     matrix: Matrix
     tests: RelationTests
     moments: Moments
+    values: Values
     #: The correlation of its scores with their stand-in.
     score: float
     #: intp (T,), the place of each test's kind in KINDS.
@@ -310,6 +322,7 @@ class _Known:
         stood = products.stand_in(z)
         spread = float(stood.std() * scores.std())
         r = float(np.mean((stood - stood.mean()) * (scores - scores.mean()))) / spread if spread > 0.0 else 0.0
+        moments = matrix.moments(products.sums(z))
         kind = np.array([KINDS.index(name) for name in (*tests.kinds, SCORE)], dtype=np.intp)
         names: list[str | None] = [None] * (matrix.numbers + 1)
         kept = list(range(matrix.numbers + 1))
@@ -327,7 +340,8 @@ class _Known:
         return cls(
             matrix=matrix,
             tests=tests,
-            moments=matrix.moments(products.sums(z)),
+            moments=moments,
+            values=tests.values(moments),
             score=float(np.clip(r, -_MOST_R, _MOST_R)),
             kind=kind,
             listed=np.array([LISTED[KINDS[number]] for number in kind]),

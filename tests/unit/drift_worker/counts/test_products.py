@@ -90,12 +90,13 @@ def test_any_split_gives_the_same_bits():
 
 
 def test_more_rows_than_float32_can_add_up():
-    """A batch of 20,000 events of a high score: 47² times 20,000 is beyond 2^24."""
-    z = np.zeros((CELLS.products.p, 20_000), dtype=np.float32)
-    z[0], z[1] = 1.0, 47.0
+    """A batch of 40,000 events with high scores: the sum of their squares is far beyond 2^24."""
+    scores = np.random.default_rng(9).integers(30, 49, 40_000)
+    z = np.zeros((CELLS.products.p, 40_000), dtype=np.float32)
+    z[0], z[1] = 1.0, scores
     sums = CELLS.products.matrix(CELLS.products.sums(z))
-    assert sums[1, 1] == 47 * 47 * 20_000
-    assert sums[0, 1] == 47 * 20_000
+    assert sums[1, 1] == int((scores * scores).sum())
+    assert sums[0, 1] == int(scores.sum())
 
 
 def test_a_normal_score_is_that_of_the_middle_rank():

@@ -29,12 +29,18 @@ def _z(seed, n, r=0.5, within=0.0, shift=0.0, shares=(0.5, 0.3, 0.2), phi=0.6):
 
 REFERENCE = _z(0, 7000)
 TESTS = RelationTests(MATRIX, REFERENCE)
-BEFORE = MATRIX.moments(PRODUCTS.sums(REFERENCE))
+
+
+def _values(z, tests=None):
+    return (tests or TESTS).values(MATRIX.moments(PRODUCTS.sums(z)))
+
+
+BEFORE = _values(REFERENCE)
 
 
 def _changes(**drift):
     m = 1500
-    return TESTS.compare(MATRIX.moments(PRODUCTS.sums(_z(1, m, **drift))), m, BEFORE, 7000)
+    return TESTS.compare(_values(_z(1, m, **drift)), m, BEFORE, 7000)
 
 
 def _of(changes, kind):
@@ -48,8 +54,8 @@ def test_z_is_standard_normal_without_drift():
     for seed in range(150):
         rows = _z(1000 + seed, 3000)
         tests = RelationTests(MATRIX, rows)
-        now = MATRIX.moments(PRODUCTS.sums(_z(5000 + seed, 1000)))
-        z.append(tests.compare(now, 1000, MATRIX.moments(PRODUCTS.sums(rows)), 3000))
+        now = _values(_z(5000 + seed, 1000), tests)
+        z.append(tests.compare(now, 1000, _values(rows, tests), 3000))
     kinds = np.array(TESTS.kinds)
     for kind in set(TESTS.kinds):
         values = np.concatenate([one.z[(kinds == kind) & one.made] for one in z])
@@ -82,7 +88,7 @@ def test_where_only_a_marginal_moved_nothing_is_found(drift):
 
 def test_rare_pairs_of_categories_are_not_tested():
     """Ten events must be expected: five of one event are no association."""
-    few = TESTS.compare(MATRIX.moments(PRODUCTS.sums(_z(2, 25))), 25, BEFORE, 7000)
+    few = TESTS.compare(_values(_z(2, 25)), 25, BEFORE, 7000)
     assert not few.made[[i for i, name in enumerate(TESTS.kinds) if name == "association"]].all()
     assert not few.made[[i for i, name in enumerate(TESTS.kinds) if name == SEGMENT]].any()
 

@@ -131,7 +131,7 @@ class RelationMeasurer:
         against = None
         if past is not None and past.known:
             windows, mean = past.score
-            before = math.tanh(mean) if windows >= LEAST else None
+            before = min(_MOST_R, max(-_MOST_R, math.tanh(mean))) if windows >= LEAST else None
             of_past = known.tests.values(known.matrix.moments(past.sums))
             moved = self._changes(known, values, effective, of_past, past.effective, usable)
             noise = (_OF_COLUMNS + 1.0 / effective) / max(1, windows)

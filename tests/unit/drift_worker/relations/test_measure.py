@@ -101,6 +101,18 @@ def test_a_measurement_with_relations_is_read_back(stream):
         assert decode_measurement(measurement.encode()) == measurement
 
 
+def test_a_forged_past_ends_no_evaluation(stream):
+    """Any producer may write a checkpoint: its numbers can be large, and must not raise."""
+    past = stream.engine.relations.past(900_000)
+    past.vector[:] = 1 << 50
+    past.vector[4] = 3
+    forged = stream.engine.relations.past(900_000, past.vector)
+    assert forged.known
+    found = stream.engine.relations.measure(_sides(stream), forged)
+    assert found.reason is None
+    assert "score" in found.largest
+
+
 def test_a_small_reference_has_no_relations():
     """And nothing of them is measured or left for a restart."""
     cells = together.cells_of(together.draw(np.random.default_rng(1), 60))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from drift_worker.alerting.confirmation import key_of
 from drift_worker.alerting.episodes import Announcer, firing
@@ -220,7 +220,11 @@ def everything(sd: float) -> Drift:
     """
 
     def moved(generator: np.random.Generator, column: NDArray[Any]) -> NDArray[Any]:
-        at = ndtr(generator.normal(sd, 1.0, len(column))) * len(column)
+        # every event keeps its rank, ties in any order: what goes together still does, and the score with its features
+        order = np.lexsort((generator.random(len(column)), column))
+        rank = np.empty(len(column))
+        rank[order] = np.arange(len(column))
+        at = ndtr(ndtri((rank + 0.5) / len(column)) + sd) * len(column)
         return np.sort(column)[at.astype(np.int64)]
 
     def apply(generator: np.random.Generator, events: Events) -> None:

@@ -46,6 +46,7 @@ UNITS = {
     "_null_999": "1",
     "_natural_variation": "1",
     "_effect": "1",
+    "_relation_change": "1",
     "_limit": "1",
     "_log10_p": "log10",
     "drift_state": "-1 to 3",

@@ -1,9 +1,10 @@
 """Count events and scores in windows and publish an alert when they have moved.
 
-Data flows through the folders in this order; the first four and the page are pure.
+Data flows through the folders in this order; all but the stages are pure.
 
 counts/       facts: additive integers of a window
 statistics/   numbers computed from counts
+relations/    the same of features together
 alerting/     decisions: which numbers are an alert, and how an episode begins and ends
 performance/  labels and predictions → how good the model was
 stages/       the consumers, each named by what it does

@@ -149,6 +149,7 @@ class Endpoints:
                 **self._following(),
             },
             "not_watched": {"features": self._session().unwatched, "reason": self._session().unwatched_text or None},
+            "relations": self._session().evaluating.relations_kept,
             "parts": parts["parts"],
             "evaluating": self._session().evaluates,
             "found_late": self._session().evaluating.found_late,

@@ -90,6 +90,14 @@ class DriftMetrics:
         )
         self.windows = counter("windows_total", "Windows measured", ["window"])
         self.statistics = {name: gauge(name, text, SUBJECT) for name, text in STATISTICS.items()}
+        self.relation = gauge(
+            "relation_change",
+            "Largest change of a correlation, an association or a segment's mean (in standard deviations)",
+            ["model", "window", "kind"],
+        )
+        self.relation_limit = gauge(
+            "relation_limit", "Limit from which that change becomes an alert", ["model", "window", "kind", "severity"]
+        )
         self.limit = gauge("limit", "Limit from which an effect becomes an alert", [*SUBJECT, "severity"])
         self.window_events = gauge("window_events", "Events in the last window", ["model", "window"])
         self.window_effective = gauge(
@@ -219,6 +227,8 @@ class DriftMetrics:
         for gauge in (
             *self.statistics.values(),
             self.limit,
+            self.relation,
+            self.relation_limit,
             self.window_events,
             self.window_effective,
             self.window_complete,

@@ -6,13 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from drift_worker.alerting.limits import RELATION_LIMITS
 from drift_worker.counts.wire_format import OTHER_MODEL
 from drift_worker.metrics import SCORE, STATISTICS, DriftMetrics
 from drift_worker.reference import LoadedReference
 from kafka_runtime.kafka_types import TopicPartition
 from kafka_runtime.service import logs
 from kafka_runtime.service.metrics import put
-from schemas.alert import Alert, AlertName
+from schemas.alert import Alert, AlertName, Severity
 from schemas.bundle import Manifest
 from schemas.measurement import FeatureMeasurement, Measurement
 from schemas.performance import AnyPerformance, Performance
@@ -307,6 +308,11 @@ class DriftTelemetry:
             m.window_complete.labels(*where).set(float(measurement.complete))
             known = [f.effective for f in measurement.features.values() if f.effective is not None]
             put(m.window_effective, where, min(known, default=None))
+            for kind, limits in RELATION_LIMITS.items():
+                largest = measurement.relations.largest if measurement.relations is not None else {}
+                put(m.relation, [*where, kind], largest.get(kind))
+                for severity, limit in zip(Severity, limits, strict=True):
+                    put(m.relation_limit, [*where, kind, severity.value], limit if kind in largest else None)
         for labels, subject in shown.items():
             for statistic in STATISTICS:
                 put(m.statistics[statistic], labels, getattr(subject, statistic))

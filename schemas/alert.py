@@ -21,10 +21,16 @@ class AlertName(StrEnum):
     MISSING_VALUES = "MissingValues"
     UNSEEN_CATEGORIES = "UnseenCategories"
     DATA_QUALITY = "DataQuality"
+    RELATION_DRIFT = "RelationDrift"
+    SEGMENT_DRIFT = "SegmentDrift"
     REFERENCE_MISMATCH = "ReferenceMismatch"
     NO_DATA = "NoData"
     PERFORMANCE_DROP = "PerformanceDrop"
     CLASSIC = "DriftPolicyClassic"
+
+
+# Alerts on features together: they have no feature of their own, and at most one of each is open for a model.
+RELATIONAL = frozenset({AlertName.RELATION_DRIFT, AlertName.SEGMENT_DRIFT})
 
 
 class Severity(StrEnum):

@@ -124,6 +124,52 @@ class FeatureMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     wasserstein: float | None = None
 
 
+class Relation(msgspec.Struct, frozen=True, kw_only=True):
+    """How two features went together in one window, or the score with all of them."""
+
+    #: `correlation`, `association`, `segment` or `score`.
+    kind: str
+    #: Two features; of a segment the number first; of the score `score` alone.
+    features: list[str]
+    #: Of an association one category of each; of a segment the category. `other`: all that are rare, unseen or missing.
+    categories: list[str] = []
+    #: In the reference: the correlation, or the mean of the number within the category, in standard deviations.
+    before: float
+    #: The same in the window.
+    now: float
+    #: By how much it moved; of a segment, beyond the movement of the number in all categories.
+    effect: float
+    #: log10 p of that movement against the reference.
+    log10_p: float
+    #: log10 p against the calm past; None where there is none, or none yet.
+    past: float | None = None
+    #: φ: how much more the relations of these features vary from window to window than chance explains; at least 1.
+    natural_variation: float | None = None
+
+
+class Relations(msgspec.Struct, frozen=True, kw_only=True):
+    """How the features of one window go together."""
+
+    #: Events that were counted together.
+    events: int = 0
+    #: The number of independent events that they count as.
+    effective: float | None = None
+    #: The number of tests, made or not.
+    tests: int = 0
+    #: Whether a finding needs a change against the calm past as well.
+    learns: bool = False
+    #: The largest effect by kind, of the tests that were made.
+    largest: dict[str, float] = {}
+    #: The strongest movements: every one that may be found, up to 60, and of each kind the largest.
+    moved: list[Relation] = []
+    #: Filled in by the decision: log10 of the level of a single test.
+    level: float | None = None
+    #: Filled in by the decision: the movements of an alert, the strongest first, by its name.
+    found: dict[str, list[int]] = {}
+    #: Why nothing is known.
+    reason: str | None = None
+
+
 class Episode(msgspec.Struct, frozen=True):
     """An alert that is open, or was closed in this window."""
 
@@ -167,6 +213,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     features: dict[str, FeatureMeasurement] = {}
     score: FeatureMeasurement | None = None
+    #: None: they are not counted for this bundle, or by the version that measured.
+    relations: Relations | None = None
     episodes: dict[str, Episode] = {}
     offsets: dict[str, dict[str, tuple[int, int]]] = {}
     #: Why it is not complete, where that is not a missing partition.

@@ -6,6 +6,7 @@ from deploy.dashboards.layout import DRIFT, REPORT_LINK, SCORER, Json, Panel, Ro
 from drift_worker.statistics.catalogue import CATALOGUE
 
 _WHERE = 'model=~"$model", feature=~"$feature", window="$window"'
+_OF_MODEL = 'model=~"$model", window="$window"'
 STATES: list[Json] = [
     {
         "type": "value",
@@ -109,6 +110,17 @@ DATA = [
                 "How many times more a feature varies from window to window than its customers explain. 1: not more.",
                 "short",
                 {"{{feature}}": _by_feature("natural_variation")},
+            ),
+            Panel(
+                "Features together",
+                "The largest change of a correlation, an association, or of how the score follows the features; of a "
+                "segment in standard deviations. Each feature alone may look as before.",
+                "short",
+                {
+                    "{{kind}}": f"max by (kind) ({DRIFT}relation_change{{{_OF_MODEL}}})",
+                    "limit: {{kind}}, {{severity}}": f"max by (kind, severity) ({DRIFT}relation_limit{{{_OF_MODEL}}})",
+                },
+                dashed="limit.*",
             ),
             Panel(
                 "Evidence",

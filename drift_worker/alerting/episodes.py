@@ -15,10 +15,12 @@ from drift_worker.alerting.confirmation import Action, Count, State, Tracker, ke
 from drift_worker.alerting.findings import Finding, Grade
 from drift_worker.alerting.limits import SEASONAL, Policy
 from drift_worker.alerting.reference_fit import COMPARED, Fit
-from schemas.alert import GROUP, Alert, AlertName, Severity, fingerprint
+from schemas.alert import GROUP, RELATIONAL, Alert, AlertName, Severity, fingerprint
 from schemas.measurement import TRAINING, Episode, Measurement
 from schemas.timestamps import EARLIEST_MS, render
 
+# Alerts without a feature that are not about the score either.
+_OF_NO_FEATURE = RELATIONAL | {AlertName.NO_DATA}
 # Features that open such an alert at the same window close share it.
 SHARED = (AlertName.FEATURE_DRIFT, AlertName.REFERENCE_MISMATCH)
 
@@ -367,7 +369,7 @@ class Announcer:
         """
         for name, tracker in self.decisions.trackers.items():
             alertname, subject = key_of(name)
-            if subject != feature or alertname is AlertName.NO_DATA or tracker.state is State.INACTIVE:
+            if subject != feature or alertname in _OF_NO_FEATURE or tracker.state is State.INACTIVE:
                 continue
             lasting = alertname in SEASONAL and tracker.opened_against == TRAINING
             if tracker.state is State.PENDING or not lasting:
@@ -381,7 +383,12 @@ class Announcer:
             for name, tracker in self.decisions.trackers.items()
             if tracker.state in {State.PENDING, State.FIRING}
         )
-        return {feature for alertname, feature in stirring if alertname is not AlertName.NO_DATA}
+        return {feature for alertname, feature in stirring if alertname not in _OF_NO_FEATURE}
+
+    def relations_stir(self) -> bool:
+        """Return whether a relation or a segment is pending or open: no window is then learnt as their calm past."""
+        trackers = (self._tracker(alertname, None) for alertname in RELATIONAL)
+        return any(tracker.state in {State.PENDING, State.FIRING} for tracker in trackers)
 
     def state_of(self, feature: str | None, unknown: str) -> str:
         """Return the state of a distribution: whether it drifted or never fitted, under one word."""

@@ -23,10 +23,12 @@ from drift_worker.alerting.limits import (
     MISSING_WARNING,
     NO_EVIDENCE_LOG10_P,
     OWN_LIMITS,
+    RELATION_SHARE,
     UNSEEN_CRITICAL,
     UNSEEN_WARNING,
     Policy,
 )
+from drift_worker.alerting.relation_change import Moved, Window, judge_relations
 from drift_worker.alerting.significance import MAX_Q, benjamini_hochberg, correlation, level
 from drift_worker.statistics.calm_past import DISTRIBUTION, MISSING, OUT_OF_RANGE, SPIKE, UNSEEN
 from drift_worker.statistics.catalogue import EFFECTS
@@ -110,7 +112,10 @@ def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) 
         return judged_all, [_classic(name, subject, against) for name, subject in subjects.items()]
     # Without a past, the numbers against training are shown and lead to no finding: see statistics.seasonal_baseline.
     heard = [subject for subject in subjects.values() if subject.against == against]
-    single, fast = _levels(policy, measurement.window.length, heard or list(subjects.values()), tests, overlap)
+    share = 1.0 if measurement.relations is None else 1.0 - RELATION_SHARE
+    length = measurement.window.length
+    r = _resemblance(heard or list(subjects.values()), overlap)
+    single, fast = _levels(policy, length, share, tests, r)
     q = min(MAX_Q, tests * single)
     made = (
         p
@@ -134,24 +139,60 @@ def judge(policy: Policy, measurement: Measurement, tests: int, overlap: float) 
         findings += _findings(policy, name, subject, against, _Levels(limit, math.log10(single), math.log10(fast)))
     if measurement.window.length == policy.longest and measurement.features:
         findings.append(_no_data(measurement))
+    measurement, related = _relations(policy, measurement, findings, r)
+    findings += related
     features = {name: subject for name, subject in judged.items() if name is not None}
     judged_level = Level(q, tests, single)
     return replace(measurement, features=features, score=judged.get(None), level=judged_level), findings
 
 
-def _levels(
-    policy: Policy, length: str, subjects: list[FeatureMeasurement], tests: int, overlap: float
-) -> tuple[float, float]:
-    """Return the level of one test for k of n windows, and for a single window."""
+def _resemblance(subjects: list[FeatureMeasurement], overlap: float) -> float:
+    """Return the correlation of the statistics of two successive windows."""
     effective = max((s.effective or 0.0 for s in subjects), default=0.0)
     reference = max((s.reference for s in subjects), default=0)
-    r = correlation(reference, effective, overlap) if effective and reference else 0.0
+    return correlation(reference, effective, overlap) if effective and reference else 0.0
+
+
+def _levels(policy: Policy, length: str, share: float, tests: int, r: float) -> tuple[float, float]:
+    """Return the level of one test for k of n windows, and for a single window; `share`: of the budget."""
     confirm, length_ms = policy.confirm[length], policy.lengths[length]
     one, many = (
-        level(k, n, tests, len(policy.lengths), length_ms, policy.budget, r)
+        level(k, n, tests, len(policy.lengths), length_ms, policy.budget * share, r)
         for k, n in ((1, 1), (confirm.k, confirm.n))
     )
     return many, one
+
+
+def _relations(
+    policy: Policy, measurement: Measurement, findings: list[Finding], r: float
+) -> tuple[Measurement, list[Finding]]:
+    """Return the measurement with what was found of its relations, and a finding for each of their alerts.
+
+    One movement, one alert: what a finding of one feature explains is no finding of two.
+    """
+    relations = measurement.relations
+    if relations is None:
+        return measurement, []
+    explained = {
+        "score" if f.alertname is AlertName.PREDICTION_DRIFT else f.feature or ""
+        for f in findings
+        if f.grade is not Grade.NONE
+    }
+    window = Window(measurement.window.length, r, explained)
+    judged, moved = judge_relations(policy, relations, window)
+    return replace(measurement, relations=judged), [_of_relation(one) for one in moved]
+
+
+def _of_relation(moved: Moved) -> Finding:
+    return Finding(
+        moved.alertname,
+        None,
+        Grade(moved.grade),
+        sufficient=moved.sufficient,
+        clean=moved.clean,
+        fast=moved.fast,
+        no_evidence=moved.clean,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,16 @@ MISSING_WARNING, MISSING_CRITICAL = 0.05, 0.20
 UNSEEN_WARNING, UNSEEN_CRITICAL = 0.01, 0.10
 # The statistics whose limits are not those of the effect: shares of a number's values, (warning, critical).
 OWN_LIMITS: Mapping[str, tuple[float, float]] = {"out_of_range_ratio": (0.01, 0.10), "spike_ratio": (0.03, 0.20)}
+# How much a relation must move, by its kind, (warning, critical): a correlation, an association, or how the score
+# follows the features; of a segment in standard deviations of the reference.
+RELATION_LIMITS: Mapping[str, tuple[float, float]] = {
+    "correlation": (0.2, 0.4),
+    "association": (0.2, 0.4),
+    "score": (0.2, 0.4),
+    "segment": (0.5, 1.0),
+}
+# Of the budget of false alerts, where relations are measured: they are few alerts with many tests.
+RELATION_SHARE = 0.2
 # An effect is over when it is below this share of its warning limit, so that it does not flicker around it.
 CLEAN_SHARE = 0.8
 # Above this p-value a window is no evidence of a difference, however large the effect of a few events looks.

@@ -11,13 +11,14 @@ from drift_worker.alerting.limits import (
     MISSING_CRITICAL,
     MISSING_WARNING,
     OWN_LIMITS,
+    RELATION_LIMITS,
     UNSEEN_CRITICAL,
     UNSEEN_WARNING,
     Policy,
 )
 from drift_worker.statistics.catalogue import CATALOGUE
-from schemas.alert import AlertName
-from schemas.measurement import WEEK, FeatureMeasurement, Measurement
+from schemas.alert import RELATIONAL, AlertName
+from schemas.measurement import WEEK, FeatureMeasurement, Measurement, Relation
 
 _WHAT_TO_DO = {
     AlertName.FEATURE_DRIFT: "Find out what changed upstream or among customers; if it is lasting, retrain.",
@@ -29,15 +30,22 @@ _WHAT_TO_DO = {
         "It differs from the first window on, so this is not drift: if these are the customers you score, make a "
         "reference of them with `driftline rebaseline`; if not, find out whom the model was trained on."
     ),
+    AlertName.RELATION_DRIFT: (
+        "The features go together in another way: look for a join, a mapping or a model that changed; each feature "
+        "alone looks as before."
+    ),
+    AlertName.SEGMENT_DRIFT: "Ask who feeds this category what changed there; elsewhere the number is as before.",
     AlertName.NO_DATA: "Check that events arrive and that their event time is right.",
     AlertName.CLASSIC: "The textbook's rule is set; it does not test evidence: look at the window before acting.",
 }
+# Relations that an alert lists.
+MOST_RELATIONS = 10
 _TEST_OF = {AlertName.MISSING_VALUES: "missing", AlertName.UNSEEN_CATEGORIES: "unseen"}
 
 
 def subject_of(measurement: Measurement, alertname: AlertName, feature: str | None) -> FeatureMeasurement | None:
     """Return the measurement of a feature, or of the score if it is None; None for the window as a whole."""
-    if alertname is AlertName.NO_DATA:
+    if alertname is AlertName.NO_DATA or alertname in RELATIONAL:
         return None
     return measurement.score if feature is None else measurement.features.get(feature)
 
@@ -50,6 +58,8 @@ def limits(policy: Policy, alertname: AlertName, feature: str | None) -> tuple[f
         return UNSEEN_WARNING, UNSEEN_CRITICAL
     if alertname in {AlertName.DATA_QUALITY, AlertName.NO_DATA}:
         return None
+    if alertname in RELATIONAL:
+        return RELATION_LIMITS["segment" if alertname is AlertName.SEGMENT_DRIFT else "correlation"]
     return policy.limits_of(feature)
 
 
@@ -90,7 +100,17 @@ def evidence(
         else {"probability_psi": score.psi, "mean_before": score.reference_mean, "mean_now": score.mean},
         "offsets": {topic: {p: list(r) for p, r in ranges.items()} for topic, ranges in measurement.offsets.items()},
         "features": [_member(measurement, name) for name in members] or None,
+        "relations": [msgspec.to_builtins(one) for one in relations_of(measurement, alertname)[:MOST_RELATIONS]]
+        or None,
     }
+
+
+def relations_of(measurement: Measurement, alertname: AlertName) -> list[Relation]:
+    """Return the relations that an alert is about, the strongest first; none for any other alert."""
+    relations = measurement.relations
+    if relations is None:
+        return []
+    return [relations.moved[at] for at in relations.found.get(alertname.value, [])]
 
 
 def rank(measurement: Measurement, members: list[str]) -> list[str]:
@@ -120,6 +140,8 @@ def summary(
         more = f" and {len(members) - 3} more" if len(members) > 3 else ""
         moved = f"{len(members)} features {_verb(alertname, resolved=resolved, many=True)}: {shown}{more}"
         return moved + _broken(measurement, members)
+    if alertname in RELATIONAL:
+        return _related(measurement, alertname)
     subject = subject_of(measurement, alertname, feature)
     if subject is None:
         what = "enough events again" if resolved else "not enough events"
@@ -157,6 +179,30 @@ def describe(measurement: Measurement, alertname: AlertName, feature: str | None
     to_do = _WHAT_TO_DO[AlertName.DATA_QUALITY if broken else alertname]
     parts.append("Back below the limit for three windows." if resolved else to_do)
     return " ".join(parts)
+
+
+def _related(measurement: Measurement, alertname: AlertName) -> str:
+    """Return the strongest relation that moved, in words, and how many more did."""
+    found = relations_of(measurement, alertname)
+    if not found:
+        what = "segments" if alertname is AlertName.SEGMENT_DRIFT else "relations"
+        return f"the {what} of the features are back"
+    first = found[0]
+    limit = RELATION_LIMITS[first.kind][0]
+    if first.kind == "score":
+        text = f"the score follows the features differently: correlation {first.before:.2f} → {first.now:.2f}"
+    elif first.kind == "segment":
+        number, named = first.features
+        where = "other categories" if first.categories[0] == "other" else first.categories[0]
+        text = f"{number} moved within {named} = {where}: {first.effect:+.2f} sd more than elsewhere"
+    elif first.kind == "association":
+        a, b = (f"{name} = {of}" for name, of in zip(first.features, first.categories, strict=True))
+        text = f"{a} and {b} go together differently: association {first.before:.2f} → {first.now:.2f}"
+    else:
+        a, b = first.features
+        text = f"{a} and {b} go together differently: correlation {first.before:.2f} → {first.now:.2f}"
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{text} (limit ±{limit:.2f}){more}"
 
 
 def _broken(measurement: Measurement, features: Sequence[str | None]) -> str:

@@ -14,12 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from drift_worker.counts import products
 from drift_worker.counts.bins import GROUPS, CategoryCells, Cells, NumericCells, Vector
 
 SCORE = -1
 CUSTOMERS = -2
 SCORED_CUSTOMERS = -3
-PREDICTED = -4  # the class of a prediction, of a model with several
+# Sums of products of features; the stand-in of the score, and the score itself, by customer (`counts.products`).
+PRODUCTS = -4
+STAND_IN = -5
+SCORES = -6
+TOGETHER = frozenset({PRODUCTS, STAND_IN, SCORES})
+PREDICTED = -7  # the class of a prediction, of a model with several
+SCORE_SIDE = frozenset({SCORE, SCORED_CUSTOMERS, SCORES, PREDICTED})
 
 # fast-AMS sketch: rows × signed counters (Alon, Matias & Szegedy 1996; Cormode & Garofalakis 2005). The number of
 # columns sets the standard deviation of Σk² to about sqrt(2/2048) = 3 %.
@@ -142,32 +149,54 @@ def group_of(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     return (hashes >> np.uint64(58)).astype(np.int64)
 
 
+def value_cells(cells: NumericCells, values: NDArray[np.float64]) -> Vector:
+    """Return the value cell of each value, and the one behind them all for what is missing."""
+    cell = cells.cell_of(values)
+    cell[np.isnan(values)] = cells.cells
+    return cell
+
+
 def count_events(
     cells: Cells,
     panes: NDArray[np.int64],
     numeric: NDArray[np.float64],
     codes: NDArray[np.int32],
     customers: NDArray[np.uint64],
+    *,
+    together: bool = True,
 ) -> Iterator[tuple[int, int, Sparse]]:
     """Yield (pane, series, counts to add) for every pane touched, every feature and the sketch of the customers.
 
     panes: int64 (n,), any number that identifies the pane of each event. numeric: float64 (n, numeric features), NaN =
-    missing. codes: int32 (n, categorical features). customers: uint64 (n,), hashes of the customer ids.
+    missing. codes: int32 (n, categorical features). customers: uint64 (n,), hashes of the customer ids. together:
+    whether the products of features are counted as well, and the stand-in of the score.
     """
     if not len(panes):
         return
     tally = _Tally(panes)
     group = group_of(customers)
+    kept = set(cells.products.series) if together else set()
     numeric_column = iter(range(numeric.shape[1]))
     code_column = iter(range(codes.shape[1]))
+    cells_of, codes_of = [], []
     for series, feature in enumerate(cells.features):
         if isinstance(feature, NumericCells):
-            yield from tally.numeric(series, feature, numeric[:, next(numeric_column)], group)
+            values = numeric[:, next(numeric_column)]
+            cell = value_cells(feature, values)
+            if series in kept:
+                cells_of.append(cell)
+            yield from tally.numeric(series, feature, values, group, cell=cell)
         else:
             # codes -1 (missing) and -2 (unseen) index from the end
             code = codes[:, next(code_column)] % feature.cells
+            if series in kept:
+                codes_of.append(code)
             yield from tally.indices(series, feature.size, (code, feature.groups_at + group * feature.cells + code))
     yield from tally.sketch(CUSTOMERS, customers)
+    if kept:
+        z = cells.products.rows(cells_of, codes_of)
+        yield from tally.products(cells.products, z)
+        yield from tally.by_customer(STAND_IN, customers, cells.products.stand_in(z))
 
 
 def count_scores(
@@ -177,6 +206,8 @@ def count_scores(
     labels: NDArray[np.bool_],
     customers: NDArray[np.uint64],
     classes: NDArray[np.int32] | None = None,
+    *,
+    together: bool = True,
 ) -> Iterator[tuple[int, int, Sparse]]:
     """Count predictions as `count_events` does. scores: float64 (n,); labels: bool (n,).
 
@@ -184,17 +215,24 @@ def count_scores(
     """
     if len(panes):
         tally, group = _Tally(panes), group_of(customers)
-        yield from tally.numeric(SCORE, cells.score, scores, group, labels)
+        cell = value_cells(cells.score, scores)
+        yield from tally.numeric(SCORE, cells.score, scores, group, labels, cell)
         if cells.predicted is not None and classes is not None:
             size, code = cells.predicted.cells, classes.astype(np.int64)
             indices = (code, cells.predicted.groups_at + group * size + code)
             yield from tally.indices(PREDICTED, cells.predicted.size, indices)
         yield from tally.sketch(SCORED_CUSTOMERS, customers)
+        if together and cells.products.size:
+            yield from tally.by_customer(SCORES, customers, cells.score_table[cell].astype(np.float64))
 
 
 def size_of(cells: Cells, series: int) -> int:
     """Return the length of a series' vector; IndexError for a series that these bins do not have."""
-    return SKETCH_SIZE if series in (CUSTOMERS, SCORED_CUSTOMERS) else cells_of(cells, series).size
+    if series in (CUSTOMERS, SCORED_CUSTOMERS):
+        return SKETCH_SIZE
+    if series in (PRODUCTS, STAND_IN, SCORES) and cells.products.size:
+        return cells.products.size if series == PRODUCTS else products.COLUMNS
+    return cells_of(cells, series).size
 
 
 def cells_of(cells: Cells, series: int) -> NumericCells | CategoryCells:
@@ -220,14 +258,22 @@ def check_part(cells: Cells, series: int, part: Sparse, records: int) -> None:
     if series in (CUSTOMERS, SCORED_CUSTOMERS):
         _check_range(counts, -records, records)
         return
+    if series in (STAND_IN, SCORES):
+        _check_range(counts, -products.LARGEST * records, products.LARGEST * records)
+        return
+    if series == PRODUCTS:
+        least, most = cells.products.limits()
+        if ((counts < least[indices] * records) | (counts > most[indices] * records)).any():
+            raise ValueError(f"packed counts: more than the products of {records} records")
+        return
     column = cells_of(cells, series)
     if isinstance(column, NumericCells):
         limit = round(_LOG_LIMIT) * records
         low, high = (round(end * column.unit) * records for end in column.limits)
         bounds = ((-limit, limit), (0, round(_LOG_LIMIT) * limit), (low, high))
         starts = indices.searchsorted(range(column.cells + 2, column.cells + 6)).tolist()
-        for begin, end, (least, most) in zip(starts, starts[1:], bounds, strict=False):
-            _check_range(counts[begin:end], least, most)
+        for begin, end, (lowest, highest) in zip(starts, starts[1:], bounds, strict=False):
+            _check_range(counts[begin:end], lowest, highest)
         _check_range(counts[: starts[0]], 0, records)
         _check_range(counts[starts[-1] :], 0, records)
         values = indices.searchsorted(column.cells + 1)
@@ -271,12 +317,11 @@ class _Tally:
         values: NDArray[np.float64],
         group: NDArray[np.int64],
         labels: NDArray[np.bool_] | None = None,
+        cell: Vector | None = None,
     ) -> Iterator[tuple[int, int, Sparse]]:
-        cell = cells.cell_of(values)
-        absent = np.isnan(values)
+        cell = value_cells(cells, values) if cell is None else cell
         psi_cell = cells.psi_cell[np.minimum(cell, cells.cells - 1)].astype(np.int64)
-        cell[absent] = cells.cells
-        psi_cell[absent] = cells.psi_cells
+        psi_cell[cell == cells.cells] = cells.psi_cells
         magnitude = np.abs(values)
         nonzero = magnitude > 0  # false for NaN too
         logs = np.zeros(len(values))
@@ -330,6 +375,23 @@ class _Tally:
         # exact: each sum is of whole numbers and far below 2^53
         total = np.bincount(inverse, weights=np.concatenate(signs)).astype(np.int64)
         yield from self._by_pane(series, SKETCH_SIZE, places, total)
+
+    def products(self, kept: products.Products, z: NDArray[np.float32]) -> Iterator[tuple[int, int, Sparse]]:
+        """Add the products of any two columns of z, float32 (p, n)."""
+        for number, rows in products.by_pane(self._pane, len(self._names), z):
+            yield int(self._names[number]), PRODUCTS, sparse(kept.sums(rows))
+
+    def by_customer(
+        self, series: int, hashes: NDArray[np.uint64], values: NDArray[np.float64]
+    ) -> Iterator[tuple[int, int, Sparse]]:
+        """Add whole numbers by customer: columns and signs are those of the first row of `sketch`."""
+        column = (hashes & np.uint64(products.COLUMNS - 1)).astype(np.int64)
+        sign = 1.0 - 2.0 * ((hashes >> np.uint64(11)) & np.uint64(1)).astype(np.float64)
+        size, panes = products.COLUMNS, len(self._names)
+        # exact: each sum is of whole numbers and far below 2^53
+        total = np.bincount(self._pane * size + column, weights=sign * values, minlength=panes * size)
+        for pane, vector in zip(self._names.tolist(), total.astype(np.int64).reshape(panes, size), strict=True):
+            yield pane, series, sparse(vector)
 
     def _by_pane(
         self, series: int, size: int, keys: NDArray[np.int64], counts: Vector

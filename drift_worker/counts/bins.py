@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drift_worker.counts import products as together
 from schemas.bundle import Feature
 from schemas.reference import Reference
 from schemas.task import TaskName
@@ -216,6 +218,57 @@ class Cells:
         self.score = of_score("score", reference.score)
         #: Of the predicted classes; None where predictions have none.
         self.predicted = CategoryCells("predicted class", tuple(classes), open=False) if classes else None
+        self._reference = reference
+
+    @cached_property
+    def products(self) -> together.Products:
+        """Return which relations between features are counted."""
+        return together.chosen(*self._all_columns, self._scores_of_reference())
+
+    @cached_property
+    def score_table(self) -> NDArray[np.int8]:
+        """Return the normal score of each value cell of the score."""
+        return _ranked(self.score, self._reference.score)
+
+    def rows_of_reference(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return z of the reference's rows by column (p, n), and the normal score of each row's score."""
+        columns, cells, codes = self._all_columns
+        kept = set(self.products.series)
+        numbers = [cell for column, cell in zip(columns, cells, strict=False) if column.series in kept]
+        named = [code for column, code in zip(columns[len(cells) :], codes, strict=True) if column.series in kept]
+        return self.products.rows(numbers, named), self._scores_of_reference()
+
+    def _scores_of_reference(self) -> NDArray[np.float64]:
+        """Return the normal score of each row's score."""
+        return self.score_table[self.score.cell_of(self._reference.score)].astype(np.float64)
+
+    @property
+    def _all_columns(self) -> tuple[list[together.Column], list[Vector], list[Vector]]:
+        """Return every column that can be kept, numbers first, and the value cells and codes of the reference."""
+        numeric, coded = iter(self._reference.numeric.T), iter(self._reference.codes.T)
+        numbers: list[together.Column] = []
+        named: list[together.Column] = []
+        cells, codes = [], []
+        for series, feature in enumerate(self.features):
+            if isinstance(feature, NumericCells):
+                values = next(numeric)
+                cell = feature.cell_of(values)
+                cell[np.isnan(values)] = feature.cells
+                cells.append(cell)
+                numbers.append(together.Ranked(series, _ranked(feature, values)))
+            else:
+                code = next(coded).astype(np.int64)
+                counts = np.bincount(code[code >= 0], minlength=len(feature.categories))
+                common = np.argsort(-counts, kind="stable")[: together.TOP].tolist()
+                codes.append(code)
+                named.append(together.Frequent(series, tuple(c for c in common if counts[c])))
+        return [*numbers, *named], cells, codes
+
+
+def _ranked(cells: NumericCells, column: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Return the normal score of each value cell of a reference column, and of a missing value at the end."""
+    present = column[~np.isnan(column)]
+    return together.normal_scores(np.bincount(cells.cell_of(present), minlength=cells.cells + 1))
 
 
 def _psi_cells(values: NDArray[np.float64], anchors: NDArray[np.float64]) -> tuple[NDArray[np.int16], int]:

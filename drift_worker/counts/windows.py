@@ -53,8 +53,7 @@ class Side(StrEnum):
 
 def side_of(series: int) -> Side:
     """Return the side of a series: features and their customers, or the score, its class and its customers."""
-    of_score = {aggregate.SCORE, aggregate.PREDICTED, aggregate.SCORED_CUSTOMERS}
-    return Side.SCORE if series in of_score else Side.FEATURES
+    return Side.SCORE if series in aggregate.SCORE_SIDE else Side.FEATURES
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ from drift_worker.page.cards import cards
 from drift_worker.page.history import Story, Told
 from drift_worker.page.markup import Content, Html, join, tag, trusted
 from drift_worker.page.overview import overview
+from drift_worker.page.relations import relations
 from drift_worker.page.style import STYLE
 from drift_worker.page.subject import Subject
 from schemas.alert import AlertName
@@ -56,6 +57,7 @@ def drift_page(
             _windows(story) if newest else None,
             _alerts(story.told),
             overview(story, shown) if newest else None,
+            relations(story) if newest else None,
             cards(story, shown, unseen or {}) if newest else None,
             _table(ranked) if ranked else None,
         ),

@@ -17,6 +17,7 @@ REASONS = {
     "reference_too_small": "the reference has too few values",
     "all_missing": "every value is missing",
     "pending": "this window of the predictions has not closed yet",
+    "counted_in_part": "an earlier version counted some of these events, and counts no relations",
     "reference_changed": "the reference changed while the window was open",
 }
 UNKNOWN = "–"

@@ -29,6 +29,8 @@ from drift_worker.counts.windows import UNIT, Closing, Side, Windows, WindowsSta
 from drift_worker.counts.wire_format import MAX_NUMBER, Checkpoint, Delta, Hour, Merged, Number, Packed, Progress
 from drift_worker.page.history import History, Story
 from drift_worker.reference import LoadedReference
+from drift_worker.relations.measure import RelationMeasurer, Sides
+from drift_worker.relations.past import RelationPast
 from drift_worker.statistics.baseline import Distribution
 from drift_worker.statistics.calm_past import CalmPast
 from drift_worker.statistics.measure import Measurer
@@ -141,6 +143,7 @@ class WindowEvaluator:
         self._straggler_s = straggler_s
         self._min_events = min_events
         self._measurer = Measurer(loaded.cells, loaded.reference, min_events, loaded.manifest.self_check)
+        self._relations = RelationMeasurer(loaded.cells, min_events)
         self._runbook_url = runbook_url
         self._read_back = read_back
         self._partitions_of = partitions_of
@@ -174,6 +177,9 @@ class WindowEvaluator:
             for side in Side
             if self._policy.learns(label)
         }
+        self._relation_past: dict[str, RelationPast] = {
+            label: self._relations.past(ms) for label, ms in self._policy.lengths.items() if self._policy.learns(label)
+        }
         self._season = Season(self._loaded.cells, self._measurer.columns, self._min_events)
         #: The position of the checkpoint that was restored; None if there was none.
         self.decided_to: int | None = None
@@ -191,6 +197,11 @@ class WindowEvaluator:
         self._outdated: list[Alert] = []
         self._last: dict[str, Measurement] = {}
         self._history = History(self._loaded.manifest.name)
+
+    @property
+    def relations_kept(self) -> dict[str, list[str]]:
+        """Return the features whose relations are counted, and those that would need too many sums, for /health."""
+        return {"kept": self._relations.kept, "left_out": self._relations.left_out}
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -291,6 +302,15 @@ class WindowEvaluator:
             size = len(self._past[label, side].vector)
             try:
                 self._past[label, side] = self._calm_past(label, side, _unpack(pieces, size))
+            except (ValueError, IndexError) as error:
+                self._report.unreadable(self._measurements_topic, error)
+        for label, past in self._relation_past.items():
+            pieces = packed.get(_relation_name(label))
+            if pieces is None:
+                continue
+            try:
+                vector = _unpack(pieces, len(past.vector))
+                self._relation_past[label] = self._relations.past(self._policy.lengths[label], vector)
             except (ValueError, IndexError) as error:
                 self._report.unreadable(self._measurements_topic, error)
 
@@ -518,6 +538,14 @@ class WindowEvaluator:
                 continue
             learn = self._measurer.learn_features if closing.side is Side.FEATURES else self._measurer.learn_score
             learn(past, stirring)
+        calm = not announcer.relations_stir()
+        for label, past_of_relations in self._relation_past.items():
+            ended = next((c for c in closings if c.label == label and c.side is Side.FEATURES), None)
+            if ended is None:
+                continue
+            if ended.missing or ended.first or ended.window is None or ended.window.foreign:
+                past_of_relations.note(None)
+            past_of_relations.learn(calm=calm)
 
     def _pass_over(self, end_ms: int, judged: Sequence[tuple[Measurement, list[Finding]]], start_ms: int) -> Announcer:
         """Count the episodes of windows that are too old to be announced, so that drift in a backlog is reported."""
@@ -542,6 +570,23 @@ class WindowEvaluator:
         foreign = any(side.window is not None and side.window.foreign for side in present)
         missing = sorted({name for side in present for name in side.missing})
         manifest = self._loaded.manifest
+        measured = (
+            self._measurer.features(
+                _vectors(features), self._slots(label, features), self._past.get((label, Side.FEATURES))
+            )
+            if features
+            else {}
+        )
+        measured_score = (
+            self._measurer.score(_vectors(score), self._slots(label, score), self._past.get((label, Side.SCORE)))
+            if score
+            else _pending_score()
+        )
+        events = any_side.window.events if any_side.window is not None else 0
+        relations = None
+        if features:
+            of_both = Sides(_vectors(features), _vectors(score), measured, measured_score if score else None, events)
+            relations = self._relations.measure(of_both, self._relation_past.get(label))
         return Measurement(
             model=manifest.name,
             model_version=manifest.version,
@@ -550,18 +595,13 @@ class WindowEvaluator:
             complete=not missing and not foreign,
             missing_partitions=missing,
             sample=Sample(
-                events=any_side.window.events if any_side.window is not None else 0,
+                events=events,
                 late=sum(self._windows.late.pop((side.side, label), 0) for side in present),
                 refused=self._windows.refused_in.pop(label, 0) if features is not None else 0,
             ),
-            features=self._measurer.features(
-                _vectors(features), self._slots(label, features), self._past.get((label, Side.FEATURES))
-            )
-            if features
-            else {},
-            score=self._measurer.score(_vectors(score), self._slots(label, score), self._past.get((label, Side.SCORE)))
-            if score
-            else _pending_score(),
+            features=measured,
+            score=measured_score,
+            relations=relations,
             offsets=_offsets(present),
             reason="reference_changed" if foreign else None,
         )
@@ -570,7 +610,7 @@ class WindowEvaluator:
         """Return the distributions that replace the reference's for this window, by series."""
         if self._policy.against(label) != WEEK:
             return {}
-        series = [s for s in _vectors(closing) if s not in {aggregate.CUSTOMERS, aggregate.SCORED_CUSTOMERS}]
+        series = [s for s in _vectors(closing) if s >= aggregate.SCORE]
         return self._season.slots(closing.start_ms, closing.end_ms, series)
 
     def _hour_ended(self, closing: Closing) -> list[Output]:
@@ -587,7 +627,7 @@ class WindowEvaluator:
         return outputs
 
     def _calm(self, series: int) -> bool:
-        if series in {aggregate.CUSTOMERS, aggregate.SCORED_CUSTOMERS}:
+        if series < aggregate.SCORE:
             return True
         of_score = series in {aggregate.SCORE, aggregate.PREDICTED}
         return self._announcer.calm(None if of_score else self._loaded.cells.features[series].name)
@@ -636,6 +676,10 @@ class WindowEvaluator:
             {
                 self._past_name(label, side): wire_format.pack(aggregate.sparse(past.vector))
                 for (label, side), past in self._past.items()
+            }
+            | {
+                _relation_name(label): wire_format.pack(aggregate.sparse(past.vector))
+                for label, past in self._relation_past.items()
             },
         )
         return Checkpoint(
@@ -675,6 +719,10 @@ class WindowEvaluator:
 
 def _shortest(policy: Policy) -> str:
     return next(iter(policy.lengths))
+
+
+def _relation_name(label: str) -> str:
+    return f"{label}/relations"
 
 
 def _kept(metadata: str) -> Kept:

@@ -1,14 +1,14 @@
 """Compute numbers from counts.
 
 baseline.py           what the reference holds of each feature
-stacked.py            bins of several features side by side
+stacked.py            bins of several features side by side, or of two distributions
+partial_effects.py    how the mean score moves with each feature alone
 feature_table.py      all features of a window in one table
 calm_past.py          the calm windows before, and how much they vary
 seasonal_baseline.py  the same hours of past weeks, instead of the reference
 design_effect.py      how many independent events repeated customers amount to
 psi.py                population stability index
 wasserstein.py        normalised Wasserstein distance
-number_pair.py        two distributions of numbers over the same bins
 catalogue.py          one row for each statistic
 ks.py                 Kolmogorov-Smirnov distance
 chi2.py               chi-squared test of categories

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import SCORE_UNIT, CategoryCells, Cells, NumericCells, Vector
+from drift_worker.counts.products import UNIT, normal_scores
 from drift_worker.statistics import ks, psi
+from drift_worker.statistics.partial_effects import Rows, partial_effects
 from drift_worker.statistics.rates import rare_values
 from schemas.measurement import TRAINING
 from schemas.reference import Reference
@@ -52,7 +54,7 @@ class Column(Generic[C]):
     psi_cell: NDArray[np.intp]
     #: The distribution of the rows.
     training: Distribution
-    #: float64 (b,), the mean score per PSI cell.
+    #: float64 (b,), the mean score per PSI cell, or the partial effect of that cell on the score.
     score_of: NDArray[np.float64]
     #: Rows that count as unseen categories (Good & Turing: as many as there are categories seen once).
     unseen: int = 0
@@ -79,7 +81,11 @@ class Column(Generic[C]):
 class Columns:
     """All features in manifest order, the score, and the predicted class."""
 
-    def __init__(self, cells: Cells, reference: Reference) -> None:
+    def __init__(self, cells: Cells, reference: Reference, *, causes: bool = False) -> None:
+        """Take the reference; causes: whether the score's part of each feature is told apart from that of the others.
+
+        Without it a feature's bins have the mean score of their rows.
+        """
         vectors = _vectors(cells, reference)
         numeric, coded = iter(range(reference.numeric.shape[1])), iter(range(reference.codes.shape[1]))
         self.features: list[Column[NumericCells] | Column[CategoryCells]] = []
@@ -92,6 +98,8 @@ class Columns:
                 singletons = int(reference.singletons[at])
                 column = _categorical(feature, vectors[series], reference.codes[:, at], reference.score, singletons)
                 self.features.append(column)
+        if causes:
+            self.features = _told_apart(self.features, reference)
         self.score = _numeric(cells.score, vectors[aggregate.SCORE], reference.score, reference.score)
         #: Of the predicted class; None where predictions have none.
         self.predicted: Column[CategoryCells] | None = None
@@ -106,15 +114,44 @@ class Columns:
         return self.score if series == aggregate.SCORE else self.features[series]
 
 
+def _told_apart(
+    columns: list[Column[NumericCells] | Column[CategoryCells]], reference: Reference
+) -> list[Column[NumericCells] | Column[CategoryCells]]:
+    """Return the columns with the partial effect of each of their bins instead of its mean score."""
+    numeric, coded = iter(reference.numeric.T), iter(reference.codes.T)
+    rows = []
+    for column in columns:
+        size = len(column.training.psi_counts)
+        if isinstance(column.cells, NumericCells):
+            values = next(numeric)
+            cell = aggregate.value_cells(column.cells, values)
+            places = np.append(column.psi_cell, -1)
+            scores = normal_scores(np.append(column.cells.values(column.vector), 0))[cell] / UNIT
+            rows.append(Rows(places[cell], size, scores))
+        else:
+            codes = next(coded)
+            rows.append(Rows(np.where(codes >= 0, column.psi_cell[np.maximum(codes, 0)], -1), size, None))
+    effects = partial_effects(rows, reference.score) if len(reference.score) else None
+    if effects is None:
+        return columns
+    return [replace(column, score_of=effect) for column, effect in zip(columns, effects, strict=True)]
+
+
 def _vectors(cells: Cells, reference: Reference) -> dict[int, Vector]:
     """Return the reference's rows, counted like the events of one pane."""
     n = reference.rows
     panes, customers = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.uint64)
     vectors: dict[int, Vector] = {}
     for _, series, part in (
-        *aggregate.count_events(cells, panes, reference.numeric, reference.codes, customers),
+        *aggregate.count_events(cells, panes, reference.numeric, reference.codes, customers, together=False),
         *aggregate.count_scores(
-            cells, panes, reference.score, np.zeros(n, dtype=np.bool_), customers, reference.predicted
+            cells,
+            panes,
+            reference.score,
+            np.zeros(n, dtype=np.bool_),
+            customers,
+            reference.predicted,
+            together=False,
         ),
     ):
         vectors[series] = np.zeros(aggregate.size_of(cells, series), dtype=np.int64)

@@ -231,13 +231,22 @@ class CalmPast:
         return self.vector[-self._layout.cells :]
 
 
+def variation(df: Floats, compared: Vector, total: Floats) -> Floats:
+    """Return φ: the mean of s where it is above 1 beyond doubt, else 1. total: Σs over the windows `compared`."""
+    number = np.maximum(compared, 1)
+    mean = total / number
+    varies = (compared > 0) & (mean > 1.0) & (chdtrc(df * number, df * total) < VARIES)
+    phi: Floats = np.where(varies, mean, 1.0)
+    return phi
+
+
 def _null(s: Floats, df: Floats, compared: Vector, total: Floats, squares: Floats) -> tuple[Floats, Floats]:
     """Return φ and log10 p of each s."""
     df = np.maximum(df, 1.0)
     number = np.maximum(compared, 1)
     mean = total / number
-    varies = (compared > 0) & (mean > 1.0) & (chdtrc(df * number, df * total) < VARIES)
-    phi = np.where(varies, mean, 1.0)
+    phi = variation(df, compared, total)
+    varies = phi > 1.0
     log_p = log10_chi2(s * df, df)
     if varies.any():
         variance = np.maximum(squares / number - mean * mean, 1e-9)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.counts.bins import Vector
-from drift_worker.statistics.number_pair import NumberPair
+from drift_worker.statistics.stacked import NumberPair
 from drift_worker.statistics.tail_probability import Numbers, kolmogorov_limit, log10_kolmogorov
 
 

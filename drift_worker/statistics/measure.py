@@ -24,8 +24,8 @@ from drift_worker.statistics.calm_past import DISTRIBUTION, CalmPast, Instead, S
 from drift_worker.statistics.catalogue import COMMON_EFFECTS, TESTS
 from drift_worker.statistics.comparison import Compared, compare
 from drift_worker.statistics.feature_table import AnyColumn, Before, Subjects, Tables, shares
-from drift_worker.statistics.number_pair import NumberPair
 from drift_worker.statistics.rates import LocalChange, local_change
+from drift_worker.statistics.stacked import NumberPair
 from schemas.bundle import SelfCheck
 from schemas.measurement import TRAINING, WEEK, Bins, FeatureMeasurement
 from schemas.reference import Reference
@@ -62,7 +62,7 @@ class Measurer:
         `self_check` is that of this reference (None: none was made). A statistic that strays from its null distribution
         is divided by its λ before it is tested.
         """
-        self.columns = Columns(cells, reference)
+        self.columns = Columns(cells, reference, causes=True)
         self._labelled = cells.labelled
         self._min_events = min_events
         checked = self_check if self_check is not None else SelfCheck()

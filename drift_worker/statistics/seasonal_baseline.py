@@ -123,14 +123,15 @@ class Season:
 
 
 def pieces(cells: Cells, vectors: Mapping[int, Vector], series: Iterable[int]) -> list[tuple[int, Packed]]:
-    """Return what is kept of these series of an hour, as it is written."""
-    whole = ((number, aggregate.sparse(kept(cells, number, vectors[number]))) for number in series)
+    """Return what is kept of these series of an hour, as it is written; relations have no past weeks."""
+    own = (number for number in series if number not in aggregate.TOGETHER)
+    whole = ((number, aggregate.sparse(kept(cells, number, vectors[number]))) for number in own)
     return [(number, packed) for number, part in whole for packed in pack(part)]
 
 
 def _cells_of(cells: Cells, series: int) -> NumericCells | CategoryCells | None:
-    """Return the cells of a series; None for a sketch."""
-    if series in {aggregate.CUSTOMERS, aggregate.SCORED_CUSTOMERS}:
+    """Return the cells of a series; None for a sketch or sums of products."""
+    if series < aggregate.SCORE:
         return None
     return aggregate.cells_of(cells, series)
 

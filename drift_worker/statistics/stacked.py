@@ -1,4 +1,4 @@
-"""Cells of several features side by side in one array: sums feature by feature, in one call for all."""
+"""Cells side by side: of several features in one array, with sums in one call for all; or of two distributions."""
 
 from __future__ import annotations
 
@@ -61,3 +61,17 @@ class Spans:
         """Return the cells of one feature: (…, C) gives (…, its cells)."""
         start = self.starts[at]
         return cells[..., start : start + self.sizes[at]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumberPair:
+    """One number in one window and in the reference, with c cells in ascending order."""
+
+    #: float64 (c,): the reference's distribution function at the end of each cell.
+    reference: NDArray[np.float64]
+    #: (c,): the window's cumulative counts; there is at least one value.
+    window: NDArray[Any]
+    #: float64 (c,): the value that represents each cell, never descending.
+    positions: NDArray[np.float64]
+    #: The standard deviation of the reference's values.
+    spread: float

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from drift_worker.statistics.number_pair import NumberPair
+from drift_worker.statistics.stacked import NumberPair
 
 
 def of_pair(pair: NumberPair) -> float | None:

@@ -16,7 +16,7 @@ from driftline.settings import CommandSettings, read_settings
 from driftline.since import parse_since
 from kafka_runtime.kafka_types import KafkaError
 from kafka_runtime.topic_reader import Reader, reader
-from schemas.alert import Alert, decode_alert
+from schemas.alert import RELATIONAL, Alert, decode_alert
 from schemas.measurement import decode_measurement, is_window
 from schemas.timestamps import render
 
@@ -155,6 +155,8 @@ def _show(replay: Replay, announced: Sequence[Episode], replayed: Sequence[Episo
 def _subject(episode: Episode) -> str:
     if episode.features:
         return "group: " + ", ".join(episode.features)
+    if episode.alertname in RELATIONAL:
+        return "features together"
     return episode.feature or ("the score" if "Drift" in episode.alertname else "all")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from schemas.alert import GROUP, Alert, AlertName
+from schemas.alert import GROUP, RELATIONAL, Alert, AlertName
 
 # A feature is important if the score moves by more than this on average when the feature's values are shuffled.
 IMPORTANT = 0.01
@@ -108,6 +108,8 @@ def _trigger(alerts: list[Alert], drifted: tuple[str, ...], importance: Mapping[
         return Trigger.PERFORMANCE, "PerformanceDrop is open"
     if any(_is(alert, {AlertName.PREDICTION_DRIFT}) for alert in alerts):
         return Trigger.DRIFT, "PredictionDrift is open"
+    if related := [alert.labels["alertname"] for alert in alerts if _is(alert, RELATIONAL)]:
+        return Trigger.DRIFT, f"{' and '.join(sorted(related))} {'is' if len(related) == 1 else 'are'} open"
     if important := _important(drifted, importance):
         return Trigger.DRIFT, f"drifts, and moves the score: {', '.join(important)}"
     if drifted:
@@ -120,7 +122,7 @@ def _important(drifted: tuple[str, ...], importance: Mapping[str, float]) -> lis
     return [feature for feature in drifted if importance.get(feature, 1.0) > IMPORTANT]
 
 
-def _is(alert: Alert, names: set[AlertName]) -> bool:
+def _is(alert: Alert, names: Collection[AlertName]) -> bool:
     return alert.labels.get("alertname") in names
 
 

@@ -95,6 +95,9 @@ def test_counting_many_panes_at_once_is_counting_each_alone(seed):
         aggregate.SCORE,
         aggregate.CUSTOMERS,
         aggregate.SCORED_CUSTOMERS,
+        aggregate.PRODUCTS,
+        aggregate.STAND_IN,
+        aggregate.SCORES,
     }
 
 

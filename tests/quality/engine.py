@@ -14,6 +14,7 @@ from drift_worker.alerting.findings import Finding, Grade, judge
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
 from drift_worker.counts.wire_format import pack
+from drift_worker.relations.measure import RelationMeasurer, Sides
 from drift_worker.statistics.measure import Measurer
 from drift_worker.statistics.seasonal_baseline import HOUR_MS, Season, kept
 from schemas.alert import Alert
@@ -36,6 +37,10 @@ class Engine:
         self.policy = replace(POLICY, baseline=baseline)
         self.cells = Cells(features, categories, reference)
         self.measurer = Measurer(self.cells, reference, min_events=500)
+        self.relations = RelationMeasurer(self.cells, 500)
+        self.relation_pasts = {
+            length: self.relations.past(ms) for length, ms in LENGTHS.items() if self.policy.learns(length)
+        }
         self.season = Season(self.cells, self.measurer.columns, 500)
         self.announcer = Announcer(self.policy, "simulated", "docs/runbook.md")
         self.now_ms = START_MS
@@ -89,6 +94,7 @@ class Engine:
                 features, score = self.pasts[length]
                 self.measurer.learn_features(features, self.announcer.stirring())
                 self.measurer.learn_score(score, self.announcer.stirring())
+                self.relation_pasts[length].learn(calm=not self.announcer.relations_stir())
         if "1h" in ended and self.policy.baseline == WEEK:
             self._keep(self.windows["1h"])
         for length in ended:
@@ -97,6 +103,8 @@ class Engine:
 
     def _keep(self, hour: dict[int, NDArray[np.int64]]) -> None:
         for series, vector in hour.items():
+            if series in aggregate.TOGETHER:
+                continue
             name = self.features[series].name if series >= 0 else None
             if series in SKETCHES or self.announcer.calm(name):
                 for piece in pack(aggregate.sparse(kept(self.cells, series, vector))):
@@ -106,11 +114,13 @@ class Engine:
         window, start_ms = self.windows[length], self.now_ms - LENGTHS[length]
         slots = {}
         if self.policy.against(length) == WEEK:
-            slots = self.season.slots(start_ms, self.now_ms, [s for s in window if s not in SKETCHES])
+            slots = self.season.slots(start_ms, self.now_ms, [s for s in window if s >= aggregate.SCORE])
         past, score_past = self.pasts.get(length, (None, None))
         features = self.measurer.features(window, slots, past)
         m, sketch = max(f.events for f in features.values()), window[aggregate.CUSTOMERS]
         before, self.before[length] = self.before.get(length), (sketch, m)
+        score = self.measurer.score(window, slots, score_past)
+        related = self.relations.measure(Sides(window, window, features, score, m), self.relation_pasts.get(length))
         measurement, findings = judge(
             self.policy,
             Measurement(
@@ -121,7 +131,8 @@ class Engine:
                 complete=True,
                 sample=Sample(events=m, late=0, refused=0),
                 features=features,
-                score=self.measurer.score(window, slots, score_past),
+                score=score,
+                relations=related,
             ),
             self.measurer.tests,
             aggregate.overlap(sketch, before[0]) / (m * before[1]) if before is not None else 0.0,

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from quality import natural
+from quality import natural, together
+from quality.cause import first_is_the_cause
 from quality.shares import Share, percent
 from quality.stream import (
     FEATURES,
@@ -357,6 +358,57 @@ def damaged(name: str, trials: int) -> Row:
     )
 
 
+# -- (o) features together
+
+
+def found_together(name: str, trials: int) -> Row:
+    """(o) n = 7,000, m = 1,500: the relation or segment is announced within three windows, and nothing before."""
+    kind, change, feature = together.DRIFTS[name]
+    hits = false = 0
+    for seed in range(trials):
+        stream = together.Stream(seed)
+        false += sum(stream.quarter(1500) for _ in range(4))
+        stream.engine.alerts.clear()
+        if any(stream.quarter(1500, change) for _ in range(3)):
+            named = [one for alert in stream.engine.alerts for one in alert.evidence["relations"] or []]
+            hits += bool(named) and named[0]["kind"] == kind and feature in named[0]["features"]
+    measured = f"{Share(hits, trials)}; {false} in {4 * trials} windows before"
+    bar = "≥ 90 %, 0 before"
+    return Row("o", f"{name}: named within three windows", bar, measured, hits >= 0.9 * trials and not false)
+
+
+def quiet_together(streams: int, windows: int) -> Row:
+    """(o) Windows without drift, half of them with a marginal alone: no relation and no segment."""
+    pages = 0
+    for seed in range(streams):
+        stream = together.Stream(500 + seed)
+        pages += sum(stream.quarter(1500) for _ in range(windows // 2))
+        change = together.mix if seed % 2 else together.everywhere
+        pages += sum(stream.quarter(1500, change) for _ in range(windows - windows // 2))
+    what = "relations and segments in windows without drift, and with a marginal alone"
+    return Row("o", what, "0", f"{pages} in {streams * windows:,} windows", pages == 0)
+
+
+def quiet_as_they_are(name: str, streams: int, days: int) -> Row:
+    """(o) The streams of (l): neighbouring events are alike, and no relation moves."""
+    pages = 0
+    for seed in range(streams):
+        stream = natural.Days(name, 200 + seed)
+        stream.run(natural.DAY * days)
+        pages += sum(a.labels["alertname"] in {"RelationDrift", "SegmentDrift"} for a in stream.engine.alerts)
+    what = f"relations and segments, {natural.STREAMS[name][0]}, m = 500"
+    return Row("o", what, "0", f"{pages} in {streams * days * natural.DAY:,} windows", pages == 0)
+
+
+# -- (p) the cause
+
+
+def cause(trials: int) -> Row:
+    """(p) Of ten features five are read, three have a twin; one that is read and two that are not move."""
+    hits = sum(first_is_the_cause(seed) for seed in range(trials))
+    return _at_least("p", "the largest score_shift is of the feature that is read and moved", 0.95, hits, trials)
+
+
 # -- (h) … (k)
 
 
@@ -418,6 +470,10 @@ ALL: tuple[tuple[str, Callable[..., Row], dict[str, int]], ...] = (
     *(("l", partial(stationary, name, days=30), {"streams": 10}) for name in natural.STREAMS),
     *(("m", partial(found_in, name, sd), {"trials": 30}) for name in ("batches", "breathing") for sd in (0.5, 0.3)),
     *(("n", partial(damaged, name), {"trials": 50}) for name in DAMAGE),
+    *(("o", partial(found_together, name), {"trials": 50}) for name in together.DRIFTS),
+    ("o", partial(quiet_together, 20), {"windows": 60}),
+    ("p", cause, {"trials": 100}),
+    *(("o", partial(quiet_as_they_are, name, days=3), {"streams": 5}) for name in ("batches", "breathing")),
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from drift_worker.alerting.confirmation import key_of
 from drift_worker.alerting.episodes import Announcer, firing
@@ -21,6 +21,7 @@ from drift_worker.alerting.findings import judge
 from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
+from drift_worker.relations.measure import RelationMeasurer, Sides
 from drift_worker.statistics.measure import Measurer
 from schemas.alert import Alert
 from schemas.bundle import Feature
@@ -107,9 +108,9 @@ class Stream:
         """`sample`: the reference; drawn, n rows of it, unless it is given."""
         self.generator = np.random.default_rng(seed)
         if sample is None:
-            self.cells, self.measurer, self.generator.bit_generator.state = _drawn(seed, n)
+            self.cells, self.measurer, self.relations, self.generator.bit_generator.state = _drawn(seed, n)
         else:
-            self.cells, self.measurer = _against(sample)
+            self.cells, self.measurer, self.relations = _against(sample)
         self.hash = aggregate.CustomerHash(f"{seed:064x}")
         self._announcer = Announcer(policy, "simulated", "docs/runbook.md")
         self._length, self._policy = length, policy
@@ -117,10 +118,11 @@ class Stream:
         self.vectors: dict[int, NDArray[np.int64]] = {}  # the last window's counts
         self._end_ms = START_MS
         self.seen = Seen()
-        self.past = self.score_past = None
+        self.past = self.score_past = self.relation_past = None
         if policy.learns(length):
             self.past = self.measurer.past_of_features(LENGTHS[length])
             self.score_past = self.measurer.past_of_score(LENGTHS[length])
+            self.relation_past = self.relations.past(LENGTHS[length])
 
     def run(self, windows: int, m: int, drift: Drift | None = None) -> Seen:
         """This number of windows of m events of new customers, all with this drift."""
@@ -139,6 +141,8 @@ class Stream:
         for _, series, part in self._count(panes, events, hashes):
             vectors[series] = np.zeros(aggregate.size_of(self.cells, series), dtype=np.int64)
             part.add_to(vectors[series])
+        features = self.measurer.features(vectors, past=self.past)
+        score = self.measurer.score(vectors, past=self.score_past)
         start, self._end_ms = self._end_ms, self._end_ms + LENGTHS[self._length]
         measured = Measurement(
             model="simulated",
@@ -148,8 +152,9 @@ class Stream:
             complete=True,
             missing_partitions=[],
             sample=Sample(events=m, late=0, refused=0),
-            features=self.measurer.features(vectors, past=self.past),
-            score=self.measurer.score(vectors, past=self.score_past),
+            features=features,
+            score=score,
+            relations=self.relations.measure(Sides(vectors, vectors, features, score, m), self.relation_past),
         )
         sketch, overlap = vectors[aggregate.CUSTOMERS], 0.0
         if self._before is not None:
@@ -160,6 +165,8 @@ class Stream:
         if self.past is not None and self.score_past is not None:
             self.measurer.learn_features(self.past, self._announcer.stirring())
             self.measurer.learn_score(self.score_past, self._announcer.stirring())
+        if self.relation_past is not None:
+            self.relation_past.learn(calm=not self._announcer.relations_stir())
         self.seen.windows += 1
         self.seen.significant += any(f.significant for f in (*judged.features.values(), judged.score))
         self.seen.measurements = [*self.seen.measurements[-2:], judged]  # the last three: a month does not fit
@@ -179,16 +186,16 @@ class Stream:
 
 
 @lru_cache(maxsize=32)
-def _drawn(seed: int, n: int) -> tuple[Cells, Measurer, Mapping[str, Any]]:
+def _drawn(seed: int, n: int) -> tuple[Cells, Measurer, RelationMeasurer, Mapping[str, Any]]:
     """What is known of a drawn reference, and the generator's state behind it: many rows begin with the same ones."""
     generator = np.random.default_rng(seed)
     return (*_against(draw(generator, n)), generator.bit_generator.state)
 
 
-def _against(sample: Events) -> tuple[Cells, Measurer]:
+def _against(sample: Events) -> tuple[Cells, Measurer, RelationMeasurer]:
     reference = Reference(sample.numeric, sample.codes, sample.scores, np.zeros(len(SIZES), dtype=np.int64))
     cells = Cells(FEATURES, CATEGORIES, reference)
-    return cells, Measurer(cells, reference, min_events=500)
+    return cells, Measurer(cells, reference, min_events=500), RelationMeasurer(cells, 500)
 
 
 # -- drifts -----------------------------------------------------------------------------------------------------------
@@ -213,7 +220,11 @@ def everything(sd: float) -> Drift:
     """
 
     def moved(generator: np.random.Generator, column: NDArray[Any]) -> NDArray[Any]:
-        at = ndtr(generator.normal(sd, 1.0, len(column))) * len(column)
+        # every event keeps its rank, ties in any order: what goes together still does, and the score with its features
+        order = np.lexsort((generator.random(len(column)), column))
+        rank = np.empty(len(column))
+        rank[order] = np.arange(len(column))
+        at = ndtr(ndtri((rank + 0.5) / len(column)) + sd) * len(column)
         return np.sort(column)[at.astype(np.int64)]
 
     def apply(generator: np.random.Generator, events: Events) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from quality import natural, rows
+from quality import natural, rows, together
 from quality.rows import Row
 
 
@@ -104,3 +104,19 @@ def test_a_drift_in_batches_is_found() -> None:
 def test_damage_to_a_few_values_is_found(name: str) -> None:
     """(n) A unit error or a stuck sensor in a few per cent of the rows, which PSI and D do not see."""
     holds(rows.damaged(name, trials=3))
+
+
+@pytest.mark.parametrize("name", together.DRIFTS)
+def test_what_no_feature_alone_shows_is_found(name: str) -> None:
+    """(o) A segment, a rotation, a wrong column, exchanged labels, shuffled scores: named within three windows."""
+    holds(rows.found_together(name, trials=3))
+
+
+def test_the_cause_of_a_movement_of_the_score_comes_first() -> None:
+    """(p) Not its twin that the model never reads, although that moved as well."""
+    holds(rows.cause(trials=15))
+
+
+def test_relations_are_silent_where_only_a_marginal_moved() -> None:
+    """(o) Nobody is called for a relation without drift, for a number that moves everywhere, or for another mix."""
+    holds(rows.quiet_together(streams=2, windows=20))

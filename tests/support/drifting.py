@@ -63,7 +63,12 @@ def alerts_of(stage: Stage, topic: str | None = None) -> list[dict]:
 def numbers_of(measurements: list[dict], closed_ms: int) -> dict:
     """Return the numbers per window that events have closed; batches may differ, and so the covered offsets."""
     return {
-        (m["window"]["length"], m["window"]["start"]): (m["sample"]["events"], m["sample"]["late"], m["features"])
+        (m["window"]["length"], m["window"]["start"]): (
+            m["sample"]["events"],
+            m["sample"]["late"],
+            m["features"],
+            m["relations"],
+        )
         for m in measurements
         if parse(m["window"]["end"]) <= closed_ms
     }

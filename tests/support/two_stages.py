@@ -1,7 +1,6 @@
 """Both stages of the drift worker without a broker: topics as lists, and a clock that the test moves."""
 
 import asyncio
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from drift_worker.reference import load
 from drift_worker.stages.count_events import EventCounter
 from drift_worker.stages.evaluate_windows import WindowEvaluator
 from drift_worker.telemetry import DriftTelemetry
+from driftline.training.loaded_bundle import load_bundle
 from schemas.alert import decode_alert
+from schemas.event import EventDecoder
 from schemas.headers import Stamp
 from schemas.measurement import decode_measurement
 from schemas.prediction import ModelRef, PredictionEncoder
@@ -67,6 +68,7 @@ class Worker:
         self.log = log
         self.ahead_ms = ahead_ms  # how far the wall clock is ahead of the events
         self.at_s = 0.0
+        self.bundle = bundle
         self.loaded = load(bundle, None)
         self.metrics = DriftMetrics(CollectorRegistry(), ["events", "predictions"])
         self.report = DriftTelemetry(self.metrics)
@@ -147,25 +149,32 @@ class Worker:
 
 
 class Scorer:
-    """Answers new events with scores of the reference; 0.2 higher between the two times of day in `raised`."""
+    """Answers new events with the model's scores; 0.2 higher between the two times of day in `raised`."""
 
     def __init__(self, log, worker, raised=()):
         self.log, self.worker, self.raised = log, worker, raised
         manifest = worker.loaded.manifest
         self.encoder = PredictionEncoder(ModelRef(manifest.name, manifest.version), 0.5)
         self.answered = {0: 0, 1: 0}
+        self.decoder = EventDecoder(manifest.features, manifest.event, Rules())
+        self.model = load_bundle(worker.bundle)
 
     def answer(self):
         for partition, answered in self.answered.items():
             records = self.log.records.get(TopicPartition("events", partition), [])
-            for record in records[answered:]:
-                if (event := _event(record.value)) is not None:
-                    self._predict(partition, record, event)
+            new = [record for record in records[answered:] if _event(record.value) is not None]
+            for record, p in zip(new, self._scores(new), strict=True):
+                self._predict(partition, record, _event(record.value), p)
             self.answered[partition] = len(records)
 
-    def _predict(self, partition, record, event):
-        scores = self.worker.loaded.reference.score
-        p = float(scores[zlib.crc32(event["event_id"].encode()) % len(scores)])
+    def _scores(self, records):
+        if not records:
+            return []
+        decoded = self.decoder.decode(records, 1 << 47)
+        scores = dict(zip(decoded.accepted.tolist(), self.model.score(decoded.columns).tolist(), strict=True))
+        return [scores[at] for at in range(len(records))]
+
+    def _predict(self, partition, record, event, p):
         if self.raised and self.raised[0] <= event["event_time"][11:19] < self.raised[1]:
             p = min(1.0, p + 0.2)
         (value,) = self.encoder.encode(

@@ -28,6 +28,7 @@ STARTS = {
 OPEN = (
     "drift_worker.counts",
     "drift_worker.statistics",
+    "drift_worker.relations",
     "drift_worker.alerting",
     "drift_worker.performance",
     "drift_worker.page",

@@ -24,7 +24,7 @@ from drift_worker.stages.evaluate_cohorts import CohortEvaluator
 from drift_worker.telemetry import Counted, DriftTelemetry, Evaluated
 from kafka_runtime.partition_telemetry import OffsetMove
 from kafka_runtime.service.metrics import PartsGauge, described
-from schemas.measurement import Sample
+from schemas.measurement import Relations, Sample
 
 
 @pytest.fixture
@@ -189,7 +189,13 @@ def test_series_are_those_of_the_newest_window_of_each_length_in_a_transaction()
     windows = [
         measurement(0, features={"tenure": feature(0.5), "gone": feature(0.4)}, sample=Sample(1, 0, 0)),
         measurement(0, "1h", features={"tenure": feature(0.7)}, sample=Sample(9, 0, 0)),
-        measurement(1, features={"tenure": feature(None)}, sample=Sample(2, 0, 0), score=pending),
+        measurement(
+            1,
+            features={"tenure": feature(None)},
+            sample=Sample(2, 0, 0),
+            score=pending,
+            relations=Relations(largest={"segment": 0.3}),
+        ),
         measurement(2, features={}),
     ]
     telemetry.windows_committed(Evaluated(windows, [], {}, 0, {}, 0, ""))
@@ -203,6 +209,10 @@ def test_series_are_those_of_the_newest_window_of_each_length_in_a_transaction()
     assert value("effect", feature="gone", window="15m") == 0.4
     assert value("effect", feature="tenure", window="1h") == 0.7
     assert value("effect", feature="score", window="15m") == 0.03
+    assert value("relation_change", kind="segment", window="15m") == 0.3
+    assert value("relation_limit", kind="segment", severity="critical", window="15m") == 1.0
+    assert value("relation_change", kind="correlation", window="15m") is None
+    assert value("relation_limit", kind="correlation", severity="warning", window="15m") is None
 
 
 def test_a_reference_that_is_not_followed_any_more_is_down(bundle, monkeypatch):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from drift_worker.alerting.episodes import Announcer
 from drift_worker.alerting.findings import decide
 from drift_worker.alerting.limits import Confirm, Policy
-from driftline.commands.backtest import _confirm
+from driftline.commands.backtest import _confirm, _subject
 from driftline.errors import CommandError
 from driftline.policy_backtest import Change, Episode, Replay, episodes_of, side_by_side
 from driftline.since import parse_since
@@ -227,3 +227,13 @@ def test_since_is_a_duration_or_a_time():
     assert abs(parse_since("1h") - parse_since("2h") - 3_600_000) < 60_000
     with pytest.raises(CommandError, match="--since: expected"):
         parse_since("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("alertname", "subject"),
+    [("PredictionDrift", "the score"), ("NoData", "all"), ("RelationDrift", "features together")],
+)
+def test_an_episode_without_a_feature_has_a_subject(alertname, subject):
+    """The score, the window as a whole, or features together."""
+    episode = Episode("churn", alertname, None, (), "warning", "2026-11-22T05:00:00.000Z", None, 1)
+    assert _subject(episode) == subject

@@ -36,7 +36,8 @@ def learning(monkeypatch):
 
 
 def _kept(worker):
-    return {key: past.vector.tobytes() for key, past in worker.evaluating._past.items()}
+    pasts = {**worker.evaluating._past, **worker.evaluating._relation_past}
+    return {key: past.vector.tobytes() for key, past in pasts.items()}
 
 
 @pytest.mark.usefixtures("learning")
@@ -44,6 +45,8 @@ def test_what_is_learnt_is_the_same_to_the_bit_wherever_a_worker_dies(story, tel
     """Deaths of either stage and lost commits, with a window that waits or without: the same past, the same p."""
     log, worker = play(story, telco_bundle)
     assert {key: past.windows for key, past in worker.evaluating._past.items()}["4s", Side.FEATURES] >= 5
+    assert worker.evaluating._relation_past["4s"].windows >= 5
+    assert worker.evaluating._relation_past["4s"].score[0] >= 3
     compared = [m for m in measurements_of(log) if any(f.past for f in m.features.values())]
     assert len(compared) >= 4
     victims = {11: ("evaluating",), 23: ("commit",), 38: ("counting", "evaluating"), 52: ("evaluating",)}
@@ -54,6 +57,9 @@ def test_what_is_learnt_is_the_same_to_the_bit_wherever_a_worker_dies(story, tel
         for each in (log, again)
     ]
     assert pasts[0] == pasts[1]
+    related = [{(m.window.length, m.window.end): m.relations for m in measurements_of(each)} for each in (log, again)]
+    assert related[0] == related[1]
+    assert any(one.past is not None for found in related[0].values() for one in found.moved)
     assert all(f.past is None for m in measurements_of(log) if m.window.length == "24h" for f in m.features.values())
 
 
@@ -64,7 +70,8 @@ def test_a_past_of_other_features_begins_anew(story, telco_bundle):
     last = worker.evaluating
     with pytest.raises(ValueError, match="not a calm past"):
         last._calm_past("4s", Side.FEATURES, last._past["4s", Side.SCORE].vector)
-    worker.evaluating._restore_past({"4s/features": [], "10s/features": []})
+    worker.evaluating._restore_past({"4s/features": [], "10s/features": [], "4s/relations": []})
+    assert worker.evaluating._relation_past["4s"].windows == 0
     assert worker.evaluating._past["4s", Side.FEATURES].windows == 0
 
 

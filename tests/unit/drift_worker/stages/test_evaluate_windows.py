@@ -642,7 +642,10 @@ def test_past_weeks_are_compared_with_and_an_hour_of_drift_is_no_past(weeks):
     assert [set(against["30m", week]) for week in (2, 3)] == [{"week"}] * 2
     assert all(m.score.against == m.features["tenure"].against for m in found)
     drifts = [a for a in alerts_of(log) if a.labels["alertname"] != "NoData"]
-    assert {(a.labels["alertname"], a.labels["feature"]) for a in drifts} == {("FeatureDrift", "monthly_charges")}
+    assert {(a.labels["alertname"], a.labels.get("feature")) for a in drifts} == {
+        ("FeatureDrift", "monthly_charges"),
+        ("PredictionDrift", None),  # the model reads it
+    }
     assert drifts[0].starts_at == render(START_MS + (2 * WEEK_S + 2 * HOUR_S + 1800) * 1000)
     assert drifts[-1].status == "resolved"
     charges = [feature.name for feature in worker.loaded.manifest.features].index("monthly_charges")

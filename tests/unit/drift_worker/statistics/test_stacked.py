@@ -93,6 +93,8 @@ def test_a_feature_measured_among_others_is_the_one_measured_alone(moved, times)
         beside = dict(_flat(together[feature.name]))
         assert beside.keys() == alone.keys()
         for path, value in alone.items():
+            if path == ("score_shift",):
+                continue  # its part of the score, the others as they were: it depends on them
             assert beside[path] == (pytest.approx(value, abs=1e-12, rel=1e-12) if type(value) is float else value), path
 
 

@@ -73,6 +73,8 @@ def test_the_table_is_whole_and_nothing_in_it_promotes():
         ([_alert("FeatureDrift", "group", ["senior", "tenure"])], "drift", "investigate"),
         ([_alert("DriftPolicyClassic", "never heard of")], "drift", "investigate"),
         ([_alert("PredictionDrift")], "drift", "investigate"),
+        ([_alert("RelationDrift")], "drift", "investigate"),
+        ([_alert("FeatureDrift", "senior"), _alert("SegmentDrift")], "drift", "investigate"),
         ([_alert("FeatureDrift", "tenure"), _alert("PerformanceDrop")], "performance", "retrain"),
         ([_alert("PerformanceDrop"), _alert("UnseenCategories", "contract")], "performance", "block"),
         ([_alert("MissingValues", "senior")], "schedule", "block"),

@@ -194,6 +194,7 @@ def test_labels_measure_the_classes_whatever_is_killed(stage: Stage) -> None:
         wait_until(lambda: last.reasons() is not None, "it answers")
         wait_until(lambda: len(last.get("/performance").json()["cohorts"]) == 4, "the last one has them, too")
         assert 0 < last.metric("driftline_model_f1_macro", status="final") < 0.6
+        assert last.metric("driftline_model_auc_ovr", status="final") > 0
         assert last.stop() == 0
     assert len(final()) == 3
     for cohort in final():

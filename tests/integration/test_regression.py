@@ -202,6 +202,8 @@ def test_labels_measure_the_error_whatever_is_killed(stage: Stage) -> None:
         wait_until(lambda: last.reasons() is not None, "it answers")
         wait_until(lambda: len(last.get("/performance").json()["cohorts"]) == 9, "the last one has them, too")
         assert last.metric("driftline_model_mae", status="final", version="1.0.0") > 1.5 * manifest.metrics["mae"]
+        for name in ("rmse", "bias", "r2", "interval_coverage_ratio"):
+            assert last.metric(f"driftline_model_{name}", status="final") != 0, name
         assert last.metric("driftline_model_label_coverage_ratio", status="final", outcome="positive") == 0
         assert last.stop() == 0
     assert len(final()) == 8

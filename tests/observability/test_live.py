@@ -61,8 +61,15 @@ def _forwarding(stage: Stage, to: str) -> Iterator[None]:
 
 
 # Panels without data in this story: no window of a day gives a calm past, a first start has no offset to compare, and
-# the model is no regression.
-ELSEWHERE = {"Natural variation", "Offsets that were moved", "Value distribution"}
+# the model is neither a regression nor one of several classes (test_regression, test_multiclass read their series).
+ELSEWHERE = {
+    "Natural variation",
+    "Offsets that were moved",
+    "Value distribution",
+    "Macro F1 and ROC AUC of several classes",
+    "Errors of a regression",
+    "R squared and interval coverage",
+}
 # A panel that shows only what is wrong is empty while nothing is; the series behind it must be there.
 ONLY_FAULTS = re.compile(r" (> 0|== 0)$")
 

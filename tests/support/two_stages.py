@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -15,13 +16,13 @@ from drift_worker.reference import load
 from drift_worker.stages.count_events import EventCounter
 from drift_worker.stages.evaluate_windows import WindowEvaluator
 from drift_worker.telemetry import DriftTelemetry
-from driftline.training.loaded_bundle import load_bundle
 from schemas.alert import decode_alert
 from schemas.event import EventDecoder
 from schemas.headers import Stamp
 from schemas.measurement import decode_measurement
 from schemas.prediction import ModelRef, PredictionEncoder
 from schemas.validation import Rules
+from scorer import model
 
 START_MS = 1_795_327_200_000
 DATA = Path("examples/telco_churn.csv")
@@ -30,6 +31,12 @@ POLICY = Policy(LENGTHS, {"4s": Confirm(2, 3), "10s": Confirm(2, 3)})
 SOURCES = [TopicPartition(topic, p) for topic in ("events", "predictions") for p in (0, 1)]
 PANES = TopicPartition("panes", 0)
 STEP_S = 0.5
+
+
+@cache
+def _served(bundle: Path) -> model.Model:
+    """The model in its direct form: proving that form costs more than most tests score."""
+    return model.load(bundle, None)
 
 
 def _record(source, offset, key, value, headers, wall_ms):
@@ -157,7 +164,7 @@ class Scorer:
         self.encoder = PredictionEncoder(ModelRef(manifest.name, manifest.version), 0.5)
         self.answered = {0: 0, 1: 0}
         self.decoder = EventDecoder(manifest.features, manifest.event, Rules())
-        self.model = load_bundle(worker.bundle)
+        self.model = _served(worker.bundle)
 
     def answer(self):
         for partition, answered in self.answered.items():
@@ -171,7 +178,7 @@ class Scorer:
         if not records:
             return []
         decoded = self.decoder.decode(records, 1 << 47)
-        scores = dict(zip(decoded.accepted.tolist(), self.model.score(decoded.columns).tolist(), strict=True))
+        scores = dict(zip(decoded.accepted.tolist(), self.model.score_each(decoded.columns)[0].tolist(), strict=True))
         return [scores[at] for at in range(len(records))]
 
     def _predict(self, partition, record, event, p):

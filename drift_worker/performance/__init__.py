@@ -11,5 +11,6 @@ multiclass_metrics.py      accuracy, macro and per-class precision, recall, F1, 
 regression_metrics.py      MAE, RMSE, bias, R², MAPE; the interval of residuals
 classification_metrics.py  accuracy, F1, ROC AUC, Brier score, money, with intervals
 label_free_estimate.py     the same, estimated from scores alone
+day_variation.py           how much a metric varies from day to day beyond its error
 performance_drop.py        cohorts → PerformanceDrop
 """

@@ -6,10 +6,11 @@ Accuracy and ROC AUC can each be worse in two ways; both ways need effect and ev
 - below the estimate from the same predictions' scores (`estimated`), outside both of its bands, sampling and
   calibration. Customers who look the same behave differently; only labels can show that, no estimate.
 
-Effect: WARNING points, twice as much is critical. Evidence: EVIDENCE standard errors. They combine the cohort's, by
-customer, with those of the held-out customers, or with the estimate's sampling part. A year of daily cohorts without
-any change raises less than one page: tests/quality/test_performance_drop.py simulates it, docs/model-life.md has
-numbers.
+Effect: WARNING points, twice as much is critical. Evidence: EVIDENCE standard errors, more where days differ by more
+than their customers explain (`day_variation`). They combine the cohort's, by customer, with those of the held-out
+customers, or with the estimate's sampling part. Until that variation is known, a drop needs two cohorts in a row, or
+SURE times the evidence. A year of daily cohorts without any change raises less than one page:
+tests/quality/test_performance_drop.py simulates it, docs/model-life.md has numbers.
 
 Of several classes, accuracy and macro F1 are compared with those of held-out customers alone. Of a regression, the mean
 absolute error (MAE) is, and the effect is in units of that: an error has the outcome's unit, so points would mean
@@ -28,6 +29,7 @@ import msgspec
 from drift_worker.alerting.confirmation import Action, State, Tracker
 from drift_worker.alerting.findings import Finding, Grade
 from drift_worker.alerting.limits import CLEAN_SHARE, Confirm, Policy
+from drift_worker.performance.day_variation import Variation
 from drift_worker.performance.label_free_estimate import Z
 from drift_worker.performance.label_store import DAY_MS
 from schemas.alert import Alert, AlertName, Severity, fingerprint
@@ -53,7 +55,10 @@ MAX_GAP = 0.1
 # more wrong labels: the same growth.
 MORE_WARNING, MORE_CRITICAL = 0.25, 0.50
 LENGTH = "1d"
-_POLICY = Policy(lengths={LENGTH: DAY_MS}, confirm={LENGTH: Confirm(1, 1)})
+# So many times the evidence needs no second cohort.
+SURE = 2.0
+_AT_ONCE = Policy(lengths={LENGTH: DAY_MS}, confirm={LENGTH: Confirm(1, 1)})
+_TWO_IN_A_ROW = Policy(lengths={LENGTH: DAY_MS}, confirm={LENGTH: Confirm(2, 2)})
 _NAMES = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "mae": "MAE", "f1_macro": "macro F1"}
 
 
@@ -96,6 +101,11 @@ class Drop:
         return self.by < CLEAN_SHARE * self.limits.warning
 
     @property
+    def sure(self) -> bool:
+        """Return whether there is a drop, with SURE times the evidence."""
+        return self.grade is not Grade.NONE and self.by >= SURE * self.needed
+
+    @property
     def no_evidence(self) -> bool:
         """Return whether the effect is below the limit, or within what chance gives."""
         return self.by < max(CLEAN_SHARE * self.limits.warning, self.needed * NO_EVIDENCE / EVIDENCE)
@@ -111,11 +121,13 @@ class OpenEpisode(msgspec.Struct):
 
 
 class DropState(msgspec.Struct):
-    """State kept between cohorts. model_version: the version of these cohorts."""
+    """State kept between cohorts. model_version: of these cohorts; how days vary is kept for the next version."""
 
     tracker: Tracker = msgspec.field(default_factory=Tracker)
     model_version: str = ""
     episode: OpenEpisode | None = None
+    #: By metric.
+    variation: dict[str, Variation] = msgspec.field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the state as bytes."""
@@ -133,6 +145,8 @@ class DropState(msgspec.Struct):
             raise ValueError("not the decisions on performance: an episode ahead of the clock")
         if (found.tracker.state is State.FIRING) != (found.episode is not None):
             raise ValueError("not the decisions on performance: an episode without its state")
+        if not all(variation.valid for variation in found.variation.values()):
+            raise ValueError("not the decisions on performance: a variation that is no number")
         return found
 
 
@@ -151,7 +165,11 @@ class DropDetector:
         before, self.remembered = self.remembered, DropState(model_version=self.model_version)
         if before.model_version == self.model_version:
             self.remembered = before
-        elif before.episode is not None:
+            return None
+        self.remembered.variation = before.variation
+        for variation in before.variation.values():
+            variation.forget_last()
+        if before.episode is not None:
             before.episode.sequence += 1
             text = {"summary": f"version {before.model_version} was replaced", "reason": "reference_changed"}
             return self._alert(before.episode, text, end_ms)
@@ -162,7 +180,7 @@ class DropDetector:
         why_not = self._not_judged(cohort)
         if cohort.model_version != self.model_version:
             return msgspec.structs.replace(cohort, reason=why_not, state=self.state), None
-        found = drops(cohort)
+        found = drops(cohort, self.remembered.variation)
         finding = Finding(
             AlertName.PERFORMANCE_DROP,
             None,
@@ -172,9 +190,28 @@ class DropDetector:
             no_evidence=all(drop.no_evidence for drop in found),
         )
         end_ms = parse(cohort.cohort.end) or 0
-        action, _ = self.remembered.tracker.step(_POLICY, end_ms, [(LENGTH, finding)])
+        action, _ = self.remembered.tracker.step(self._policy(found), end_ms, [(LENGTH, finding)])
+        if why_not is None:
+            self._learn(cohort, moved=finding.grade is not Grade.NONE)
         alert = self._announced(action, cohort, found, end_ms)
         return msgspec.structs.replace(cohort, judged=why_not is None, reason=why_not, state=self.state), alert
+
+    def _policy(self, found: Sequence[Drop]) -> Policy:
+        """Return how many cohorts a drop needs: one in which it is sure, or where the variation of days is known."""
+        variation = self.remembered.variation
+        enough = any(
+            drop.sure or (drop.metric in variation and variation[drop.metric].known)
+            for drop in found
+            if drop.grade is not Grade.NONE
+        )
+        return _AT_ONCE if enough or self.open() else _TWO_IN_A_ROW
+
+    def _learn(self, cohort: AnyPerformance, *, moved: bool) -> None:
+        for name in {drop.metric for drop in drops(cohort)}:
+            realised = cohort.metrics[name]
+            if realised.value is not None and realised.error:
+                variation = self.remembered.variation.setdefault(name, Variation())
+                variation.learn(realised.value, realised.error, moved=moved)
 
     @property
     def state(self) -> str:
@@ -248,16 +285,17 @@ def _not_judged_classes(cohort: ClassPerformance) -> str | None:
     return None
 
 
-def drops(cohort: AnyPerformance) -> list[Drop]:
-    """Return every possible comparison, the largest drop first."""
+def drops(cohort: AnyPerformance, variation: Mapping[str, Variation] | None = None) -> list[Drop]:
+    """Return every possible comparison, the largest drop first. variation: of each metric; None or without it: none."""
+    errors = {name: known.errors(EVIDENCE) for name, known in (variation or {}).items()}
     if isinstance(cohort, ClassPerformance):
-        found = _class_drops(cohort)
+        found = _class_drops(cohort, errors)
     else:
-        found = _binary_drops(cohort) if isinstance(cohort, Performance) else _value_drops(cohort)
+        found = _binary_drops(cohort, errors) if isinstance(cohort, Performance) else _value_drops(cohort, errors)
     return sorted(found, key=lambda drop: -drop.by)
 
 
-def _class_drops(cohort: ClassPerformance) -> list[Drop]:
+def _class_drops(cohort: ClassPerformance, errors: Mapping[str, float]) -> list[Drop]:
     """Return accuracy, and macro F1 where there are outcomes enough of every class."""
     enough = min(cohort.labels.classes.values(), default=0) >= MIN_OF_A_CLASS
     found = []
@@ -267,12 +305,12 @@ def _class_drops(cohort: ClassPerformance) -> list[Drop]:
             continue
         if expected is None or expected.value is None or expected.error is None:
             continue
-        needed = EVIDENCE * math.hypot(realised.error, expected.error)
+        needed = errors.get(name, EVIDENCE) * math.hypot(realised.error, expected.error)
         found.append(Drop(name, "expected", realised.value, expected.value, expected.value - realised.value, needed))
     return found
 
 
-def _value_drops(cohort: ValuePerformance) -> list[Drop]:
+def _value_drops(cohort: ValuePerformance, errors: Mapping[str, float]) -> list[Drop]:
     realised, expected = cohort.metrics.get("mae"), cohort.expected.get("mae")
     if realised is None or realised.value is None or realised.error is None:
         return []
@@ -281,10 +319,12 @@ def _value_drops(cohort: ValuePerformance) -> list[Drop]:
     times = realised.value / expected.value
     # of a quotient, to first order
     error = math.hypot(realised.error, times * expected.error) / expected.value
-    return [Drop("mae", "expected", realised.value, expected.value, times - 1.0, EVIDENCE * error, MORE)]
+    return [
+        Drop("mae", "expected", realised.value, expected.value, times - 1.0, errors.get("mae", EVIDENCE) * error, MORE)
+    ]
 
 
-def _binary_drops(cohort: Performance) -> list[Drop]:
+def _binary_drops(cohort: Performance, errors: Mapping[str, float]) -> list[Drop]:
     found = []
     for name in METRICS:
         realised = cohort.metrics.get(name)
@@ -292,12 +332,12 @@ def _binary_drops(cohort: Performance) -> list[Drop]:
             continue
         expected, promised = cohort.expected.get(name), cohort.estimated_labelled.get(name)
         if expected is not None and expected.value is not None and expected.error is not None:
-            needed = EVIDENCE * math.hypot(realised.error, expected.error)
+            needed = errors.get(name, EVIDENCE) * math.hypot(realised.error, expected.error)
             found.append(
                 Drop(name, "expected", realised.value, expected.value, expected.value - realised.value, needed)
             )
         if promised is not None:
-            needed = promised.sampling * EVIDENCE / Z + promised.calibration
+            needed = promised.sampling * errors.get(name, EVIDENCE) / Z + promised.calibration
             found.append(
                 Drop(name, "estimated", realised.value, promised.value, promised.value - realised.value, needed)
             )

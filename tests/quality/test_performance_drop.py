@@ -22,10 +22,16 @@ EVEN = Coverage(1.0, 1.0, 1.0, 1.0, 1.0)
 SIZES = [(500, 1), (1500, 1), (1500, 3), (10_000, 1)]
 
 
-def _customers(draw: np.random.Generator, n: int, moved: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores as of a churn model (mean .27, AUC .84), and outcomes; `moved`: share that no score explains."""
-    p = draw.beta(0.55, 1.5, n)
-    return p, draw.random(n) < (1 - moved) * p + moved * 0.5
+def _customers(
+    draw: np.random.Generator, n: int, moved: float = 0.0, household: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as of a churn model (mean .27, AUC .84), and outcomes of n customers, or of fewer by a rest.
+
+    moved: share that no score explains. household: so many customers have one score, and one outcome.
+    """
+    p = draw.beta(0.55, 1.5, n // household)
+    told = draw.random(n // household) < (1 - moved) * p + moved * 0.5
+    return np.repeat(p, household), np.repeat(told, household)
 
 
 def _numbers(p: np.ndarray, told: np.ndarray, customer: np.ndarray) -> dict[str, Metric]:
@@ -43,15 +49,23 @@ def _calibration(draw: np.random.Generator) -> Calibration:
     return Calibration(x=tuple(x), y=tuple(y.tolist()), rows=5600, band=dict.fromkeys(METRICS, 0.02))
 
 
-def _pages(draw: np.random.Generator, days: int, customers: int, repeats: int, moved_from: int | None = None) -> list:
+def _pages(
+    draw: np.random.Generator,
+    days: int,
+    customers: int,
+    repeats: int,
+    moved_from: int | None = None,
+    household: int = 1,
+) -> list:
     """The alerts that fire in this number of days of one bundle."""
-    p, told = _customers(draw, 1409)
+    p, told = _customers(draw, 1409, household=household)
     expected, calibration = _numbers(p, told, np.arange(len(p))), _calibration(draw)
     judge = DropDetector("m", "1.0.0", 500, "docs/runbook.md")
     judge.renew(0)
     said = []
     for day in range(days):
-        p, told = _customers(draw, customers, 0.3 if moved_from is not None and day >= moved_from else 0.0)
+        moved = 0.3 if moved_from is not None and day >= moved_from else 0.0
+        p, told = _customers(draw, customers, moved, household)
         p, told = np.tile(p, repeats), np.tile(told, repeats)
         who = np.tile(np.arange(customers), repeats)
         bands = {
@@ -88,6 +102,29 @@ def test_a_year_without_change_pages_less_than_once(customers: int, repeats: int
     pages = sum(len(_pages(draw, days, customers, repeats)) for _ in range(bundles))
     print(f"{customers} customers x {repeats}: {pages} pages in {bundles * days / 365:.0f} years")  # noqa: T201
     assert pages <= bundles * days / 365
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("household", [2, 5])
+def test_households_that_decide_together_page_less_than_once_a_year(household: int, long: bool) -> None:
+    """1,500 customers a day. No field names the household, so errors are too small by the root of its size."""
+    bundles, days = (60, 365) if long else (8, 120)
+    draw = np.random.default_rng(household)
+    pages = sum(len(_pages(draw, days, 1500, 1, household=household)) for _ in range(bundles))
+    print(f"households of {household}: {pages} pages in {bundles * days / 365:.1f} years")  # noqa: T201
+    # the first month has most of them: in 120 days the bar of a year
+    assert pages <= bundles * (days / 365 if long else 1)
+
+
+def test_households_do_not_hide_a_change_for_long() -> None:
+    """Three in ten leave by the toss of a coin: announced within three days, most of the time on the first."""
+    draw = np.random.default_rng(5)
+    first = []
+    for _ in range(8):
+        days = [day for day, _ in _pages(draw, 34, 1500, 1, moved_from=30, household=5) if day >= 30]
+        first.append(min(days, default=99) - 30)
+    assert sorted(first)[5] <= 1
+    assert max(first) <= 3
 
 
 def test_a_change_that_no_score_shows_is_announced_on_its_first_day() -> None:

@@ -50,27 +50,69 @@ def _judge(version="1.0.0", remembered=None):
 
 
 def test_an_episode_is_two_messages_and_ends_after_three_clean_cohorts():
-    """Down by 7 points for two days, then back; a restart in between remembers everything."""
+    """Down by 7 points for three days, then back; a restart in between remembers everything."""
     judge, said = _judge(), []
-    for day, accuracy in enumerate((0.8, 0.73, 0.73, 0.79, 0.8, 0.8, 0.8), start=1):
+    for day, accuracy in enumerate((0.8, 0.73, 0.73, 0.73, 0.79, 0.8, 0.8, 0.8), start=1):
         judge = _judge(remembered=DropState.decode(judge.remembered.encode()))
         cohort, alert = judge.step(_cohort(day, accuracy))
         said += [] if alert is None else [(day, alert)]
         assert cohort.judged
-    assert [(day, alert.status, alert.sequence) for day, alert in said] == [(2, "firing", 1), (6, "resolved", 2)]
+    assert [(day, alert.status, alert.sequence) for day, alert in said] == [(3, "firing", 1), (7, "resolved", 2)]
     fired, resolved = (alert for _, alert in said)
     assert fired.labels == {"alertname": "PerformanceDrop", "model": "churn-telco", "severity": "warning"}
-    assert (fired.starts_at, resolved.ends_at) == ("2026-03-03T00:00:00.000Z", "2026-03-07T00:00:00.000Z")
+    assert (fired.starts_at, resolved.ends_at) == ("2026-03-03T00:00:00.000Z", "2026-03-08T00:00:00.000Z")
     assert fired.annotations["summary"] == "accuracy 0.730, 0.800 of held-out customers (limit -0.05)"
     assert fired.annotations["runbook_url"] == "docs/runbook.md#performancedrop"
     assert fired.fingerprint == resolved.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("calm", "accuracy", "days"),
+    [
+        (0, 0.74, 2),  # nothing is known of how days vary: a second day confirms it
+        (0, 0.68, 1),  # twice the evidence
+        (10, 0.74, 1),  # days are known to be steady
+    ],
+)
+def test_a_first_drop_is_confirmed_until_it_is_known_how_days_vary(calm, accuracy, days):
+    """Eight differences make it known, and the last one waits for the day after it."""
+    judge = _judge()
+    for day in range(1, calm + 1):
+        assert judge.step(_cohort(day))[1] is None
+    said = [judge.step(_cohort(calm + day, accuracy))[1] for day in range(1, 4)]
+    assert [alert is not None for alert in said] == [day == days for day in range(1, 4)]
+
+
+def test_days_that_vary_by_themselves_need_a_larger_drop():
+    """Days of .84 and .80 in turn, where errors are .01: five points below .80 are nothing new, thirty are."""
+    judge = _judge()
+    for day in range(1, 21):
+        judge.step(_cohort(day, 0.8 if day % 2 else 0.84))
+    assert judge.step(_cohort(21, 0.74))[1] is None
+    assert judge.step(_cohort(22, 0.8))[1] is None
+    assert judge.step(_cohort(23, 0.5))[1].labels["severity"] == "critical"
+
+
+def test_how_days_vary_is_kept_for_the_next_version_and_must_be_numbers():
+    """Variation is the stream's. What anybody may have written is rejected where it is no number."""
+    judge = _judge()
+    for day in range(1, 21):
+        judge.step(_cohort(day, 0.8 if day % 2 else 0.84))
+    state = DropState.decode(judge.remembered.encode())
+    successor = DropDetector("churn-telco", "1.1.0", 500, "docs/runbook.md", state)
+    assert successor.renew(0) is None
+    assert successor.remembered.variation["accuracy"].known
+    assert successor.step(_cohort(21, 0.74, model_version="1.1.0"))[1] is None
+    successor.remembered.variation["accuracy"].total = math.nan
+    with pytest.raises(ValueError, match="a variation that is no number"):
+        DropState.decode(successor.remembered.encode())
+
+
 def test_a_drop_that_grows_is_said_once_more():
     """Warning, then critical at ten points; it does not fall back."""
     judge = _judge()
-    alerts = [judge.step(_cohort(day, accuracy))[1] for day, accuracy in enumerate((0.74, 0.69, 0.74), start=1)]
-    assert [alert and alert.labels["severity"] for alert in alerts] == ["warning", "critical", None]
+    alerts = [judge.step(_cohort(day, accuracy))[1] for day, accuracy in enumerate((0.74, 0.74, 0.69, 0.74), start=1)]
+    assert [alert and alert.labels["severity"] for alert in alerts] == [None, "warning", "critical", None]
     assert judge.state == "critical"
 
 

@@ -27,7 +27,7 @@ from drift_worker.stages.evaluator import Evaluator
 from drift_worker.stages.record_labels import LabelRecorder
 from drift_worker.statistics.self_check import unwatched, unwatched_sentence
 from drift_worker.telemetry import DriftTelemetry
-from kafka_runtime import processor
+from kafka_runtime import fetched, processor
 from kafka_runtime.group_member import GroupMember
 from kafka_runtime.kafka_types import (
     ConsumerRecord,
@@ -73,6 +73,7 @@ class Session:
             unwatched_sentence(self.unwatched, len(loaded.manifest.features), loaded.reference.rows, s.drift_min_events)
             or ""
         )
+        fetched.install([s.topic_events, s.topic_predictions])
         self._earlier = EarlierCounts(s)
         self._schemas = schemas_for(loaded.manifest.event.format, s)
         #: The first stage.

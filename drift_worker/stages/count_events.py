@@ -128,7 +128,7 @@ class EventCounter:
         self._report = report
         self._events_topic = events_topic
         self._panes_topic = panes_topic
-        self._decoder = EventDecoder(loaded.manifest.features, loaded.manifest.event, rules, schemas)
+        self.decoder = EventDecoder(loaded.manifest.features, loaded.manifest.event, rules, schemas)
         manifest = loaded.manifest
         self._decode_prediction = decoder_of(manifest.predicts)
         self._plain = PlainDecoder(manifest.predicts, ModelRef(manifest.name, manifest.version))
@@ -209,7 +209,7 @@ class EventCounter:
     # -- in -----------------------------------------------------------------------------------------------------------
 
     def _take_events(self, pending: _Pending, records: Sequence[ConsumerRecord]) -> _Batch:
-        decoded = self._decoder.decode(records, self._now_ms())
+        decoded = self.decoder.decode(records, self._now_ms())
         pending.read -= len(decoded.ignored)  # no events: neither counted nor rejected
         for rejection in decoded.rejections:
             if rejection is None:
@@ -276,9 +276,9 @@ class EventCounter:
 
     def _note_unseen(self, codes: NDArray[np.int32], values: Sequence[Sequence[object]]) -> None:
         for column in np.flatnonzero((codes == UNSEEN).any(axis=0)).tolist():
-            i = self._decoder.layout.categorical[column]
+            i = self.decoder.layout.categorical[column]
             rows = np.flatnonzero(codes[:, column] == UNSEEN)
-            names = self.unseen.setdefault(self._decoder.layout.names[i], Counter())
+            names = self.unseen.setdefault(self.decoder.layout.names[i], Counter())
             for row in rows.tolist():
                 name = str(values[i][row])[:128]
                 if name in names or len(names) < UNSEEN_NAMES:

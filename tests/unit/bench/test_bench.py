@@ -11,7 +11,9 @@ import pytest
 
 pytest.importorskip("confluent_kafka", reason="the benchmark reads with librdkafka, of the dev extra")
 
-from bench import chart, environments, forms, report
+from aiokafka.consumer import fetcher
+
+from bench import chart, drift_stages, environments, forms, report
 from bench.bars import NATIVE, Bar, bars
 from bench.contestants import CONTESTANTS, PARTITIONS, QUICK
 from bench.drift import counted
@@ -290,3 +292,16 @@ def test_every_contestants_script_is_there(contestant):
     """A misspelt name would be found after half an hour."""
     if contestant.script is not None:
         assert (environments.PEERS / contestant.script).is_file()
+
+
+def test_each_stage_of_a_drift_worker_is_measured(telco_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of a batch that is all events, and all predictions: what is odd would cost more."""
+    for name in ("MemoryRecords", "PartitionRecords", "FetchResult"):
+        monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
+    found = {name: both for name, *both in drift_stages.stages(telco_bundle, 2)}
+    assert all(us is None or us > 0 for both in found.values() for us in both)
+    assert {name for name, both in found.items() if None not in both} >= {"decode", "hash of the customers"}
+    assert {name: both.index(None) for name, both in found.items() if None in both} == {
+        "columns and checks": 1,
+        "times": 0,
+    }

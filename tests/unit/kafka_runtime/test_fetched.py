@@ -121,6 +121,23 @@ def test_a_damaged_batch_is_read_or_refused_as_aiokafka_does(n, headers, damage,
     _both(bytes(raw) + _batch(_rows(20), n), start)
 
 
+@pytest.mark.parametrize("headers", [[], HEADERS], ids=["none", "some"])
+def test_an_offset_that_does_not_grow_is_passed_over(headers):
+    """As aiokafka does: the record is taken for one of before the place that was asked for."""
+    rows = [(0, b"k", b"v", headers)] * 40
+    raw = bytearray(_batch(rows))
+    # length, attributes, distance of the timestamp, distance of the offset
+    at = 61
+    for _ in range(20):
+        length, at = fetched._varint(bytes(raw), at)
+        at += length
+    _, at = fetched._varint(bytes(raw), at)
+    assert raw[at + 2] == 40  # 20, zigzag
+    raw[at + 2] = 10
+    found, error = _both(bytes(raw))
+    assert ([one["offset"] for one in found], error) == ([*range(20), *range(21, 40)], None)
+
+
 def _taken(result, sizes):
     return [[one.offset for one in result.getall(size)] for size in sizes]
 

@@ -220,3 +220,26 @@ def test_what_the_encoder_wrote_is_plain(task):
     """Or every prediction would be looked at twice."""
     values = [_scored(task, number) for number in range(3)]
     assert [p.customer_id for p in PlainDecoder(task, OURS).decode(values, pytest.fail)] == ["c0", "c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "plain"),
+    [
+        ({"customer_id": "é" * 128}, True),
+        ({"customer_id": "c" * 129}, False),
+        ({"customer_id": ""}, False),
+        ({"probability": 1}, True),
+        ({"probability": 1.0000000000000002}, False),
+        ({"probability": -5e-324}, False),
+        ({"model": {"name": "churn-telco", "version": "1.4.1"}}, False),
+        ({"model": {"name": "churn", "version": "1.4.0"}}, False),
+        ({"explanation": [1, 2]}, True),
+        ({"prediction_id": 7}, False),
+        ({"scored_at": None}, False),
+    ],
+)
+def test_a_prediction_at_a_limit_is_plain_and_one_beyond_is_not(change, plain):
+    """As `decoder_of` and the checks behind it have it."""
+    value = json.dumps(json.loads(_scored(TASKS[0], 0)) | change).encode()
+    assert (_examined(TASKS[0], value) is not None) == plain
+    assert len(PlainDecoder(TASKS[0], OURS).decode([value], lambda _: None)) == plain

@@ -13,7 +13,6 @@ run.py           one run of all contestants
 figures.py       timestamps and samples → figures; pure
 bars.py          the figures → bars reached or not; pure
 report.py        the figures → a table on the terminal and docs/benchmark.md; pure
-drift_stages.py  what a record costs a drift worker, by stage and without Kafka
 tracing.py       the cost of traces: a backlog with them off and on
 autoscaling.py   the Helm chart's scaling over a day, computed
 autoscaling_chart.py  its outcomes → docs/autoscaling.svg; pure

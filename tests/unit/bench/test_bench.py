@@ -12,8 +12,9 @@ import pytest
 pytest.importorskip("confluent_kafka", reason="the benchmark reads with librdkafka, of the dev extra")
 
 from aiokafka.consumer import fetcher
+from quality import drift_stages
 
-from bench import chart, drift_stages, environments, forms, report
+from bench import chart, environments, forms, report
 from bench.bars import NATIVE, Bar, bars
 from bench.contestants import CONTESTANTS, PARTITIONS, QUICK
 from bench.drift import counted

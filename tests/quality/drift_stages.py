@@ -1,4 +1,6 @@
-"""What a record costs a drift worker, by stage and without Kafka: `python -m bench.drift_stages`.
+"""What a record costs a drift worker, by stage and without Kafka. Prints, and judges nothing.
+
+PYTHONPATH=tests python -m quality.drift_stages    (make bench runs it)
 
 One batch of events and one of their predictions, as a fetch has them, go through each stage again and again. The least
 CPU time of a stage counts, so that other programs disturb little. A whole process takes more than the sum of them.
@@ -160,7 +162,7 @@ def _counter(bundle: Path, now_ms: int) -> EventCounter:
 
 def main() -> int:
     """Print a table of the stages."""
-    parser = argparse.ArgumentParser(prog="python -m bench.drift_stages", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m quality.drift_stages", description=__doc__)
     parser.add_argument("--rounds", type=int, default=300, help="of each stage; the least counts")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:

@@ -118,29 +118,28 @@ def _binary(manifest: Manifest, probability: Floats, rows: Labelled, customers: 
 
 
 def _values(manifest: Manifest, value: Floats, rows: Labelled, customers: Ints) -> _Found:
+    from drift_worker.performance.any_rows import rows_of_task
     from drift_worker.performance.regression_metrics import ValueRows, value_performance
 
-    around = manifest.residuals
-    ends = () if around is None else (value + around.low, value + around.high)
-    found = value_performance(ValueRows(rows.outcome, value, customers, *ends))
-    return {}, {"metrics": {name: asdict(one) for name, one in found.items()}}
+    table = rows_of_task(manifest.predicts, rows.outcome, value, customers)
+    assert isinstance(table, ValueRows), "the caller has looked"  # noqa: S101
+    return {}, {"metrics": {name: asdict(one) for name, one in value_performance(table).items()}}
 
 
 def _classes(manifest: Manifest, shares: Floats, rows: Labelled, customers: Ints) -> _Found:
-    import numpy as np
-
+    from drift_worker.performance.any_rows import names_of, rows_of_task
     from drift_worker.performance.multiclass_metrics import ClassRows, class_performance, of_each_class
+    from schemas.task import Multiclass
 
-    known = list(manifest.classes or ())
-    names = [*known, *sorted(set(rows.outcome.tolist()) - set(known))]
-    codes = {name: code for code, name in enumerate(names)}
-    outcome = np.array([codes[one] for one in rows.outcome.tolist()], dtype=np.int64)
-    table = ClassRows(outcome, shares.argmax(axis=1).astype(np.int64), shares, customers)
+    task = manifest.predicts
+    table = rows_of_task(task, rows.outcome, shares, customers)
+    assert isinstance(task, Multiclass) and isinstance(table, ClassRows), "the caller has looked"  # noqa: S101, PT018
+    names = names_of(task, rows.outcome)
     each = {
         names[code]: {name: asdict(one) for name, one in metrics.items()}
         for code, metrics in of_each_class(table).items()
     }
-    counts = {name: int((outcome == code).sum()) for name, code in codes.items()}
+    counts = {name: int((table.outcome == code).sum()) for code, name in enumerate(names)}
     metrics = {name: asdict(one) for name, one in class_performance(table).items()}
     return {"outcomes": counts}, {"metrics": metrics, "classes": each}
 

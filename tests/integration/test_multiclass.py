@@ -17,7 +17,7 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
-from support.telco_tasks import write_task
+from support.telco_tasks import assert_exported, write_task
 from support.waiting import wait_until
 
 from schemas.bundle import Manifest, parse_manifest
@@ -42,7 +42,7 @@ def stage(broker: Broker, topic_prefix: str, payments: Path, tmp_path: Path) -> 
     stage.reader.close()
 
 
-def test_classes_are_scored_verified_and_watched(stage: Stage, payments: Path) -> None:
+def test_classes_are_scored_verified_watched_and_exported(stage: Stage, payments: Path) -> None:
     """Every event has its class; customers get contracts of two years, and fewer are predicted to pay by check."""
     start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
     source = stage.source(drifts=["contract:swap=Month-to-month>Two year:1@10s..30s"])
@@ -93,6 +93,7 @@ def test_classes_are_scored_verified_and_watched(stage: Stage, payments: Path) -
     assert verified.returncode == 0, verified.stdout + verified.stderr
     found = json.loads(verified.stdout)
     assert (found["answer"], found["scores_checked"], found["faults"]["wrong_scores"]) == ("yes", SECONDS * RATE, 0)
+    assert_exported(stage, streamed, lambda one: f"not {one['label']}")
 
 
 def _joining(stage: Stage, name: str) -> Service:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from support.oracle import send
+from support.stage import Stage
 
 from driftline.training.dataset import read_dataset
 from driftline.training.spec import parse_spec
@@ -37,3 +43,26 @@ def write_task(task: str, directory: Path) -> Path:
     trained = train(spec, read_dataset(DATA, spec), datetime(2026, 1, 1, tzinfo=UTC))
     write_bundle(directory, trained.manifest, trained.files)
     return directory
+
+
+def assert_exported(stage: Stage, streamed: Mapping[str, Any], outcome: Callable[[Any], Any]) -> None:
+    """Label the first hundred of these predictions, and require all of them in an export, each with its outcome."""
+    told = {one["prediction_id"]: outcome(one) for one in list(streamed.values())[:100]}
+    labels = [
+        {"customer_id": one["customer_id"], "label": told[one["prediction_id"]], "label_time": one["event_time"]}
+        | {"prediction_id": one["prediction_id"]}
+        for one in list(streamed.values())[:100]
+    ]
+    topic = stage.names.environment["TOPIC_LABELS"]
+    send(stage.bootstrap, topic, [(one["customer_id"].encode(), json.dumps(one).encode(), []) for one in labels])
+    out = stage.folder / "log.jsonl"
+    ended = stage.driftline("export", "--out", str(out), "--with-inputs", "--with-labels", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["labelled"] == 100
+    rows = {row["event_id"]: row for row in map(json.loads, out.read_text(encoding="utf-8").splitlines())}
+    assert rows.keys() == streamed.keys()
+    for event_id, one in streamed.items():
+        row = rows[event_id]
+        assert row["outcome"] == told.get(one["prediction_id"])
+        assert row["input"]["event_id"] == event_id
+        assert all(row[name] == one[name] for name in ("value", "label", "probabilities") if name in one)

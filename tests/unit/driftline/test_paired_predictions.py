@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from schemas.bundle import Business
 from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
 from schemas.label import Label
 from schemas.prediction import ModelRef, PredictionEncoder, encoder_of
-from schemas.task import Regression
+from schemas.task import Multiclass, Regression
 from schemas.timestamps import render
 
 DAY_MS = 86_400_000
@@ -67,15 +69,61 @@ def test_both_models_rows_are_those_of_one_source_position():
     assert found.left_out == {"label not_json": 1, "predictions: not a prediction of this stream": 2}
 
 
-def test_predictions_of_a_regression_are_left_out_by_name():
-    """They have no probability that could be compared; the command names the task if nothing else is there."""
+CHARGES, TIERS = Regression(), Multiclass(("bronze", "gold", "silver"))
+
+
+def _other(task, customer, offset, score, model=CHAMPION):
+    """Value and headers of a prediction of another task."""
+    (raw,) = encoder_of(ModelRef(*model), task).encode(
+        [f"customer-events-0-{offset}"],
+        [f"e{offset}"],
+        [customer],
+        [render(START_MS + offset)],
+        render(START_MS),
+        [score],
+    )
+    return raw, _record(customer, offset, 0.5)[1]
+
+
+def test_predictions_of_another_task_are_left_out_by_name():
+    """They have no probability that could be compared."""
     found = _paired()
-    raw = encoder_of(ModelRef("charges", "1.0.0"), Regression()).encode(
-        ["customer-events-0-0"], ["e0"], ["ann"], [render(START_MS)], render(START_MS), [64.5]
-    )[0]
-    found.prediction(raw, _record("ann", 0, 0.5)[1])
+    found.prediction(*_other(CHARGES, "ann", 0, 64.5))
     assert found.left_out == {f"predictions: {OTHER_TASK}": 1}
     assert models(found, None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "outcomes", "scores"),
+    [
+        (CHARGES, (10.5, 0.0, 7.0), (12.0, 3.0)),
+        (TIERS, ("gold", "platinum", "bronze"), ([0.2, 0.7, 0.1], [0.8, 0.1, 0.1])),
+    ],
+)
+def test_numbers_and_classes_are_joined_as_labels_are(task, outcomes, scores):
+    """Each prediction has its customer's outcome, also one that is 0 or a class of no model; labels need the task."""
+    found = Paired("customer-events", START_MS + 200 * DAY_MS, 0, task=task.name)
+    for customer, outcome in zip(("ann", "bob", "dan"), outcomes, strict=True):
+        label = {"customer_id": customer, "label": outcome, "label_time": render(START_MS + DAY_MS)}
+        found.label(json.dumps(label).encode())
+    late = {"customer_id": "late", "label": outcomes[0], "label_time": render(START_MS + 91 * DAY_MS)}
+    found.label(json.dumps(late).encode())
+    found.label(_label("eve", True, 1.0))
+    for offset, (customer, score) in enumerate(zip(("ann", "bob"), scores, strict=True)):
+        found.prediction(*_other(task, customer, offset, score))
+        found.shadow(*_other(task, customer, offset, scores[0], CHALLENGER))
+    found.prediction(*_record("ann", 9, 0.5))
+    assert found.left_out == {"label envelope": 1, f"predictions: {OTHER_TASK}": 1}
+    when = START_MS + DAY_MS
+    assert found.outcomes(90 * DAY_MS) == {(0, 0): (outcomes[0], when), (0, 1): (outcomes[1], when)}
+    one, other = (side.rows for side in found.of_both(CHAMPION, CHALLENGER, 90 * DAY_MS))
+    if task is CHARGES:
+        assert (one.outcome.tolist(), one.value.tolist()) == ([10.5, 0.0], [12.0, 3.0])
+        assert other.value.tolist() == [12.0, 12.0]
+    else:
+        assert (one.predicted == one.outcome).tolist() == [True, False]
+        assert (other.predicted == other.outcome).tolist() == [True, False]
+        assert (one.predicted[0] == one.predicted[1], other.predicted[0] == other.predicted[1]) == (False, True)
 
 
 def test_coverage_begins_with_the_challenger():

@@ -51,7 +51,7 @@ def test_two_samples_variances_add():
     assert (unpaired.customers, unpaired.rows) == (1200, 1200)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", METRICS["binary"])
 def test_the_interval_is_as_wide_as_repetition_says(metric):
     """Over 300 samples with five rows a customer the advantage's spread is its error; by rows it would be too small."""
     rng = np.random.default_rng(3)
@@ -60,7 +60,7 @@ def test_the_interval_is_as_wide_as_repetition_says(metric):
     assert np.mean([c.error for c in found]) == pytest.approx(spread, rel=0.12)
 
 
-@pytest.mark.parametrize(("metric", "skill"), [(m, 1.5) for m in METRICS if m != "f1"])
+@pytest.mark.parametrize(("metric", "skill"), [(m, 1.5) for m in METRICS["binary"] if m != "f1"])
 def test_a_better_challenger_is_found_better_and_the_other_way_round_it_is_not(metric, skill):
     """Whichever direction of the metric is the good one."""
     before, after = _pair(np.random.default_rng(4), 4000, skill)

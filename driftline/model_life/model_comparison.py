@@ -74,6 +74,27 @@ class Comparison:
     reason: str | None = None
 
 
+def metric_of(asked: Metric | None, task: TaskName, otherwise: Metric) -> Metric:
+    """Return the metric that decides: the one asked for, else `otherwise` of a binary model or the task's first.
+
+    ValueError if it is of another task.
+
+    >>> metric_of(None, "regression", "brier"), metric_of(None, "binary", "brier")
+    ('mae', 'brier')
+    """
+    known = METRICS[task]
+    if asked is None:
+        return otherwise if task == "binary" else known[0]
+    if asked not in known:
+        raise ValueError(f"--metric {asked}: task of the models is {task}, and it has {', '.join(known)}")
+    return asked
+
+
+def relative(metric: Metric) -> bool:
+    """Return whether an advantage is a share of the champion's metric, which has the outcome's unit."""
+    return metric in _RELATIVE
+
+
 def rows_of(outcome: Bools, probability: Floats, threshold: float, customer: NDArray[np.generic]) -> Rows:
     """Return one model's rows. outcome: bool (n,). probability: float64 (n,), positive from `threshold` on."""
     return Rows(outcome, probability, probability >= threshold, customer)

@@ -39,8 +39,9 @@ def test_values_have_their_interval_where_the_model_has_one():
 
 
 @pytest.mark.parametrize(
-    ("task", "metric", "value"), [(Binary(1, 0.7), "accuracy", 0.75), (Regression(), "mae", 0.375), (TIERS, "accuracy", 0.5)]
-)  # fmt: skip
+    ("task", "metric", "value"),
+    [(Binary(1, 0.7), "accuracy", 0.75), (Regression(), "mae", 0.375), (TIERS, "accuracy", 0.5)],
+)
 def test_a_metric_is_that_of_the_rows_task(task, metric, value):
     """Its influences add up to nothing."""
     scores = {"binary": np.array([0.9, 0.6, 0.1, 0.8]), "regression": np.array([0.5, 0.0, 1.0, 1.0])}

@@ -18,7 +18,7 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
-from support.telco_tasks import assert_exported, write_task
+from support.telco_tasks import assert_exported, assert_judged_by_topics, write_task
 from support.waiting import wait_until
 
 from schemas.bundle import Manifest, parse_manifest
@@ -101,6 +101,7 @@ def test_classes_are_scored_verified_watched_exported_and_compared(stage: Stage,
         stage, streamed, lambda one: one["label"] if zlib.crc32(one["event_id"].encode()) % 3 else "Voucher"
     )
     _compare(stage)
+    assert_judged_by_topics(stage, challenger)
 
 
 def _answers(stage: Stage, by_class: dict, challenged: float) -> dict:

@@ -16,7 +16,7 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
-from support.telco_tasks import DATA, LABELLED, assert_exported, write_task
+from support.telco_tasks import DATA, LABELLED, assert_exported, assert_judged_by_topics, write_task
 from support.waiting import wait_until
 
 from schemas.bundle import Manifest, parse_manifest
@@ -101,10 +101,10 @@ def test_values_are_scored_verified_watched_exported_and_compared(stage: Stage, 
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["data"]["rows"] == 7043
     assert_exported(stage, streamed, lambda one: round(one["value"]) + 0.5)
-    _compared(stage, streamed)
+    _compared(stage, streamed, challenger)
 
 
-def _compared(stage: Stage, streamed: dict) -> None:
+def _compared(stage: Stage, streamed: dict, challenger: Path) -> None:
     """Require that the shadow has the same events with values of its own, and `compare` the errors of both."""
     shadows = {}
     for partition in range(4):
@@ -124,15 +124,16 @@ def _compared(stage: Stage, streamed: dict) -> None:
     assert said["coverage"] == {"champion": SECONDS * RATE, "both": SECONDS * RATE}
     known = list(streamed)[:LABELLED]
     told = [round(streamed[event_id]["value"]) + 0.5 for event_id in known]
-    champion, challenger = (
+    ours, theirs = (
         sk.mean_absolute_error(told, [side[event_id]["value"] for event_id in known]) for side in (streamed, shadows)
     )
     found = said["comparison"]
     assert (found["metric"], found["customers"], said["also"][0]["metric"]) == ("mae", LABELLED, "rmse")
-    assert (found["champion"], found["challenger"]) == pytest.approx((champion, challenger), rel=1e-12)
-    assert found["advantage"] == pytest.approx(1 - challenger / champion, rel=1e-12)
+    assert (found["champion"], found["challenger"]) == pytest.approx((ours, theirs), rel=1e-12)
+    assert found["advantage"] == pytest.approx(1 - theirs / ours, rel=1e-12)
     refused = stage.driftline("compare", "--metric", "accuracy")
     assert (refused.returncode, "task of the models is regression" in refused.stderr) == (2, True)
+    assert_judged_by_topics(stage, challenger)
 
 
 def _joining(stage: Stage, name: str) -> Service:

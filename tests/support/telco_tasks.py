@@ -68,3 +68,11 @@ def assert_exported(stage: Stage, streamed: Mapping[str, Any], outcome: Callable
         assert row["outcome"] == told.get(one["prediction_id"])
         assert row["input"]["event_id"] == event_id
         assert all(row[name] == one[name] for name in ("value", "label", "probabilities") if name in one)
+
+
+def assert_judged_by_topics(stage: Stage, candidate: Path) -> None:
+    """Require that `promote` joins the labels on the topic with their events, and finds them too few."""
+    told = ("--candidate", str(candidate), "--to", str(stage.bundle), "--from-topics")
+    judged = stage.driftline("promote", *told, DRIFT_LABEL_HORIZON="1s")
+    assert judged.returncode == 3, judged.stderr
+    assert f"not promoted: {LABELLED} labelled customers that neither model was fitted on" in judged.stderr

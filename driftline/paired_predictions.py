@@ -9,31 +9,52 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.performance import label_join
+from drift_worker.performance.any_rows import AnyRows, taken
 from drift_worker.performance.classification_metrics import Rows
+from drift_worker.performance.multiclass_metrics import ClassRows
+from drift_worker.performance.regression_metrics import ValueRows
+from drift_worker.performance.task_facts import VALUE_PREDICTION, facts_of
 from schemas import timestamps
 from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, whole
-from schemas.label import decode_label
-from schemas.prediction import OtherTaskError, Prediction, decode_prediction
+from schemas.label import LabelReason, known_outcome
+from schemas.prediction import AnyPrediction, ClassPrediction, Prediction, decode_any
+from schemas.task import Binary, Multiclass, Outcome, Regression, Task, TaskName
 
 ModelName = tuple[str, str]  # name and version
 Header = tuple[str, bytes]
-# Why a prediction of a regression is left out.
+# Why a prediction of a model with another task is left out.
 OTHER_TASK = "the task of its model is another one"
 _OFFSET_BITS = 48  # an offset below, the partition above
+# A prediction of several classes; label: `identify` of the class.
+_CLASS_PREDICTION = np.dtype(
+    [("customer", "<u8"), ("prediction", "<u8"), ("time_ms", "<i8"), ("label", "<u8"), ("version", "<u2")]
+)
+# What labels and rows need of a task; not the classes of a model, which predictions name themselves.
+_TASKS: Mapping[TaskName, Task] = {
+    "binary": Binary(positive_class=True),
+    "multiclass": Multiclass(()),
+    "regression": Regression(),
+}
+_ROWS: Mapping[TaskName, np.dtype[np.void]] = {
+    "binary": label_join.PREDICTION,
+    "multiclass": _CLASS_PREDICTION,
+    "regression": VALUE_PREDICTION,
+}
 
 
 @dataclass(slots=True, eq=False)
 class _Rows:
     """Rows of labelled customers, and the positions of all customers' events, by model."""
 
-    made: list[tuple[int, int, int, float, float, int, bool]] = field(default_factory=list)
+    made: list[tuple[Any, ...]] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     everywhere: dict[int, array[int]] = field(default_factory=dict)
     newest: dict[int, str] = field(default_factory=dict)
@@ -43,14 +64,12 @@ class _Rows:
 class Labelled:
     """One model's rows and the event time of each, int64 (n,), epoch ms."""
 
-    rows: Rows
+    rows: AnyRows
     time_ms: NDArray[np.int64]
 
     def take(self, which: NDArray[np.bool_]) -> Labelled:
         """Return only these rows."""
-        r = self.rows
-        rows = Rows(r.outcome[which], r.probability[which], r.predicted[which], r.customer[which])
-        return Labelled(rows, self.time_ms[which])
+        return Labelled(taken(self.rows, which), self.time_ms[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +81,26 @@ class Coverage:
 
 
 class Paired:
-    """The content of the three topics."""
+    """The content of the three topics, of models of one task."""
 
-    def __init__(self, events_topic: str, now_ms: int, future_skew_ms: int, *, everywhere: bool = True) -> None:
+    def __init__(
+        self,
+        events_topic: str,
+        now_ms: int,
+        future_skew_ms: int,
+        *,
+        everywhere: bool = True,
+        task: TaskName = "binary",
+    ) -> None:
         """Start. `everywhere`: whether positions of customers without a label are kept, for `coverage`."""
+        self.task = task
+        self._facts = facts_of(_TASKS[task])
         self._events = events_topic.encode()
         self._now_ms = now_ms
         self._skew_ms = future_skew_ms
         self._everywhere_wanted = everywhere
         self._models: dict[ModelName, int] = {}
-        self._labels: list[tuple[str, str | None, int, bool]] = []
+        self._labels: list[tuple[int, int, int, Any]] = []
         self._customers: set[int] = set()
         self._newest_ms = 0  # of any prediction or label: "now" in event time
         self._of = {"predictions": _Rows(), "shadow": _Rows()}
@@ -81,14 +110,15 @@ class Paired:
 
     def label(self, value: bytes | None) -> None:
         """Take in a record of the labels' topic; all of them come first."""
-        decoded = decode_label(value, self._now_ms, self._skew_ms)
-        if decoded.label is None:
-            self.left_out[f"label {decoded.reason}"] += 1
+        one = known_outcome(value, self._now_ms, self._skew_ms, _TASKS[self.task].outcome)
+        if isinstance(one, LabelReason):
+            self.left_out[f"label {one}"] += 1
             return
-        one = decoded.label
-        self._labels.append((one.customer_id, one.prediction_id, decoded.time_ms, one.label))
-        self._newest_ms = max(self._newest_ms, decoded.time_ms)
-        self._customers.add(label_join.identify(one.customer_id))
+        customer, named = label_join.identify(one.customer_id), one.prediction_id
+        about = label_join.NO_PREDICTION if named is None else label_join.identify(named)
+        self._labels.append((customer, about, one.time_ms, self._facts.said(one.outcome)))
+        self._newest_ms = max(self._newest_ms, one.time_ms)
+        self._customers.add(customer)
 
     def prediction(self, value: bytes | None, headers: Sequence[Header]) -> None:
         """Take in a record of `predictions`."""
@@ -100,13 +130,10 @@ class Paired:
 
     def _take(self, topic: str, value: bytes | None, headers: Sequence[Header]) -> None:
         position = self._position(headers)
-        try:
-            one = decode_prediction(value or b"")
-        except OtherTaskError:
+        one = _decoded(value)
+        if one is not None and one.task != self.task:
             self.left_out[f"{topic}: {OTHER_TASK}"] += 1
             return
-        except ValueError:
-            one = None
         time_ms = timestamps.parse(one.event_time) if one is not None else None
         if position is None or one is None or time_ms is None:
             self.left_out[f"{topic}: not a prediction of this stream"] += 1
@@ -118,11 +145,11 @@ class Paired:
             found.everywhere.setdefault(model, array("q")).append(position)
         customer = label_join.identify(one.customer_id)
         if customer in self._customers:
-            prediction = label_join.identify(one.prediction_id)
-            found.made.append((customer, prediction, time_ms, one.probability, one.threshold, model, one.label))
+            joined_by = (customer, label_join.identify(one.prediction_id), time_ms)
+            found.made.append((*joined_by, *_members(one, model)))
             found.positions.append(position)
 
-    def _model(self, one: Prediction) -> int:
+    def _model(self, one: AnyPrediction) -> int:
         return self._models.setdefault((one.model.name, one.model.version), len(self._models))
 
     def _position(self, headers: Sequence[Header]) -> int | None:
@@ -160,58 +187,97 @@ class Paired:
 
     def of_both(self, champion: ModelName, challenger: ModelName, horizon_ms: int) -> tuple[Labelled, Labelled]:
         """Return settled rows with a label that both models have scored, the same ones in the same order."""
-        predictions, positions, outcome = self._settled(horizon_ms)
-        shadow = np.array(self._of["shadow"].made, dtype=label_join.PREDICTION)
+        predictions, positions, has, told = self._settled(horizon_ms)
+        shadow = np.array(self._of["shadow"].made, dtype=_ROWS[self.task])
         shadow_at = np.array(self._of["shadow"].positions, dtype=np.int64)
         theirs = shadow["version"] == self._models.get(challenger, -1)
         shadow, shadow_at = shadow[theirs], shadow_at[theirs]
-        ours = np.flatnonzero((predictions["version"] == self._models.get(champion, -1)) & (outcome >= 0))
+        ours = np.flatnonzero((predictions["version"] == self._models.get(champion, -1)) & has)
         _, one, other = np.intersect1d(positions[ours], shadow_at, return_indices=True)
         one = ours[one]
-        return (
-            _labelled(predictions[one], outcome[one]),
-            _labelled(shadow[other], outcome[one]),
-        )
+        return self._labelled(predictions[one], told[one]), self._labelled(shadow[other], told[one])
 
     def of_each(self, champion: ModelName, challenger: ModelName, horizon_ms: int) -> tuple[Labelled, Labelled]:
         """Return settled rows with a label of each model's customers, as in a split."""
-        predictions, _, outcome = self._settled(horizon_ms)
+        predictions, _, has, told = self._settled(horizon_ms)
         sides = []
         for model in (champion, challenger):
-            mine = (predictions["version"] == self._models.get(model, -1)) & (outcome >= 0)
-            sides.append(_labelled(predictions[mine], outcome[mine]))
+            mine = (predictions["version"] == self._models.get(model, -1)) & has
+            sides.append(self._labelled(predictions[mine], told[mine]))
         return sides[0], sides[1]
 
-    def outcomes(self, horizon_ms: int) -> dict[tuple[int, int], tuple[bool, int]]:
+    def outcomes(self, horizon_ms: int) -> dict[tuple[int, int], tuple[Outcome, int]]:
         """Return source partition and offset → the outcome and when it was known, of predictions that have one."""
-        _, positions, outcome, known_ms = self._joined(horizon_ms)
-        has = outcome >= 0
-        rows = zip(positions[has].tolist(), outcome[has].tolist(), known_ms[has].tolist(), strict=True)
-        return {(at >> _OFFSET_BITS, at & ((1 << _OFFSET_BITS) - 1)): (told == 1, ms) for at, told, ms in rows}
+        _, positions, has, told, known_ms = self._joined(horizon_ms)
+        rows = zip(positions[has].tolist(), told[has].tolist(), known_ms[has].tolist(), strict=True)
+        said = self._facts.outcome
+        return {(at >> _OFFSET_BITS, at & ((1 << _OFFSET_BITS) - 1)): (said(one), ms) for at, one, ms in rows}
 
-    def _settled(self, horizon_ms: int) -> tuple[label_join.Predictions, NDArray[np.int64], NDArray[np.int8]]:
-        """Return rows, positions and outcomes; the outcome of an unsettled one is unknown."""
-        predictions, positions, outcome, _ = self._joined(horizon_ms)
-        outcome[~label_join.settled(predictions, horizon_ms, min(self._now_ms, self._newest_ms))] = label_join.UNKNOWN
-        return predictions, positions, outcome
+    def _settled(
+        self, horizon_ms: int
+    ) -> tuple[label_join.Predictions, NDArray[np.int64], NDArray[np.bool_], NDArray[Any]]:
+        """Return rows, positions, whether each has a settled outcome, and the outcomes."""
+        predictions, positions, has, told, _ = self._joined(horizon_ms)
+        has &= label_join.settled(predictions, horizon_ms, min(self._now_ms, self._newest_ms))
+        return predictions, positions, has, told
 
     def _joined(
         self, horizon_ms: int
-    ) -> tuple[label_join.Predictions, NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
-        """Return every prediction of a labelled customer once: row, position, outcome, and when its label was known."""
-        predictions = np.array(self._of["predictions"].made, dtype=label_join.PREDICTION)
+    ) -> tuple[label_join.Predictions, NDArray[np.int64], NDArray[np.bool_], NDArray[Any], NDArray[np.int64]]:
+        """Return every prediction of a labelled customer once.
+
+        They are: row, position, whether it has an outcome, the outcome as a row of a label has it (any value without
+        one), and when its label was known, 0 without one.
+        """
+        predictions = np.array(self._of["predictions"].made, dtype=_ROWS[self.task])
         kept = label_join.distinct(predictions)
         predictions = predictions[kept]
         positions = np.array(self._of["predictions"].positions, dtype=np.int64)[kept]
-        labels = label_join.label_rows(self._labels)
-        joined = label_join.join(predictions, labels, horizon_ms)
+        labels = np.array(self._labels, dtype=self._facts.label)
+        chosen, _ = label_join.matched(predictions, labels, horizon_ms)
+        has = chosen >= 0
+        told = np.zeros(len(predictions), dtype=labels.dtype["label"])
+        told[has] = labels["label"][chosen[has]]
         known_ms = np.zeros(len(predictions), dtype=np.int64)
-        has = joined.label >= 0
-        known_ms[has] = labels["time_ms"][joined.label[has]]
-        return predictions, positions, joined.outcome, known_ms
+        known_ms[has] = labels["time_ms"][chosen[has]]
+        return predictions, positions, has, told, known_ms
+
+    def _labelled(self, made: label_join.Predictions, told: NDArray[Any]) -> Labelled:
+        return Labelled(_COMPARED[self.task](made, told), made["time_ms"].copy())
 
 
-def _labelled(rows: label_join.Predictions, outcome: NDArray[np.int8]) -> Labelled:
-    told = outcome == 1
-    found = Rows(told, rows["probability"].copy(), rows["positive"].copy(), rows["customer"].copy())
-    return Labelled(found, rows["time_ms"].copy())
+def _decoded(value: bytes | None) -> AnyPrediction | None:
+    try:
+        return decode_any(value or b"")
+    except ValueError:
+        return None
+
+
+def _members(one: AnyPrediction, model: int) -> tuple[Any, ...]:
+    """Return the members of a row that are not those by which labels are joined."""
+    if isinstance(one, Prediction):
+        return one.probability, one.threshold, model, one.label
+    if isinstance(one, ClassPrediction):
+        return label_join.identify(one.label), model
+    return one.value, np.nan, np.nan, model
+
+
+def _binary(made: label_join.Predictions, told: NDArray[Any]) -> AnyRows:
+    return Rows(told, made["probability"].copy(), made["positive"].copy(), made["customer"].copy())
+
+
+def _values(made: label_join.Predictions, told: NDArray[Any]) -> AnyRows:
+    return ValueRows(told, made["value"].copy(), made["customer"].copy())
+
+
+def _classes(made: label_join.Predictions, told: NDArray[Any]) -> AnyRows:
+    _, codes = np.unique(np.concatenate([told, made["label"]]), return_inverse=True)
+    outcome, predicted = codes[: len(told)], codes[len(told) :]
+    return ClassRows(outcome, predicted, np.empty((len(told), 0)), made["customer"].copy())
+
+
+_COMPARED: Mapping[TaskName, Callable[[label_join.Predictions, NDArray[Any]], AnyRows]] = {
+    "binary": _binary,
+    "multiclass": _classes,
+    "regression": _values,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,8 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     label: bool
     threshold: float
     model: ModelRef
+
+    task: ClassVar[TaskName] = "binary"
 
     @property
     def score(self) -> float:
@@ -72,6 +74,8 @@ class ValuePrediction(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     interval: ValueInterval | None = None
     model: ModelRef
 
+    task: ClassVar[TaskName] = "regression"
+
     @property
     def score(self) -> float:
         """Return the number whose drift is measured."""
@@ -104,6 +108,8 @@ class ClassPrediction(msgspec.Struct, frozen=True, gc=False):
     probability: float
     probabilities: dict[str, float]
     model: ModelRef
+
+    task: ClassVar[TaskName] = "multiclass"
 
     @property
     def score(self) -> float:
@@ -260,33 +266,17 @@ def encoder_of(model: ModelRef, task: Task) -> Encoder:
     return PredictionEncoder(model, task.threshold)
 
 
-class OtherTaskError(ValueError):
-    """A prediction of a model with another task. `model`: which one."""
-
-    def __init__(self, prediction: ValuePrediction | ClassPrediction) -> None:
-        task = "regression" if isinstance(prediction, ValuePrediction) else "multiclass"
-        super().__init__(f"task of {prediction.model.name} {prediction.model.version} is {task}")
-        self.model = prediction.model
-
-
 _decode = msgspec.json.Decoder(Prediction).decode
 _decode_value = msgspec.json.Decoder(ValuePrediction).decode
 _decode_class = msgspec.json.Decoder(ClassPrediction).decode
 
 
 def decode_prediction(raw: bytes) -> Prediction:
-    """Return the prediction of a binary model in `raw`; OtherTaskError if it is another task's, else ValueError."""
+    """Return the prediction of a binary model in `raw`; ValueError if it is not one."""
     try:
         return _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        why = error
-    for decode in (decode_value, decode_class):
-        try:
-            other = decode(raw)
-        except ValueError:
-            continue
-        raise OtherTaskError(other)
-    raise ValueError(f"not a prediction: {why}") from None
+        raise ValueError(f"not a prediction: {error}") from None
 
 
 def decode_value(raw: bytes) -> ValuePrediction:
@@ -303,6 +293,20 @@ def decode_class(raw: bytes) -> ClassPrediction:
         return _decode_class(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a prediction of a class: {error}") from None
+
+
+def decode_any(raw: bytes) -> AnyPrediction:
+    """Return the prediction of a model of any task in `raw`; ValueError if it is none."""
+    try:
+        return decode_prediction(raw)
+    except ValueError as error:
+        why = error
+    for decode in (decode_value, decode_class):
+        try:
+            return decode(raw)
+        except ValueError:
+            continue
+    raise why
 
 
 _DECODERS: Mapping[TaskName, Callable[[bytes], AnyPrediction]] = {

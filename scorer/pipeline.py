@@ -17,7 +17,7 @@ from schemas.features import UNSEEN
 from schemas.formats.registered import Schemas
 from schemas.prediction import Encoder, ModelRef, encoder_of
 from schemas.rejection_reasons import Reason, Rejection
-from schemas.task import Binary
+from schemas.task import Binary, Multiclass, Task
 from schemas.validation import Ignored, Record, Rules
 from scorer.challenger.split import Split
 from scorer.model import Model
@@ -73,6 +73,10 @@ class _Scored:
     scores: NDArray[np.float64]
     #: bool: whether the label is true.
     positive: NDArray[np.bool_]
+    #: float64: the number whose drift is measured.
+    watched: NDArray[np.float64]
+    #: How many have each class as their label; None where they have no class.
+    classes: Counter[str] | None
     challenged: int | None = None
     fallbacks: int = 0
 
@@ -108,7 +112,6 @@ class Pipeline:
         manifest = model.manifest
         self.model = model
         self._task = manifest.predicts
-        self._classes = manifest.classes or ()
         self._group = group
         self._max_dead_letter_bytes = max_dead_letter_bytes
         self._decoder = EventDecoder(manifest.features, manifest.event, rules, schemas)
@@ -147,9 +150,9 @@ class Pipeline:
             reasons=reasons,
             ignored=Counter(batch.ignored.values()),
             accepted=scored.batch.accepted,
-            scores=self._task.watched(scored.scores),
+            scores=scored.watched,
             labels=int(scored.positive.sum()) if isinstance(self._task, Binary) else None,
-            classes=self._by_class(scored),
+            classes=None if scored.classes is None else dict(scored.classes),
             challenged=scored.challenged,
             fallbacks=scored.fallbacks,
             unseen=_unseen(scored.batch),
@@ -179,15 +182,8 @@ class Pipeline:
             batch, scores = batch.take(rows), scores[rows]
         everything = len(batch.accepted) == len(records)
         accepted = records if everything else [records[i] for i in batch.accepted.tolist()]
-        return _Scored(batch, accepted, scores, self._task.labels(scores))
-
-    def _by_class(self, scored: _Scored) -> dict[str, int] | None:
-        """Return how many predictions have each class as their label."""
-        predicted = self._task.predicted(scored.scores)
-        if predicted is None:
-            return None
-        counts = np.bincount(predicted, minlength=len(self._classes)).tolist()
-        return dict(zip(self._classes, counts, strict=True))
+        task = self._task
+        return _Scored(batch, accepted, scores, task.labels(scores), task.watched(scores), _by_class(task, scores))
 
     def _apply_split(
         self, scored: _Scored, predictions: list[Output], stamp: h.Stamp, now_ms: Callable[[], int]
@@ -198,7 +194,7 @@ class Pipeline:
         model = self._split.model
         rows = self._split.rows_of(scored.batch.customer_ids)
         scores = self._split.score([scored.records[row] for row in rows.tolist()], now_ms())
-        known = ~np.isnan(scores)
+        known = ~np.isnan(scores if scores.ndim == 1 else scores[:, 0])
         scored.challenged, scored.fallbacks = int(known.sum()), int((~known).sum())
         rows, scores = rows[known], scores[known]
         own = h.Stamp(stamp.topic, stamp.partition, model.manifest.version, self._group)
@@ -207,8 +203,12 @@ class Pipeline:
         outputs, _ = self._predictions(records, batch, scores, own, now_ms(), _encoder(model))
         for row, output in zip(rows.tolist(), outputs, strict=True):
             predictions[row] = output
-        scored.scores[rows] = scores
-        scored.positive[rows] = model.manifest.predicts.labels(scores)
+        task = model.manifest.predicts
+        scored.positive[rows] = task.labels(scores)
+        if scored.classes is not None:
+            scored.classes.subtract(_by_class(self._task, scored.scores[rows]))
+            scored.classes.update(_by_class(task, scores))
+        scored.watched[rows] = task.watched(scores)
 
     def _reject(
         self, records: Sequence[Record], rejections: Sequence[Rejection | None], stamp: h.Stamp
@@ -252,6 +252,14 @@ class Pipeline:
                 if (trace := h.traceparent(record.headers)) is not None:
                     ours.append(trace)
         return [(r.key, value, ours) for r, value, ours in zip(records, values, headers, strict=True)], spoofed
+
+
+def _by_class(task: Task, scores: NDArray[np.float64]) -> Counter[str] | None:
+    """Return how many predictions have each class of the model as their label; None where they have no class."""
+    predicted = task.predicted(scores)
+    if predicted is None or not isinstance(task, Multiclass):
+        return None
+    return Counter(dict(zip(task.classes, np.bincount(predicted, minlength=len(task.classes)).tolist(), strict=True)))
 
 
 def _unseen(batch: DecodedBatch) -> dict[str, int]:

@@ -50,9 +50,8 @@ def needs_other_producers(served: Manifest, new: Manifest) -> str | None:
 
 def unfit_challenger(champion: Manifest, challenger: Manifest) -> str | None:
     """Return why a challenger cannot be compared with this champion; None if it can."""
-    for manifest in (champion, challenger):
-        if (name := manifest.predicts.name) != "binary":
-            return f"task of {manifest.name} {manifest.version} is {name}: only binary models have a challenger so far"
+    if (own := champion.predicts.name) != (task := challenger.predicts.name):
+        return f"task of {challenger.name} {challenger.version} is {task}, and the champion's is {own}"
     if (challenger.name, challenger.version) == (champion.name, champion.version):
         return f"the champion is {champion.name} {champion.version}, too: predictions could not be distinguished"
     requirement = new_requirement(champion, challenger)

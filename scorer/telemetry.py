@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,6 +103,10 @@ class ScorerTelemetry(PartitionTelemetry):
         self._challenger_info = served
         log.info("challenger", served=served)
 
+    def expect_classes(self, classes: Iterable[str]) -> None:
+        """Export the classes of a challenger that answers part of the customers, at 0."""
+        self._metrics.expect_results(values=False, classes=classes)
+
     def split(self, answer: Answer) -> None:
         """Count the predictions of a committed batch by champion and challenger."""
         if answer.challenged is None:
@@ -182,6 +186,7 @@ class ChallengerTelemetry:
 
     def model_loaded(self, model: Model, *, first: bool) -> None:  # noqa: ARG002
         """Show the challenger that scores its customers from the next batch on."""
+        self._report.expect_classes(model.manifest.classes or ())
         self._report.challenger((model.manifest.name, model.manifest.version, model.sha256, model.form))
 
     def model_refused(self, reason: str) -> None:

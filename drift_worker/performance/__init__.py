@@ -9,6 +9,7 @@ cohort_schedule.py         when cohorts are evaluated and handed over: states an
 clustered_error.py         the standard error of a metric when customers repeat
 multiclass_metrics.py      accuracy, macro and per-class precision, recall, F1, ROC AUC of several classes
 regression_metrics.py      MAE, RMSE, bias, R², MAPE; the interval of residuals
+any_rows.py                rows of any task, and the influence of each on a metric
 classification_metrics.py  accuracy, F1, ROC AUC, Brier score, money, with intervals
 label_free_estimate.py     the same, estimated from scores alone
 day_variation.py           how much a metric varies from day to day beyond its error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +19,7 @@ from kafka_runtime.kafka_types import KafkaError
 
 if TYPE_CHECKING:
     from driftline.prediction_log.export import Checkpoint, Outcomes, Sink
+    from schemas.task import TaskName
 
 
 def command(
@@ -45,22 +47,22 @@ def command(
 
     Example: `driftline export --out predictions.jsonl --with-inputs --with-labels`
     """
-    from schemas.prediction import OtherTaskError
+    from driftline.prediction_log.export import OtherTaskError
 
     settings = read_settings()
     topic = topic or settings.topic_predictions
     state = out / "_state.json" if form == "parquet" else out.with_name(out.name + ".state.json")
     question = {"topic": topic, "format": form, "inputs": with_inputs, "labels": with_labels, "name": name}
     checkpoint = _checkpoint(out, state, question)
-    sink = _sink(out, form, with_inputs=with_inputs, with_labels=with_labels)
+    sink_of = _sinks(out, form, with_inputs=with_inputs, with_labels=with_labels)
     resumed = bool(checkpoint.next)
     try:
-        done = asyncio.run(_run(settings, checkpoint, state, sink, parse_since(since), horizon_ms(horizon)))
+        done = asyncio.run(_run(settings, checkpoint, state, sink_of, parse_since(since), horizon_ms(horizon)))
     except (KafkaError, TimeoutError) as error:
         raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
     except OtherTaskError as error:
         raise CommandError(
-            f"{error}: driftline export is for binary models only so far (--name selects one model)"
+            f"{error}: an export has one task (--name selects one model; or name another --out)"
         ) from None
     except OSError as error:
         raise CommandError(f"{out}: {error.strerror or error}", 1) from None
@@ -95,48 +97,56 @@ def _checkpoint(out: Path, state: Path, question: dict[str, Any]) -> Checkpoint:
     return found
 
 
-def _sink(out: Path, form: str, *, with_inputs: bool, with_labels: bool) -> Sink:
-    from driftline.prediction_log.export import COLUMNS, JsonLines
+def _sinks(out: Path, form: str, *, with_inputs: bool, with_labels: bool) -> Callable[[TaskName], Sink]:
+    from driftline.prediction_log.columns import COLUMNS
+    from driftline.prediction_log.export import JsonLines
 
     if form == "jsonl":
-        return JsonLines(out)
+        return lambda _: JsonLines(out)
     try:
         from driftline.prediction_log.parquet import ParquetFiles
     except ImportError:
         raise CommandError("--format parquet needs pyarrow: pip install 'driftline[parquet]'") from None
     more = [*(["input"] if with_inputs else []), *(["outcome", "label_time"] if with_labels else [])]
-    return ParquetFiles(out, [*COLUMNS, *more])
+    return lambda task: ParquetFiles(out, [*COLUMNS[task], *more], task)
 
 
 async def _run(
-    settings: CommandSettings, checkpoint: Checkpoint, state: Path, sink: Sink, since_ms: int, horizon: int
+    settings: CommandSettings,
+    checkpoint: Checkpoint,
+    state: Path,
+    sink_of: Callable[[TaskName], Sink],
+    since_ms: int,
+    horizon: int,
 ) -> Any:
-    from driftline.prediction_log.export import Export
+    from driftline.prediction_log.export import Export, task_of
     from kafka_runtime.topic_reader import reader
 
     question = checkpoint.question
     bar = terminal.progress_bar()
     async with AsyncExitStack() as stack:
         stack.enter_context(bar)
-        task = bar.add_task(terminal.clean(question["topic"]), total=None)
-        outcomes = await _outcomes(settings, horizon) if question["labels"] else None
+        shown = bar.add_task(terminal.clean(question["topic"]), total=None)
         predictions = await stack.enter_async_context(reader(settings, blocked=terminal.note_blocked))
+        task = await task_of(predictions, question["topic"], checkpoint, since_ms, question["name"])
+        outcomes = await _outcomes(settings, horizon, task) if question["labels"] else None
         inputs = (
             await stack.enter_async_context(reader(settings, blocked=terminal.note_blocked))
             if question["inputs"]
             else None
         )
-        export = Export(predictions, inputs, settings.topic_events, outcomes, checkpoint, state, sink, question["name"])
-        await export.run(question["topic"], since_ms, lambda n, of: bar.update(task, completed=n, total=of))
+        about = (outcomes, checkpoint, state, sink_of(task), question["name"], task)
+        export = Export(predictions, inputs, settings.topic_events, *about)
+        await export.run(question["topic"], since_ms, lambda n, of: bar.update(shown, completed=n, total=of))
     return export.done
 
 
-async def _outcomes(settings: CommandSettings, horizon: int) -> Outcomes:
+async def _outcomes(settings: CommandSettings, horizon: int, task: TaskName) -> Outcomes:
     """Return outcomes by source position, from all labels and all predictions of labelled customers."""
     from driftline.paired_predictions import Paired
     from kafka_runtime.topic_reader import reader
 
-    found = Paired(settings.topic_events, time.time_ns() // 1_000_000, SKEW_MS, everywhere=False)
+    found = Paired(settings.topic_events, time.time_ns() // 1_000_000, SKEW_MS, everywhere=False, task=task)
     async with reader(settings, blocked=terminal.note_blocked) as reading:
         async for record in reading.scan(settings.topic_labels):
             found.label(record.value)

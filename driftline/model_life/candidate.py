@@ -12,16 +12,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from drift_worker.performance.any_rows import rows_of_task
 from drift_worker.performance.classification_metrics import money_of
 from driftline.model_life.labelled_customers import Labelled, held_out
-from driftline.model_life.model_comparison import Comparison, Metric, compare, rows_of
+from driftline.model_life.model_comparison import Comparison, Metric, compare
 from driftline.model_life.trained_rows import digests, to_bytes, unseen
 from driftline.training.dataset import Label, typed_dataset
 from driftline.training.fitted_estimator import try_bundle
 from driftline.training.loaded_bundle import Loaded, load_bundle
 from driftline.training.spec import Spec
 from driftline.training.train import Trained, checked, train
-from schemas.bundle import REFERENCE, TRAINED_ROWS, Manifest, write_bundle
+from schemas.bundle import REFERENCE, TRAINED_ROWS, BundleError, Manifest, write_bundle
 from schemas.reference import Reference
 
 
@@ -77,7 +78,7 @@ def make_candidate(
     if not len(old) or not len(recent):
         raise RetrainError(f"{len(set(rows.customers))} customers are too few to hold some out")
     fitted_on = rows.take(old)
-    names = _negative(spec.positive), spec.positive
+    names = (_negative(spec.positive), spec.positive) if spec.task == "binary" else None
     dataset = typed_dataset(fitted_on.with_labels(spec.data.target, names, spec.data.id), spec, empty=True)
     trained = train(spec, dataset, now)
     note = (
@@ -85,7 +86,8 @@ def make_candidate(
         f"{len(recent)} of the most recent customers were held out."
     )
     manifest = trained.manifest.model_copy(update={"notes": (note,)})
-    seen = digests(dataset.columns, dataset.labels == dataset.positive)
+    outcome = dataset.labels if names is None else dataset.labels == dataset.positive
+    seen = digests(dataset.columns, outcome)
     files = {**trained.files, TRAINED_ROWS: to_bytes(seen)}
     try_bundle(manifest, files)
     reference = Reference.from_bytes(files[REFERENCE])
@@ -109,7 +111,7 @@ def judge(champion: Loaded, candidate: Loaded, rows: Labelled, metric: Metric, c
     fresh = np.ones(rows.rows, dtype=np.bool_)
     sure = True
     for one in (champion, candidate):
-        kept = unseen(one.bundle, columns[id(one)], rows.positive)
+        kept = unseen(one.bundle, columns[id(one)], rows.outcome)
         sure = sure and kept is not None
         if kept is not None:
             fresh &= kept
@@ -118,12 +120,7 @@ def judge(champion: Loaded, candidate: Loaded, rows: Labelled, metric: Metric, c
     which = np.flatnonzero(fresh)
     codes = rows.codes[which]
     sides = [
-        rows_of(
-            rows.positive[which],
-            one.score(columns[id(one)].take(which)),
-            one.manifest.binary("a comparison").threshold,
-            codes,
-        )
+        rows_of_task(one.manifest.predicts, rows.outcome[which], one.score(columns[id(one)].take(which)), codes)
         for one in (champion, candidate)
     ]
     return Judged(
@@ -132,13 +129,13 @@ def judge(champion: Loaded, candidate: Loaded, rows: Labelled, metric: Metric, c
 
 
 def load_pair(champion: Path, candidate: Path, public_key_pem: bytes | None) -> tuple[Loaded, Loaded]:
-    """Return both bundles; RetrainError unless they are two versions of one model."""
+    """Return both bundles; RetrainError unless they are two versions of one model, BundleError if of two tasks."""
     before, after = load_bundle(champion, public_key_pem), load_bundle(candidate, public_key_pem)
     one, other = before.manifest, after.manifest
-    for manifest in (one, other):
-        manifest.binary("driftline promote")
     if one.name != other.name:
         raise RetrainError(f"{candidate} is {other.name}, and {champion} is {one.name}")
     if one.version == other.version:
         raise RetrainError(f"both are {one.name} {one.version}; a candidate needs another version")
+    if (task := one.predicts.name) != (another := other.predicts.name):
+        raise BundleError(f"task of {candidate} is {another}, and of {champion} {task}")
     return before, after

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 from drift_worker.performance.classification_metrics import money_of
 from driftline import terminal
 from driftline.errors import CommandError
-from driftline.model_life.model_comparison import Comparison, Metric, compare, deciding
+from driftline.model_life.model_comparison import METRICS, Comparison, Metric, compare, deciding
 from driftline.paired_predictions import Coverage, Labelled, ModelName, Paired
 from driftline.settings import CommandSettings
 from driftline.since import SKEW_MS
-from kafka_runtime.topic_reader import READ_ERRORS, reader
+from kafka_runtime.topic_reader import READ_ERRORS, Reader, reader
 from schemas.bundle import Business
+from schemas.prediction import AnyPrediction, decode_any
+from schemas.task import TaskName
+
+# Offsets at each partition's end among which the last prediction is looked for; the end of a transaction is one, too.
+NEWEST = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """mode: `shadow` or `split`. customers: settled so far, of the smaller side. until_ms: only earlier events decide.
 
-    value: money per customer, if the bundle has the worth of outcomes. comparison, value: None before that.
+    value: money per customer, if the bundle has the worth of outcomes. comparison, value: None before that. also: of
+    models that are not binary, the other metrics, which do not decide.
     """
 
     mode: str
@@ -32,6 +39,7 @@ class Findings:
     until_ms: int | None
     comparison: Comparison | None
     value: Comparison | None
+    also: tuple[Comparison, ...] = ()
 
 
 def decide(
@@ -60,13 +68,14 @@ def decide(
         return Findings(mode, champion, challenger, coverage, min(counts), needed, None, None, None)
     until = max(known)
     kept = [_deciding(side, needed, until, exact=mode == "shadow").rows for side in sides]
-    money = money_of(business)
+    money = money_of(business) if found.task == "binary" else None
+    others = () if found.task == "binary" else tuple(name for name in METRICS[found.task] if name != metric)
     answers = {
         name: compare(name, *kept, margin=margin if name == metric else 0.0, confidence=confidence, money=money)
-        for name in ((metric, "business_value") if money is not None else (metric,))
+        for name in ((metric, "business_value") if money is not None else (metric, *others))
     }
-    value = answers.get("business_value")
-    return Findings(mode, champion, challenger, coverage, min(counts), needed, until, answers[metric], value)
+    value, also = answers.get("business_value"), tuple(answers[name] for name in others)
+    return Findings(mode, champion, challenger, coverage, min(counts), needed, until, answers[metric], value, also)
 
 
 def _deciding(side: Labelled, needed: int, until: int, *, exact: bool) -> Labelled:
@@ -74,16 +83,22 @@ def _deciding(side: Labelled, needed: int, until: int, *, exact: bool) -> Labell
     return side.take(deciding(side.time_ms, side.rows.customer, needed)[0] if exact else side.time_ms <= until)
 
 
-async def read_pairs(settings: CommandSettings, labels: Path | None, since_ms: int, now_ms: int) -> Paired:
-    """Read all three topics, in the order in which predictions of customers without a label can be dropped at once."""
-    found = Paired(settings.topic_events, now_ms, SKEW_MS)
+async def read_pairs(
+    settings: CommandSettings, labels: Path | None, since_ms: int, now_ms: int, champion: ModelName | None = None
+) -> Paired:
+    """Read all three topics, in the order in which predictions of customers without a label can be dropped at once.
+
+    champion: whose task is that of the comparison; None: the model that answered last.
+    """
     try:
-        if labels is not None:
-            with labels.open("rb") as lines:
-                for line in lines:
-                    found.label(line.strip())
         async with reader(settings, blocked=terminal.note_blocked) as reading:
-            if labels is None:
+            task = await task_on(reading, settings.topic_predictions, since_ms, champion)
+            found = Paired(settings.topic_events, now_ms, SKEW_MS, task=task)
+            if labels is not None:
+                with labels.open("rb") as lines:
+                    for line in lines:
+                        found.label(line.strip())
+            else:
                 async for record in reading.scan(settings.topic_labels):
                     found.label(record.value)
             async for record in reading.scan(settings.topic_shadow, since_ms):
@@ -93,6 +108,31 @@ async def read_pairs(settings: CommandSettings, labels: Path | None, since_ms: i
     except READ_ERRORS as error:
         raise CommandError(f"Kafka at {settings.kafka_bootstrap_servers}: {error!r}", 1) from None
     return found
+
+
+async def task_on(reading: Reader, topic: str, since_ms: int, champion: ModelName | None) -> TaskName:
+    """Return the task of the champion, or of the model that answered last; without predictions binary."""
+    if champion is not None:
+        async with aclosing(reading.scan(topic, since_ms)) as records:
+            async for record in records:
+                one = _prediction(record.value)
+                if one is not None and (one.model.name, one.model.version) == champion:
+                    return one.task
+        return "binary"
+    newest: AnyPrediction | None = None
+    for partition in await reading.partitions(topic):
+        for record in await reading.tail(partition, NEWEST):
+            one = _prediction(record.value)
+            if one is not None and (newest is None or one.scored_at > newest.scored_at):
+                newest = one
+    return "binary" if newest is None else newest.task
+
+
+def _prediction(value: bytes | None) -> AnyPrediction | None:
+    try:
+        return decode_any(value or b"")
+    except ValueError:
+        return None
 
 
 def models(

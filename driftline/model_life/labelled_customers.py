@@ -82,9 +82,13 @@ class Labelled:
             dict(Counter(self.left_out) + Counter(newer.left_out)),
         )
 
-    def with_labels(self, target: str, names: tuple[Label, Label], customer: str | None) -> Table:
-        """Return the table as training reads it: the label by its (negative, positive) names, and the id."""
-        labels: list[object] = [names[int(one)] for one in self.positive.tolist()]
+    def with_labels(self, target: str, names: tuple[Label, Label] | None, customer: str | None) -> Table:
+        """Return the table as training reads it: the label, and the id.
+
+        names: of a binary model, those of the (negative, positive) label; None: an outcome is its own label.
+        """
+        told = self.outcome.tolist()
+        labels: list[object] = told if names is None else [names[int(one)] for one in told]
         more: dict[str, list[object]] = {target: labels}
         if customer is not None and customer not in self.table.names:
             more[customer] = list(self.customers)

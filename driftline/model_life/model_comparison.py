@@ -14,6 +14,7 @@ answer, and later runs examine the same customers.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
@@ -21,15 +22,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.performance.classification_metrics import Bools, Money, Rows, influence, worth
-from drift_worker.performance.clustered_error import NO_ROWS, NO_SPREAD, ONE_CUSTOMER, Floats
+from drift_worker.performance.any_rows import AnyRows, influence_of
+from drift_worker.performance.classification_metrics import Bools, Money, Rows, worth
+from drift_worker.performance.clustered_error import NO_ROWS, NO_SPREAD, ONE_CUSTOMER, Floats, Valued
+from schemas.task import TaskName
 
-Metric = Literal["accuracy", "f1", "auc", "brier", "business_value"]
-METRICS: tuple[Metric, ...] = ("accuracy", "f1", "auc", "brier", "business_value")
+Metric = Literal["accuracy", "f1", "auc", "brier", "business_value", "f1_macro", "mae", "rmse"]
+# By task. Where no metric is given, the first one of a task decides, unless the model is binary.
+METRICS: Mapping[TaskName, tuple[Metric, ...]] = {
+    "binary": ("accuracy", "f1", "auc", "brier", "business_value"),
+    "multiclass": ("accuracy", "f1_macro"),
+    "regression": ("mae", "rmse"),
+}
 # The names in performance.py, where they differ.
 _NAMES = {"auc": "roc_auc"}
 # Less is better.
-_LOSSES = frozenset({"brier"})
+LOSSES: frozenset[Metric] = frozenset({"brier", "mae", "rmse"})
+# In the outcome's unit: an advantage is a share of the champion's, as a drop of performance is.
+_RELATIVE: frozenset[Metric] = frozenset({"mae", "rmse"})
+NO_ERROR = "no_error"  # every value of the champion is its outcome
 # The fewest customers that a comparison decides by. Its intervals take sums over customers for normal, and with fewer
 # an advantage that is worth a change of models is hardly ever found.
 MIN_CUSTOMERS = 500
@@ -50,7 +61,7 @@ class Comparison:
     #: The champion's metric; business_value is money per customer.
     champion: float | None
     challenger: float | None
-    #: Challenger's over champion's, in the direction of better.
+    #: Challenger's over champion's, in the direction of better; of mae and rmse as a share of the champion's.
     advantage: float | None = None
     #: The advantage's standard error.
     error: float | None = None
@@ -63,6 +74,27 @@ class Comparison:
     reason: str | None = None
 
 
+def metric_of(asked: Metric | None, task: TaskName, otherwise: Metric) -> Metric:
+    """Return the metric that decides: the one asked for, else `otherwise` of a binary model or the task's first.
+
+    ValueError if it is of another task.
+
+    >>> metric_of(None, "regression", "brier"), metric_of(None, "binary", "brier")
+    ('mae', 'brier')
+    """
+    known = METRICS[task]
+    if asked is None:
+        return otherwise if task == "binary" else known[0]
+    if asked not in known:
+        raise ValueError(f"--metric {asked}: task of the models is {task}, and it has {', '.join(known)}")
+    return asked
+
+
+def relative(metric: Metric) -> bool:
+    """Return whether an advantage is a share of the champion's metric, which has the outcome's unit."""
+    return metric in _RELATIVE
+
+
 def rows_of(outcome: Bools, probability: Floats, threshold: float, customer: NDArray[np.generic]) -> Rows:
     """Return one model's rows. outcome: bool (n,). probability: float64 (n,), positive from `threshold` on."""
     return Rows(outcome, probability, probability >= threshold, customer)
@@ -70,8 +102,8 @@ def rows_of(outcome: Bools, probability: Floats, threshold: float, customer: NDA
 
 def compare(
     metric: Metric,
-    champion: Rows,
-    challenger: Rows,
+    champion: AnyRows,
+    challenger: AnyRows,
     *,
     margin: float = 0.0,
     confidence: float = 0.95,
@@ -99,7 +131,12 @@ def compare(
     known = Comparison(metric, len(names), rows, before, after)
     if before is None or after is None or was is None or now is None:
         return replace(known, reason=one if isinstance(one, str) else str(other))
-    known = replace(known, advantage=(before - after) if metric in _LOSSES else (after - before))
+    if metric in _RELATIVE:
+        if not before > 0.0:
+            return replace(known, better=False, reason=NO_ERROR)
+        # of a quotient, to first order
+        was, now, after, before = was * (after / before / before), now / before, after / before, 1.0
+    known = replace(known, advantage=(before - after) if metric in LOSSES else (after - before))
     assert known.advantage is not None, "just set"  # noqa: S101
     if len(names) < 2:
         return replace(known, reason=ONE_CUSTOMER)
@@ -135,9 +172,10 @@ def deciding(time_ms: Ints, customer: NDArray[np.generic], n: int) -> tuple[Bool
     return among[code] & (time_ms <= until), len(names), until
 
 
-def _valued(metric: Metric, rows: Rows, money: Money | None) -> tuple[float, Floats] | str:
+def _valued(metric: Metric, rows: AnyRows, money: Money | None) -> Valued:
     if metric != "business_value":
-        return influence(_NAMES.get(metric, metric), rows)
+        return influence_of(_NAMES.get(metric, metric), rows)
+    assert isinstance(rows, Rows), "no other task has money"  # noqa: S101
     if not len(rows.outcome):
         return NO_ROWS
     if money is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftline import terminal
 from driftline.errors import CommandError
-from driftline.model_life.model_comparison import Metric
+from driftline.model_life.model_comparison import Metric, metric_of, relative
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from schemas.bundle import Manifest
-    from schemas.task import TaskName
+    from schemas.task import Task, TaskName
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -38,9 +38,9 @@ def load(model: Path, public_key: Path | None) -> Loaded:
     return load_bundle(folder(model), key)
 
 
-def label_of(loaded: Loaded) -> str | int | float | bool:
-    """Return the positive class as a file of customers writes it; BundleError if the model is not binary."""
-    positive = loaded.manifest.binary("a comparison with labels").positive_class
+def label_of(loaded: Loaded) -> str | int | float | bool | None:
+    """Return the positive class as a file of customers writes it; None if the model is not binary."""
+    positive = loaded.manifest.positive_class
     return int(positive) if isinstance(positive, float) and positive.is_integer() else positive
 
 
@@ -55,6 +55,28 @@ def check_money(metric: Metric, champion: Loaded) -> None:
         raise CommandError("--metric business_value: the champion's spec has no [business]")
 
 
+def metric_for(asked: Metric | None, champion: Loaded) -> Metric:
+    """Return the metric that decides: without an option Brier, of other tasks their own. CommandError."""
+    try:
+        metric = metric_of(asked, champion.manifest.predicts.name, "brier")
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    check_money(metric, champion)
+    return metric
+
+
+def counted(task: Task, rows: Labelled) -> dict[str, Any]:
+    """Return what `--json` prints about the outcomes: how many are positive, or of each class; of numbers nothing."""
+    from drift_worker.performance.any_rows import names_of
+    from schemas.task import Binary, Multiclass
+
+    if isinstance(task, Binary):
+        return {"positive": int(rows.positive.sum())}
+    if not isinstance(task, Multiclass):
+        return {}
+    return {"outcomes": {name: int((rows.outcome == name).sum()) for name in names_of(task, rows.outcome)}}
+
+
 def comparison(judged: Judged, confidence: float) -> dict[str, Any]:
     """Return the comparison of two models as `--json` prints it."""
     return {**asdict(judged.comparison), "confidence": confidence, "judged_by_unseen_rows_only": judged.sure}
@@ -64,12 +86,13 @@ def told(found: dict[str, Any]) -> str:
     """Return the comparison in one line."""
     if found["advantage"] is None:
         return f"{found['metric']}: {found['reason']}"
-    low, high = (terminal.number(found[side], "+.4f") for side in ("low", "high"))
+    form = "+.1%" if relative(found["metric"]) else "+.4f"
+    low, high = (terminal.number(found[side], form) for side in ("low", "high"))
     interval = "" if found["low"] is None else f" ({found['confidence']:.0%}: {low} to {high})"
     champion, candidate = (terminal.number(found[side], ".4f") for side in ("champion", "challenger"))
     return (
         f"{found['metric']} of {found['customers']:,} customers: champion {champion}, candidate {candidate}, "
-        f"advantage {terminal.number(found['advantage'], '+.4f')}{interval}"
+        f"advantage {terminal.number(found['advantage'], form)}{interval}"
     )
 
 
@@ -114,35 +137,35 @@ def _binary(manifest: Manifest, probability: Floats, rows: Labelled, customers: 
     if manifest.business is not None and money is not None:
         worth = {"currency": manifest.business.currency, **asdict(business_value(table, money))}
     found = {"threshold": task.threshold, "metrics": metrics, "business": worth}
-    return {"positive": int(rows.positive.sum())}, found
+    return counted(task, rows), found
 
 
 def _values(manifest: Manifest, value: Floats, rows: Labelled, customers: Ints) -> _Found:
+    from drift_worker.performance.any_rows import rows_of_task
     from drift_worker.performance.regression_metrics import ValueRows, value_performance
 
-    around = manifest.residuals
-    ends = () if around is None else (value + around.low, value + around.high)
-    found = value_performance(ValueRows(rows.outcome, value, customers, *ends))
-    return {}, {"metrics": {name: asdict(one) for name, one in found.items()}}
+    table = rows_of_task(manifest.predicts, rows.outcome, value, customers)
+    assert isinstance(table, ValueRows), "the caller has looked"  # noqa: S101
+    return counted(manifest.predicts, rows), {
+        "metrics": {name: asdict(one) for name, one in value_performance(table).items()}
+    }
 
 
 def _classes(manifest: Manifest, shares: Floats, rows: Labelled, customers: Ints) -> _Found:
-    import numpy as np
-
+    from drift_worker.performance.any_rows import names_of, rows_of_task
     from drift_worker.performance.multiclass_metrics import ClassRows, class_performance, of_each_class
+    from schemas.task import Multiclass
 
-    known = list(manifest.classes or ())
-    names = [*known, *sorted(set(rows.outcome.tolist()) - set(known))]
-    codes = {name: code for code, name in enumerate(names)}
-    outcome = np.array([codes[one] for one in rows.outcome.tolist()], dtype=np.int64)
-    table = ClassRows(outcome, shares.argmax(axis=1).astype(np.int64), shares, customers)
+    task = manifest.predicts
+    table = rows_of_task(task, rows.outcome, shares, customers)
+    assert isinstance(task, Multiclass) and isinstance(table, ClassRows), "the caller has looked"  # noqa: S101, PT018
+    names = names_of(task, rows.outcome)
     each = {
         names[code]: {name: asdict(one) for name, one in metrics.items()}
         for code, metrics in of_each_class(table).items()
     }
-    counts = {name: int((outcome == code).sum()) for name, code in codes.items()}
     metrics = {name: asdict(one) for name, one in class_performance(table).items()}
-    return {"outcomes": counts}, {"metrics": metrics, "classes": each}
+    return counted(task, rows), {"metrics": metrics, "classes": each}
 
 
 _MEASURED: dict[TaskName, Callable[[Manifest, Floats, Labelled, Ints], _Found]] = {

@@ -11,7 +11,7 @@ from driftline import terminal
 from driftline.errors import NOT_ENOUGH, CommandError
 from driftline.model_life.labelled_source import labelled_events, of_both
 from driftline.model_life.model_comparison import MIN_CUSTOMERS, Metric
-from driftline.model_life.model_selection import check_money, comparison, left_out
+from driftline.model_life.model_selection import comparison, counted, left_out
 from driftline.since import parse_since
 
 if TYPE_CHECKING:
@@ -58,10 +58,12 @@ def rows_of(
     features = of_both(spec.manifest_features({}), champion.manifest.features)
     names = [feature.name for feature in features]
     labels = spec.data
-    parts = [read_labelled(p, names, labels.target, spec.positive, labels.id, labels.format()) for p in data]
+    positive, task = (spec.positive if spec.task == "binary" else None), champion.manifest.predicts
+    about = (labels.target, positive, labels.id, labels.format(), task.name)
+    parts = [read_labelled(path, names, *about) for path in data]
     if from_topics:
         absent = spec.data.absent_label == "negative"
-        parts.append(labelled_events(features, spec.event, parse_since(since), absent_negative=absent))
+        parts.append(labelled_events(features, spec.event, parse_since(since), absent_negative=absent, task=task))
     rows, *others = [part for part in parts if part.rows] or [parts[0]]
     for newer in others:
         rows = rows.then(newer)
@@ -97,7 +99,6 @@ def train(
     from driftline.training.loaded_bundle import load_bundle
     from schemas.bundle import copy_bundle
 
-    check_money(metric, champion)
     recent = len({rows.customers[row] for row in held_out(rows.customers, hold_out)[1].tolist()})
     if decision.action is not Action.RETRAIN and recent < MIN_CUSTOMERS:
         _too_few(report, recent)
@@ -162,7 +163,7 @@ def data_of(rows: Labelled, champion: Loaded) -> dict[str, Any]:
         "sha256": rows.table.sha256,
         "rows": rows.rows,
         "customers": len(set(rows.customers)),
-        "positive": int(rows.positive.sum()),
+        **counted(champion.manifest.predicts, rows),
         "left_out": rows.left_out,
         "features": shares(rows.columns(champion.manifest.features)),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,17 +21,17 @@ from schemas.features import Columns
 _encode = msgspec.json.Encoder().encode
 
 
-def digests(columns: Columns, positive: NDArray[np.bool_]) -> NDArray[np.uint64]:
+def digests(columns: Columns, outcome: NDArray[Any]) -> NDArray[np.uint64]:
     """Return one digest per row, in order, uint64 (n,).
 
-    A number is the double that is scored, however it was written.
+    outcome: (n,), bool, float64 or names of classes. A number is the double that is scored, however it was written.
     """
     numeric = set(columns.layout.numeric)
     values = [
         [None if v is None else float(v) for v in column] if at in numeric else column
         for at, column in enumerate(columns.values)
     ]
-    rows = zip(*values, positive.tolist(), strict=True)
+    rows = zip(*values, outcome.tolist(), strict=True)
     hashed = b"".join(hashlib.blake2b(_encode(row), digest_size=8).digest() for row in rows)
     return np.frombuffer(hashed, dtype="<u8").astype(np.uint64)
 
@@ -42,7 +43,7 @@ def to_bytes(seen: NDArray[np.uint64]) -> bytes:
     return out.getvalue()
 
 
-def unseen(bundle: BundleBytes, columns: Columns, positive: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+def unseen(bundle: BundleBytes, columns: Columns, outcome: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return which rows the bundle's model was not fitted on, bool (n,); None if the bundle has no digests.
 
     BundleError.
@@ -54,4 +55,4 @@ def unseen(bundle: BundleBytes, columns: Columns, positive: NDArray[np.bool_]) -
         seen = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise BundleError(f"{TRAINED_ROWS}: {error}") from None
-    return ~np.isin(digests(columns, positive), seen)
+    return ~np.isin(digests(columns, outcome), seen)

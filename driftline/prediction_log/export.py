@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
+from driftline.prediction_log.columns import Row, row_of
 from kafka_runtime.kafka_types import ConsumerRecord, TopicPartition
 from kafka_runtime.topic_reader import Reader
 from schemas.headers import (
@@ -24,28 +25,35 @@ from schemas.headers import (
     SOURCE_TOPIC,
     whole,
 )
-from schemas.prediction import OtherTaskError, Prediction, decode_prediction
+from schemas.prediction import AnyPrediction, decode_any
+from schemas.task import Outcome, TaskName
 from schemas.timestamps import render
 
 # Records read, joined and written at a time: 3 MB of events, and as much again while they are encoded.
 CHUNK = 5000
-Row = dict[str, Any]
-# Members of every row, in this order; `input`, and `outcome` and `label_time`, follow on request.
-COLUMNS = (
-    *("prediction_id", "event_id", "customer_id", "event_time", "scored_at", "probability", "label", "threshold"),
-    *("model_name", "model_version", "source_topic", "source_partition", "source_offset", "source_timestamp_ms"),
-)
 # Source partition and offset → the known outcome, and since when it is known.
-Outcomes = Mapping[tuple[int, int], tuple[bool, int]]
+Outcomes = Mapping[tuple[int, int], tuple[Outcome, int]]
+
+
+class OtherTaskError(ValueError):
+    """A prediction of a model with another task than the exported ones."""
+
+    def __init__(self, prediction: AnyPrediction, task: TaskName) -> None:
+        model = prediction.model
+        super().__init__(f"task of {model.name} {model.version} is {prediction.task}, and of the ones before {task}")
 
 
 class Checkpoint(msgspec.Struct):
-    """The progress of an export. next: by partition. size: of the sink by then; records: number of rows."""
+    """The progress of an export. next: by partition. size: of the sink by then; records: number of rows.
+
+    task: of the models; absent while there are no rows, and of binary ones.
+    """
 
     question: dict[str, Any]
     next: dict[int, int] = {}
     size: int = 0
     records: int = 0
+    task: TaskName | msgspec.UnsetType = msgspec.UNSET
 
     def save(self, path: Path) -> None:
         """Replace the file at once."""
@@ -55,6 +63,13 @@ class Checkpoint(msgspec.Struct):
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+
+    @property
+    def exported(self) -> TaskName | None:
+        """Return the task of the exported predictions; None while there are none."""
+        if self.task is not msgspec.UNSET:
+            return self.task
+        return "binary" if self.records else None
 
 
 def read_checkpoint(path: Path) -> Checkpoint | None:
@@ -127,11 +142,12 @@ class Export:
         state: Path,
         sink: Sink,
         name: str | None,
+        task: TaskName,
     ) -> None:
         """Start without reading.
 
         inputs: a reader of the events, if they are exported, too. inputs_topic: the only topic that it reads,
-        independent of a prediction's headers. name: of the only exported model; None: all.
+        independent of a prediction's headers. name: of the only exported model; None: all. task: of all of them.
         """
         self._predictions = predictions
         self._inputs = inputs
@@ -141,20 +157,20 @@ class Export:
         self._state = state
         self._sink = sink
         self._name = name
+        self._task = task
         self._input_ends: dict[TopicPartition, int] = {}
         self.done: Counter[str] = Counter()
 
     async def run(self, topic: str, since_ms: int, progress: Callable[[int, int], None]) -> None:
         """Export everything up to the topic's present end.
 
-        progress: called with the number of finished offsets and the total. OtherTaskError at the first prediction of a
-        regression; the file has everything before its chunk.
+        progress: called with the number of finished offsets and the total. OtherTaskError at the first prediction of
+        another task; the file has everything before its chunk.
         """
         point = self._checkpoint
         self._sink.begin(point.size)
         ends = await self._predictions.ends(topic)
-        starts = await self._predictions.starts(ends, 0 if point.next else since_ms)
-        starts = {tp: max(start, point.next.get(tp.partition, 0)) for tp, start in starts.items()}
+        starts = await starts_of(self._predictions, ends, point, since_ms)
         # `since_ms` decides once, also for partitions without rows to export yet
         point.next = {tp.partition: start for tp, start in starts.items()}
         total = sum(max(0, end - starts[tp]) for tp, end in ends.items())
@@ -165,6 +181,8 @@ class Export:
                 rows = await self._rows(records)
                 self._sink.add(rows)
                 point.records += len(rows)
+                if rows and self._task != "binary":
+                    point.task = self._task
                 self.done["records"] += len(rows)
                 point.next[tp.partition] = records[-1].offset + 1
                 if self._sink.full:
@@ -189,19 +207,19 @@ class Export:
             headers = dict(record.headers)
             source = _source(headers)
             try:
-                prediction = decode_prediction(record.value or b"")
-            except OtherTaskError as error:
-                if self._name in {None, error.model.name}:
-                    raise
-                continue
+                prediction = decode_any(record.value or b"")
             except ValueError:
                 prediction = None
+            if prediction is not None and prediction.task != self._task:
+                if self._name in {None, prediction.model.name}:
+                    raise OtherTaskError(prediction, self._task)
+                continue
             if prediction is None or source is None:
                 self.done["not_a_prediction"] += 1
                 continue
             if self._name is not None and prediction.model.name != self._name:
                 continue
-            rows.append(_row(prediction, source, headers.get(SOURCE_TIMESTAMP, b"")))
+            rows.append(row_of(prediction, source, whole(headers.get(SOURCE_TIMESTAMP, b""))))
             sources.append(source)
         if self._inputs is not None:
             await self._add_inputs(rows, sources)
@@ -239,6 +257,35 @@ class Export:
             self.done["inputs_gone"] += source not in found
 
 
+async def starts_of(
+    reader: Reader, ends: dict[TopicPartition, int], point: Checkpoint, since_ms: int
+) -> dict[TopicPartition, int]:
+    """Return the first offset to export by partition. since_ms: counts only where the checkpoint has no progress."""
+    starts = await reader.starts(ends, 0 if point.next else since_ms)
+    return {tp: max(start, point.next.get(tp.partition, 0)) for tp, start in starts.items()}
+
+
+async def task_of(reader: Reader, topic: str, point: Checkpoint, since_ms: int, name: str | None) -> TaskName:
+    """Return the task of the exported predictions, or of the first one to export; without any binary.
+
+    name: of the only exported model; None: any.
+    """
+    if (known := point.exported) is not None:
+        return known
+    ends = await reader.ends(topic)
+    for tp, start in (await starts_of(reader, ends, point, since_ms)).items():
+        while start < ends[tp] and (records := await reader.between(tp, start, ends[tp], CHUNK)):
+            for record in records:
+                try:
+                    one = decode_any(record.value or b"")
+                except ValueError:
+                    continue
+                if name in {None, one.model.name}:
+                    return one.task
+            start = records[-1].offset + 1  # noqa: PLW2901 - goes on behind what was read
+    return "binary"
+
+
 def is_json(event: bytes | None) -> bool:
     """Return whether a forged prediction's source can be written as part of a row: an event that was scored can."""
     try:
@@ -262,11 +309,3 @@ def _source(headers: Mapping[str, bytes]) -> tuple[str, int, int] | None:
     if not topic or partition is None or offset is None:
         return None
     return topic.decode("utf-8", "replace"), partition, offset
-
-
-def _row(p: Prediction, source: tuple[str, int, int], timestamp: bytes) -> Row:
-    values = (
-        *(p.prediction_id, p.event_id, p.customer_id, p.event_time, p.scored_at, p.probability, p.label, p.threshold),
-        *(p.model.name, p.model.version, *source, whole(timestamp)),
-    )
-    return dict(zip(COLUMNS, values, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,37 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from driftline.prediction_log.export import Row
+from driftline.prediction_log.columns import Row
+from schemas.task import TaskName
 
 # A file has about 5 MB without inputs; its rows are held until it is written, and read again after an interruption.
 ROWS_PER_FILE = 50_000
 _TYPES = {
     **dict.fromkeys(("prediction_id", "event_id", "customer_id", "event_time", "scored_at"), pa.string()),
     **dict.fromkeys(("model_name", "model_version", "source_topic", "input", "label_time"), pa.string()),
-    **dict.fromkeys(("probability", "threshold"), pa.float64()),
-    **dict.fromkeys(("label", "outcome"), pa.bool_()),
+    **dict.fromkeys(("probability", "threshold", "value"), pa.float64()),
+    **dict.fromkeys(("interval_low", "interval_high", "interval_level"), pa.float64()),
+    "probabilities": pa.string(),
     **dict.fromkeys(("source_offset", "source_timestamp_ms"), pa.int64()),
     "source_partition": pa.int32(),
 }
+# Of a label that is predicted, and of an outcome.
+_OUTCOMES: Mapping[TaskName, pa.DataType] = {
+    "binary": pa.bool_(),
+    "multiclass": pa.string(),
+    "regression": pa.float64(),
+}
+# Written as JSON text: events of other models have other members, and classes other names, and the table stays one.
+_TEXTS = ("input", "probabilities")
 
 
 class ParquetFiles:
     """part-00000.parquet and so on; its size is the number of files."""
 
-    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+    def __init__(self, folder: Path, columns: Sequence[str], task: TaskName) -> None:
         self._folder = folder
-        self._schema = pa.schema([(name, _TYPES[name]) for name in columns])
+        types = {**_TYPES, **dict.fromkeys(("label", "outcome"), _OUTCOMES[task])}
+        self._schema = pa.schema([(name, types[name]) for name in columns])
         self._rows: list[Row] = []
         self._files = 0
 
@@ -70,7 +81,5 @@ class ParquetFiles:
         return self._files
 
     def _flat(self, row: Row) -> dict[str, Any]:
-        """Return an event as its JSON text: other models have other columns, and the table stays one."""
-        if row.get("input") is None:
-            return row
-        return {**row, "input": orjson.dumps(row["input"]).decode()}
+        """Return the row with its objects as JSON texts."""
+        return {**row, **{name: orjson.dumps(row[name]).decode() for name in _TEXTS if row.get(name) is not None}}

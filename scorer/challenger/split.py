@@ -45,8 +45,8 @@ class Split:
         return np.array([i for i, c in enumerate(customer_ids) if is_challengers(c, name, percent)], dtype=np.int64)
 
     def score(self, records: Sequence[Record], now_ms: int) -> NDArray[np.float64]:
-        """Return float64 (n,): the challenger's score per record; NaN: it has none, and the champion's counts."""
-        out = np.full(len(records), np.nan)
+        """Return its score per record, of its task's shape; NaN where it has none, and the champion's counts."""
+        out = np.full(self.model.manifest.predicts.shape(len(records)), np.nan)
         batch = self._decoder.decode(records, now_ms)
         scores, _ = self.model.score_each(batch.columns)
         out[batch.accepted] = scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,13 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
-from support.telco_tasks import write_task
+from support.telco_tasks import assert_exported, assert_judged_by_topics, write_task
 from support.waiting import wait_until
 
 from schemas.bundle import Manifest, parse_manifest
 from schemas.prediction import ModelRef, encoder_of
 from schemas.timestamps import render
+from scorer.challenger.split import is_challengers
 
 RATE, SECONDS = 200, 30  # events per second of event time
 DAY = 86_400_000
@@ -42,13 +44,19 @@ def stage(broker: Broker, topic_prefix: str, payments: Path, tmp_path: Path) -> 
     stage.reader.close()
 
 
-def test_classes_are_scored_verified_and_watched(stage: Stage, payments: Path) -> None:
-    """Every event has its class; customers get contracts of two years, and fewer are predicted to pay by check."""
+def test_classes_are_scored_verified_watched_exported_and_compared(stage: Stage, payments: Path) -> None:
+    """Every event has its class; customers get contracts of two years, and fewer are predicted to pay by check.
+
+    A challenger answers a fifth of the customers, and drift is that of the champion's answers.
+    """
+    challenger = write_task("multiclass", stage.folder / "challenger", "2.0.0", ("monthly_charges",))
     start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
     source = stage.source(drifts=["contract:swap=Month-to-month>Two year:1@10s..30s"])
-    with stage.scorer() as scorer, start_worker(stage, "drift") as worker:
+    split = {"SCORER_CHALLENGER": str(challenger), "SCORER_CHALLENGER_MODE": "split:20"}
+    with stage.scorer(**split) as scorer, start_worker(stage, "drift") as worker:
         scorer.wait_ready()
         worker.wait_ready()
+        wait_until(lambda: scorer.get("/health").json()["challenger"]["model"] is not None, "a challenger", 240.0)
         for second in range(SECONDS):
             records = source.take(RATE, float(second), start_ms + second * 1000)
             send(stage.bootstrap, stage.names.events, records)
@@ -68,16 +76,36 @@ def test_classes_are_scored_verified_and_watched(stage: Stage, payments: Path) -
         assert {"psi", "ks", "chi2"} <= set(moved["tests"])
         assert calm["ks"] < 0.1
         assert calm["positive_ratio"] is None
-        event = json.loads(records[-1][1])
+        event = next(one for _, one, *_ in records if not _challengers(json.loads(one)["customer_id"]))
+        event = json.loads(event)
         asked = httpx.post(f"http://127.0.0.1:{scorer.port}/predict", json=event, timeout=60).json()
         by_class = {
             name: scorer.metric("driftline_scorer_predictions_total", predicted=name)
             for name in parse_manifest((payments / "manifest.json").read_bytes()).classes or ()
         }
         assert scorer.metric("driftline_scorer_probability_count") == SECONDS * RATE
+        challenged = scorer.metric("driftline_scorer_challenger_predictions_total")
+        assert scorer.metric("driftline_scorer_challenger_fallbacks_total") == 0
         assert "probabilities" in json.dumps(scorer.get("/openapi.json").json()["paths"]["/predict"])
         assert scorer.stop() == 0
         assert worker.stop() == 0
+    streamed = _answers(stage, by_class, challenged)
+    assert asked == {name: streamed[event["event_id"]][name] for name in asked}
+    assert set(asked) == {"label", "probability", "probabilities", "model", "event_id", "customer_id"}
+    verified = stage.driftline("verify", "--model", str(payments), "--json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    found = json.loads(verified.stdout)
+    champions = SECONDS * RATE - challenged
+    assert (found["answer"], found["scores_checked"], found["faults"]["wrong_scores"]) == ("yes", champions, 0)
+    assert_exported(
+        stage, streamed, lambda one: one["label"] if zlib.crc32(one["event_id"].encode()) % 3 else "Voucher"
+    )
+    _compare(stage)
+    assert_judged_by_topics(stage, challenger)
+
+
+def _answers(stage: Stage, by_class: dict, challenged: float) -> dict:
+    """Return the predictions by event: a distribution each, by the model of the customer's side."""
     streamed = {}
     for partition in range(4):
         for _, value in stage.records(stage.names.predictions, partition):
@@ -87,12 +115,25 @@ def test_classes_are_scored_verified_and_watched(stage: Stage, payments: Path) -
     for one in streamed.values():
         assert one["probabilities"][one["label"]] == one["probability"] == max(one["probabilities"].values())
         assert sum(one["probabilities"].values()) == pytest.approx(1.0, abs=1e-9)
-    assert asked == {name: streamed[event["event_id"]][name] for name in asked}
-    assert set(asked) == {"label", "probability", "probabilities", "model", "event_id", "customer_id"}
-    verified = stage.driftline("verify", "--model", str(payments), "--json")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    found = json.loads(verified.stdout)
-    assert (found["answer"], found["scores_checked"], found["faults"]["wrong_scores"]) == ("yes", SECONDS * RATE, 0)
+        assert one["model"]["version"] == ("2.0.0" if _challengers(one["customer_id"]) else "1.0.0")
+    assert 0.15 < challenged / (SECONDS * RATE) < 0.25
+    assert sum(one["model"]["version"] == "2.0.0" for one in streamed.values()) == challenged
+    return streamed
+
+
+def _compare(stage: Stage) -> None:
+    """Require that `compare` decides by the accuracy of both sides' customers."""
+    options = ("--horizon", "1s", "--min-customers", "40", "--json", "--challenger", "payment-telco@2.0.0")
+    compared = stage.driftline("compare", *options)
+    assert compared.returncode == 1, compared.stderr
+    said = json.loads(compared.stdout)
+    assert (said["verdict"], said["mode"], said["coverage"]) == ("not_better", "split", None)
+    assert (said["comparison"]["metric"], said["also"][0]["metric"]) == ("accuracy", "f1_macro")
+    assert 0.5 < said["comparison"]["champion"] < 0.8
+
+
+def _challengers(customer: str) -> bool:
+    return is_challengers(customer, b"payment-telco", 20)
 
 
 def _joining(stage: Stage, name: str) -> Service:

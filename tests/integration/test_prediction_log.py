@@ -189,7 +189,7 @@ def test_an_export_of_the_shadow_by_name_and_into_parquet(log: Log, tmp_path: Pa
         assert refused.returncode == 2
         assert refused.stderr == "driftline: --format parquet needs pyarrow: pip install 'driftline[parquet]'\n"
         return
-    smaller = "import driftline.prediction_log.parquet\ndriftline.parquet.ROWS_PER_FILE = 300\n"
+    smaller = "import driftline.prediction_log.parquet\ndriftline.prediction_log.parquet.ROWS_PER_FILE = 300\n"
     killed = log.run(*options, code=smaller + KILLED.format(at=2, before=True))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert log.run(*options).returncode == 0

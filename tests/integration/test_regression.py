@@ -16,7 +16,7 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
-from support.telco_tasks import DATA, write_task
+from support.telco_tasks import DATA, LABELLED, assert_exported, assert_judged_by_topics, write_task
 from support.waiting import wait_until
 
 from schemas.bundle import Manifest, parse_manifest
@@ -42,13 +42,19 @@ def stage(broker: Broker, topic_prefix: str, charges: Path, tmp_path: Path) -> I
     stage.reader.close()
 
 
-def test_values_are_scored_verified_and_watched(stage: Stage, charges: Path, tmp_path: Path) -> None:
-    """Every event has its value; customers with DSL get fibre, and only then the value drifts."""
+def test_values_are_scored_verified_watched_exported_and_compared(stage: Stage, charges: Path) -> None:
+    """Every event has its value; customers with DSL get fibre, and only then the value drifts.
+
+    A challenger in the shadow, which knows less of the customers, is not better.
+    """
+    challenger = write_task("regression", stage.folder / "challenger", "2.0.0", ("internet_service", "tenure"))
     start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
     source = stage.source(drifts=["internet_service:swap=DSL>Fiber optic:1@10s..30s"])
-    with stage.scorer() as scorer, start_worker(stage, "drift") as worker:
+    shadow = {"SCORER_CHALLENGER": str(challenger)}
+    with stage.scorer(**shadow) as scorer, start_worker(stage, "drift") as worker:
         scorer.wait_ready()
         worker.wait_ready()
+        wait_until(lambda: scorer.get("/health").json()["challenger"]["model"] is not None, "a challenger", 240.0)
         for second in range(SECONDS):
             records = source.take(RATE, float(second), start_ms + second * 1000)
             send(stage.bootstrap, stage.names.events, records)
@@ -59,8 +65,7 @@ def test_values_are_scored_verified_and_watched(stage: Stage, charges: Path, tmp
 
         wait_until(measured, "the last whole window of 5 s was measured")
         fired = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PredictionDrift"]
-        assert len(fired) == 1
-        assert fired[0]["status"] == "firing"
+        assert [alert["status"] for alert in fired] == ["firing"]
         scores = {m["window"]["start"]: m["score"] for m in measurements_of(stage) if m["window"]["length"] == "5s"}
         calm, moved = (scores[render(start_ms + second * 1000)] for second in (5, 20))
         assert calm["ks"] < 0.1 < moved["ks"]
@@ -76,6 +81,8 @@ def test_values_are_scored_verified_and_watched(stage: Stage, charges: Path, tmp
         assert scorer.metric("driftline_scorer_probability_count") == 0.0
         answers = scorer.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]["200"]
         assert "value" in json.dumps(answers)
+        produced = lambda: scorer.metric("driftline_scorer_shadow_produced_total")  # noqa: E731
+        wait_until(lambda: produced() == SECONDS * RATE, "every event has its shadow", 240.0)
         assert scorer.stop() == 0
         assert worker.stop() == 0
     streamed = {}
@@ -93,20 +100,40 @@ def test_values_are_scored_verified_and_watched(stage: Stage, charges: Path, tmp
     evaluated = stage.driftline("evaluate", "--model", str(charges), *target, "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["data"]["rows"] == 7043
-    for arguments, words in (
-        (
-            ("export", "--out", str(tmp_path / "log.jsonl")),
-            "task of charges-telco 1.0.0 is regression: driftline export",
-        ),
-        (
-            ("promote", "--candidate", str(charges), "--to", str(charges), *target),
-            "task is regression: ",
-        ),
-    ):
-        refused = stage.driftline(*arguments)
-        assert refused.returncode == 2
-        assert words in refused.stderr
-        assert len(refused.stderr.strip().splitlines()) == 1
+    assert_exported(stage, streamed, lambda one: round(one["value"]) + 0.5)
+    _compared(stage, streamed, challenger)
+
+
+def _compared(stage: Stage, streamed: dict, challenger: Path) -> None:
+    """Require that the shadow has the same events with values of its own, and `compare` the errors of both."""
+    shadows = {}
+    for partition in range(4):
+        for _, value in stage.records(stage.names.shadow, partition):
+            shadows[json.loads(value)["event_id"]] = json.loads(value)
+    assert shadows.keys() == streamed.keys()
+    of_prediction = {"prediction_id", "customer_id", "event_time", "value", "interval", "model"}
+    for event_id, one in shadows.items():
+        assert set(one) == set(streamed[event_id]) > of_prediction
+        assert one["model"] == {"name": "charges-telco", "version": "2.0.0"}
+        assert one["prediction_id"] == streamed[event_id]["prediction_id"]
+    options = ("--horizon", "1s", "--min-customers", str(LABELLED), "--json")
+    asked = stage.driftline("compare", *options)
+    assert asked.returncode == 1, asked.stderr
+    said = json.loads(asked.stdout)
+    assert (said["verdict"], said["mode"]) == ("not_better", "shadow")
+    assert said["coverage"] == {"champion": SECONDS * RATE, "both": SECONDS * RATE}
+    known = list(streamed)[:LABELLED]
+    told = [round(streamed[event_id]["value"]) + 0.5 for event_id in known]
+    ours, theirs = (
+        sk.mean_absolute_error(told, [side[event_id]["value"] for event_id in known]) for side in (streamed, shadows)
+    )
+    found = said["comparison"]
+    assert (found["metric"], found["customers"], said["also"][0]["metric"]) == ("mae", LABELLED, "rmse")
+    assert (found["champion"], found["challenger"]) == pytest.approx((ours, theirs), rel=1e-12)
+    assert found["advantage"] == pytest.approx(1 - theirs / ours, rel=1e-12)
+    refused = stage.driftline("compare", "--metric", "accuracy")
+    assert (refused.returncode, "task of the models is regression" in refused.stderr) == (2, True)
+    assert_judged_by_topics(stage, challenger)
 
 
 def _joining(stage: Stage, name: str) -> Service:

@@ -21,6 +21,7 @@ from schemas.alert import Alert
 from schemas.bundle import Feature
 from schemas.measurement import WEEK, Measurement, Sample, Window
 from schemas.reference import Reference
+from schemas.task import TaskName
 from schemas.timestamps import render
 
 QUARTER_MS = LENGTHS["15m"]
@@ -30,12 +31,20 @@ SKETCHES = (aggregate.CUSTOMERS, aggregate.SCORED_CUSTOMERS)
 class Engine:
     """Quarter after quarter against one reference."""
 
-    def __init__(self, features: Sequence[Feature], rows: Events, baseline: str = "training") -> None:
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        rows: Events,
+        baseline: str = "training",
+        task: TaskName = "binary",
+        classes: Sequence[str] = (),
+    ) -> None:
         self.features = features
         categories = [tuple(f.categories or ()) for f in features if f.kind != "numeric"]
-        reference = Reference(rows.numeric, rows.codes, rows.scores, np.zeros(len(categories), dtype=np.int64))
+        singletons = np.zeros(len(categories), dtype=np.int64)
+        reference = Reference(rows.numeric, rows.codes, rows.scores, singletons, rows.predicted)
         self.policy = replace(POLICY, baseline=baseline)
-        self.cells = Cells(features, categories, reference)
+        self.cells = Cells(features, categories, reference, task, tuple(classes))
         self.measurer = Measurer(self.cells, reference, min_events=500)
         self.relations = RelationMeasurer(self.cells, 500)
         self.relation_pasts = {
@@ -76,9 +85,10 @@ class Engine:
         """One quarter hour, and what ends with it; the alerts."""
         m = len(events.scores)
         panes = np.zeros(m, dtype=np.int64)
+        labels = events.scores >= 0.5 if self.cells.labelled else np.zeros(m, dtype=np.bool_)
         for _, series, part in (
             *aggregate.count_events(self.cells, panes, events.numeric, events.codes, hashes),
-            *aggregate.count_scores(self.cells, panes, events.scores, events.scores >= 0.5, hashes),
+            *aggregate.count_scores(self.cells, panes, events.scores, labels, hashes, events.predicted),
         ):
             for window in self.windows.values():
                 if series not in window:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from quality import predictions
 from quality.engine import Engine
 from quality.stream import Events
 
 from schemas.bundle import Feature
+from schemas.task import TaskName
 
 SIZES = (4, 3, 6)
 NAMES = ("income", "age", "usage", "visits", "spent", "sensor")
@@ -123,7 +125,7 @@ STREAMS: dict[str, tuple[str, Stationary]] = {
 class Days:
     """A stationary stream, day after day, all window lengths together."""
 
-    def __init__(self, name: str, seed: int, baseline: str = "training") -> None:
+    def __init__(self, name: str, seed: int, baseline: str = "training", task: TaskName = "binary") -> None:
         self.generator = np.random.default_rng([list(STREAMS).index(name), seed])
         self._regions = STREAMS[name][1]
         self._offset = 0.2 if name == "offset" else 0.0
@@ -133,12 +135,21 @@ class Days:
         seen = []
         for mixed.quarter in range(7 * DAY if name == "week" else 20 * DAY if name in {"breathing", "slow"} else DAY):
             seen.append(mixed.generator.choice(self._regions(mixed), 50))
-        self.engine = Engine(
-            FEATURES, of_regions(self.generator, self.generator.choice(np.concatenate(seen), N)), baseline
-        )
+        self._predict = predictions.PREDICT.get(task, lambda events, _: events)
+        rows = self._predict(of_regions(self.generator, self.generator.choice(np.concatenate(seen), N)), 0.0)
+        self.engine = Engine(FEATURES, rows, baseline, task, predictions.CLASSES if task == "multiclass" else ())
 
-    def run(self, quarters: int, sd: float = 0.0) -> int | None:
-        """So many quarter hours with `sd` on the feature `age`; the number of the first one that opened an episode."""
+    @property
+    def about_the_prediction(self) -> int:
+        """Episodes opened about the prediction itself, not about a feature."""
+        named = [a for a in self.engine.alerts if a.labels["alertname"] in predictions.OF_THE_PREDICTION]
+        return sum(a.status == "firing" and a.sequence == 1 and "feature" not in a.labels for a in named)
+
+    def run(self, quarters: int, sd: float = 0.0, moved: float = 0.0) -> int | None:
+        """So many quarter hours with `sd` on the feature `age`; the number of the first one that opened an episode.
+
+        moved: by how much predictions of another task than binary move.
+        """
         first = None
         for at in range(quarters):
             region = self._regions(self._mix)
@@ -149,6 +160,7 @@ class Days:
                 events.numeric[:, 2] += self._offset * 32.0
                 events.numeric[:, 3] += self.generator.random(len(region)) < self._offset * 1.5
             events.numeric[:, 1] += sd
+            events = self._predict(events, moved)
             hashes = self.generator.integers(0, 1 << 63, len(region)).astype(np.uint64) * np.uint64(2)
             alerts = self.engine.quarter(events, hashes)
             if first is None and any(a.status == "firing" and a.sequence == 1 for a in alerts):

@@ -37,6 +37,7 @@ from quality.week import Weeks
 from scipy.stats import chi2
 
 from schemas.alert import Alert
+from schemas.task import TaskName
 
 LATENESS_MIN = 0.5  # DRIFT_ALLOWED_LATENESS: a window is looked at so long after its end
 FIRST = FEATURES[0].name
@@ -424,6 +425,37 @@ def cause(trials: int) -> Row:
     return _at_least("p", "the largest score_shift is of the feature that is read and moved", 0.95, hits, trials)
 
 
+# -- (q) predictions that are no probability
+
+
+def prediction_stationary(task: TaskName, name: str, streams: int, days: int) -> Row:
+    """(q) The streams of (l): predicted classes, or values, vary as the customers do, and nothing drifts."""
+    pages = 0
+    for seed in range(streams):
+        stream = natural.Days(name, 300 + seed, task=task)
+        stream.run(natural.DAY * days)
+        pages += stream.about_the_prediction
+    what = f"pages about the prediction, {PREDICTED[task]}, {natural.STREAMS[name][0]}, m = 500"
+    return Row("q", what, "≤ 1 in 30 days", f"{pages} in {streams * days:,} days", pages <= max(1, streams * days / 30))
+
+
+def prediction_found(task: TaskName, trials: int) -> Row:
+    """(q) The odds behind every prediction move by 0.8 from the second day on: announced within four quarter hours."""
+    hits = false = 0
+    for seed in range(trials):
+        stream = natural.Days("steady", 400 + seed, task=task)
+        stream.run(natural.DAY)
+        false += stream.about_the_prediction
+        stream.engine.alerts.clear()
+        stream.run(4, moved=0.8)
+        hits += stream.about_the_prediction == 1
+    measured = f"{Share(hits, trials)}; {false} in {trials} days before"
+    return Row("q", f"{PREDICTED[task]} that move: announced within an hour", "≥ 90 %", measured, hits >= 0.9 * trials)
+
+
+PREDICTED: dict[TaskName, str] = {"regression": "values of a regression", "multiclass": "predicted classes"}
+
+
 # -- (h) … (k)
 
 
@@ -490,6 +522,12 @@ ALL: tuple[tuple[str, Callable[..., Row], dict[str, int]], ...] = (
     ("o", partial(quiet_together, 20), {"windows": 60}),
     ("p", cause, {"trials": 100}),
     *(("o", partial(quiet_as_they_are, name, days=3), {"streams": 5}) for name in ("batches", "breathing")),
+    *(
+        ("q", partial(prediction_stationary, task, name, days=10), {"streams": 6})
+        for task in PREDICTED
+        for name in ("steady", "batches", "breathing", "day")
+    ),
+    *(("q", partial(prediction_found, task), {"trials": 10}) for task in PREDICTED),
 )
 
 

@@ -56,12 +56,16 @@ SD = 10.0
 
 @dataclass
 class Events:
-    """n events. numeric: float64 (n, 15); codes: int32 (n, 10); scores: float64 (n,); customers: one name each."""
+    """n events. numeric: float64 (n, 15); codes: int32 (n, 10); scores: float64 (n,); customers: one name each.
+
+    predicted: int32 (n,), the index of each predicted class; None unless the model has several.
+    """
 
     numeric: NDArray[np.float64]
     codes: NDArray[np.int32]
     scores: NDArray[np.float64]
     customers: Sequence[str]
+    predicted: NDArray[np.int32] | None = None
 
     def take(self, rows: NDArray[np.int64]) -> Events:
         """These rows, of the same customers."""

@@ -12,6 +12,8 @@ import pytest
 from quality import natural, rows, together
 from quality.rows import Row
 
+from schemas.task import TaskName
+
 
 def holds(row: Row) -> None:
     """The row has reached its bar; what was measured is shown when it has not."""
@@ -95,6 +97,17 @@ def test_a_stream_that_varies_calls_nobody_while_it_is_learnt(name: str) -> None
     stream = natural.Days(name, 0)
     stream.run(natural.DAY // 2)
     assert stream.engine.pages == 0
+
+
+@pytest.mark.parametrize("task", rows.PREDICTED)
+def test_predictions_of_other_tasks_call_nobody_unless_they_move(task: TaskName) -> None:
+    """(q) Half a day of batches, and of independent customers: silence. Then odds that move: one page, about them."""
+    for name in ("batches", "steady"):
+        stream = natural.Days(name, 0, task=task)
+        stream.run(natural.DAY // 2)
+        assert stream.about_the_prediction == 0
+    stream.run(4, moved=0.8)
+    assert stream.about_the_prediction == 1
 
 
 def test_a_drift_in_batches_is_found() -> None:

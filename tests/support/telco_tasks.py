@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from support.oracle import send
+from support.stage import Stage
 
 from driftline.training.dataset import read_dataset
 from driftline.training.spec import parse_spec
 from driftline.training.train import train
 from schemas.bundle import write_bundle
 
+LABELLED = 300
 DATA = Path("examples/telco_churn.csv")
 # task → name, target, further members of [model], features that would give the target away
 _TASKS = {
@@ -19,21 +26,53 @@ _TASKS = {
 }
 
 
-def spec_text(task: str) -> str:
-    """Return the Telco spec with another target."""
-    name, target, more, without = _TASKS[task]
+def spec_text(task: str, version: str = "1.0.0", without: Sequence[str] = ()) -> str:
+    """Return the Telco spec with another target, and without these features."""
+    name, target, more, known = _TASKS[task]
     text = Path("examples/telco.toml").read_text(encoding="utf-8")
     text = text.replace('name = "churn-telco"', f'name = "{name}"\ntask = "{task}"{more}')
     text = text.replace('target = "churn"', f'target = "{target}"')
     text = re.sub(r"^(threshold|positive|kind = \"logistic_regression\").*\n", "", text, flags=re.MULTILINE)
-    for table in ("business", *(rf"features\.{feature}" for feature in without)):
+    text = re.sub(r"^version = .*", f'version = "{version}"', text, count=1, flags=re.MULTILINE)
+    for table in ("business", *(rf"features\.{feature}" for feature in (*known, *without))):
         text = re.sub(rf"\[{table}\][^\[]*", "", text)
     return text
 
 
-def write_task(task: str, directory: Path) -> Path:
-    """Train on the real customers; return the bundle's folder."""
-    spec = parse_spec(spec_text(task))
+def write_task(task: str, directory: Path, version: str = "1.0.0", without: Sequence[str] = ()) -> Path:
+    """Train on the real customers, without these features; return the bundle's folder."""
+    spec = parse_spec(spec_text(task, version, without))
     trained = train(spec, read_dataset(DATA, spec), datetime(2026, 1, 1, tzinfo=UTC))
     write_bundle(directory, trained.manifest, trained.files)
     return directory
+
+
+def assert_exported(stage: Stage, streamed: Mapping[str, Any], outcome: Callable[[Any], Any]) -> None:
+    """Label the first LABELLED of these predictions, and require all of them in an export, each with its outcome."""
+    told = {one["prediction_id"]: outcome(one) for one in list(streamed.values())[:LABELLED]}
+    labels = [
+        {"customer_id": one["customer_id"], "label": told[one["prediction_id"]], "label_time": one["event_time"]}
+        | {"prediction_id": one["prediction_id"]}
+        for one in list(streamed.values())[:LABELLED]
+    ]
+    topic = stage.names.environment["TOPIC_LABELS"]
+    send(stage.bootstrap, topic, [(one["customer_id"].encode(), json.dumps(one).encode(), []) for one in labels])
+    out = stage.folder / "log.jsonl"
+    ended = stage.driftline("export", "--out", str(out), "--with-inputs", "--with-labels", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["labelled"] == LABELLED
+    rows = {row["event_id"]: row for row in map(json.loads, out.read_text(encoding="utf-8").splitlines())}
+    assert rows.keys() == streamed.keys()
+    for event_id, one in streamed.items():
+        row = rows[event_id]
+        assert row["outcome"] == told.get(one["prediction_id"])
+        assert row["input"]["event_id"] == event_id
+        assert all(row[name] == one[name] for name in ("value", "label", "probabilities") if name in one)
+
+
+def assert_judged_by_topics(stage: Stage, candidate: Path) -> None:
+    """Require that `promote` joins the labels on the topic with their events, and finds them too few."""
+    told = ("--candidate", str(candidate), "--to", str(stage.bundle), "--from-topics")
+    judged = stage.driftline("promote", *told, DRIFT_LABEL_HORIZON="1s")
+    assert judged.returncode == 3, judged.stderr
+    assert f"not promoted: {LABELLED} labelled customers that neither model was fitted on" in judged.stderr

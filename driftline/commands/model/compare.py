@@ -12,7 +12,7 @@ import typer
 
 from driftline import terminal
 from driftline.errors import NOT_ENOUGH, CommandError
-from driftline.model_life.model_comparison import ONE_LOOK_CUSTOMERS, Comparison, Metric
+from driftline.model_life.model_comparison import LOSSES, ONE_LOOK_CUSTOMERS, Comparison, Metric, metric_of, relative
 from driftline.settings import read_settings
 from driftline.since import horizon_ms, parse_since
 from schemas import timestamps
@@ -32,8 +32,13 @@ def command(
     labels: Annotated[
         Path | None, typer.Option(help="Labels from a JSON Lines file instead of the topic.", show_default=False)
     ] = None,
-    metric: Annotated[Metric, typer.Option(help="What better means.")] = "accuracy",
-    margin: Annotated[float, typer.Option(min=0.0, help="By how much it must be better, in the metric's unit.")] = 0.0,
+    metric: Annotated[
+        Metric | None, typer.Option(help="What better means.", show_default="accuracy; of a regression mae")
+    ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(min=0.0, help="By how much it must be better: in the metric's unit; mae, rmse: a share of it."),
+    ] = 0.0,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the interval.")] = 0.95,
     min_customers: Annotated[
         int, typer.Option(min=30, help="How many labelled customers decide; set it before you look.")
@@ -64,24 +69,25 @@ def command(
     Example: `driftline compare --since 2026-11-01T00:00:00Z --metric f1 --margin 0.01 --min-customers 3000`
     """
     from driftline.model_life.challenger_comparison import decide, models, read_pairs
-    from driftline.paired_predictions import OTHER_TASK
 
     business = _business(model)
     if metric == "business_value" and business is None:
         raise CommandError("--metric business_value: --model BUNDLE must hold the worth of outcomes ([business])")
     settings, now_ms = read_settings(), time.time_ns() // 1_000_000
-    found = asyncio.run(read_pairs(settings, labels, _begun(since), now_ms))
-    pair = models(found, _named("--champion", champion), _named("--challenger", challenger))
-    if pair is None:
-        if any(OTHER_TASK in reason for reason in found.left_out):
-            raise CommandError(
-                "task: the predictions are of a regression, and driftline compare is for binary models only so far"
-            )
-        findings = None
-    else:
-        findings = decide(
-            found, *pair, metric, horizon_ms(horizon), min_customers, business, margin=margin, confidence=confidence
+    named = _named("--champion", champion), _named("--challenger", challenger)
+    found = asyncio.run(read_pairs(settings, labels, _begun(since), now_ms, named[0]))
+    try:
+        asked = metric_of(metric, found.task, "accuracy")
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    pair = models(found, *named)
+    findings = (
+        None
+        if pair is None
+        else decide(
+            found, *pair, asked, horizon_ms(horizon), min_customers, business, margin=margin, confidence=confidence
         )
+    )
     if as_json:
         terminal.show_json(_as_dict(findings, min_customers, found))
     else:
@@ -95,11 +101,9 @@ def _business(model: Path | None) -> Business | None:
     if model is None:
         return None
     try:
-        manifest = parse_manifest((model / MANIFEST).read_bytes())
-        manifest.binary("driftline compare")
+        return parse_manifest((model / MANIFEST).read_bytes()).business
     except (OSError, BundleError) as error:
         raise CommandError(f"--model {model}: {error}") from None
-    return manifest.business
 
 
 def _begun(since: str | None) -> int:
@@ -135,6 +139,8 @@ def _as_dict(findings: Findings | None, needed: int, found: Paired) -> dict[str,
         for side in ("champion", "challenger"):
             base[side] = dict(zip(("name", "version"), base[side], strict=True))
         until = base.pop("until_ms")
+        if not base["also"]:
+            del base["also"]
         base["until"] = None if until is None else render(until)
     return {**base, "left_out": dict(found.left_out)}
 
@@ -157,17 +163,19 @@ def _show(findings: Findings | None, needed: int, margin: float, confidence: flo
     rows = [_cells(f.comparison)]
     if f.value is not None and business is not None and f.value.metric != f.comparison.metric:
         rows.append(_cells(f.value, f" ({business.currency} per customer)"))
+    rows += [_cells(one) for one in f.also]
     terminal.show_table(columns, rows, right=columns[1:])
     c = f.comparison
     terminal.show(f"decided by {c.customers:,} customers, {c.rows:,} predictions, made up to {render(f.until_ms)}")
-    by = f" by more than {margin:g}" if margin else ""
+    by = f" by more than {margin:g}{' of the champion' if relative(c.metric) else ''}" if margin else ""
     words = {0: f"better{by}: yes", 1: f"better{by}: not shown", NOT_ENOUGH: f"not enough data: {c.reason}"}
     terminal.show(words[_exit_code(f)])
 
 
 def _cells(c: Comparison, unit: str = "") -> list[str]:
+    form = "+.1%" if relative(c.metric) else "+.4f"
     known = c.low is not None and c.high is not None
-    interval = f"{terminal.number(c.low, '+.4f')} to {terminal.number(c.high, '+.4f')}" if known else terminal.UNKNOWN
-    less = " (less is better)" if c.metric == "brier" else ""
+    interval = f"{terminal.number(c.low, form)} to {terminal.number(c.high, form)}" if known else terminal.UNKNOWN
+    less = " (less is better)" if c.metric in LOSSES else ""
     sides = (terminal.number(c.champion, ".4f"), terminal.number(c.challenger, ".4f"))
-    return [f"{c.metric}{unit}{less}", *sides, terminal.number(c.advantage, "+.4f"), interval]
+    return [f"{c.metric}{unit}{less}", *sides, terminal.number(c.advantage, form), interval]

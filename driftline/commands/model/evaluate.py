@@ -53,8 +53,7 @@ def command(
         loaded = load(model, public_key)
         manifest = loaded.manifest
         task, form = manifest.predicts, stated_format(spec) or manifest.data_format
-        positive = label_of(loaded) if task.name == "binary" else None
-        rows = labelled(where, manifest.features, manifest.event, positive, form=form, task=task)
+        rows = labelled(where, manifest.features, manifest.event, label_of(loaded), form=form, task=task)
         if not rows.rows:
             raise CommandError(f"no event has a label yet{left_out(rows)}", NOT_ENOUGH)
         found = measured(loaded, rows)

@@ -25,7 +25,7 @@ from driftline.model_life.labelled_source import (
     stated_format,
 )
 from driftline.model_life.model_comparison import MIN_CUSTOMERS, Metric
-from driftline.model_life.model_selection import check_money, comparison, label_of, left_out, told
+from driftline.model_life.model_selection import comparison, label_of, left_out, metric_for, told
 
 if TYPE_CHECKING:
     from driftline.model_life.candidate import Judged
@@ -46,7 +46,10 @@ def promote(
     from_topics: TopicsOption = False,
     since: SinceOption = None,
     spec: FormatOption = None,
-    metric: Annotated[Metric, typer.Option(help="What must be better.")] = "brier",
+    metric: Annotated[
+        Metric | None,
+        typer.Option(help="What must be better.", show_default="brier; of classes accuracy, of a regression mae"),
+    ] = None,
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Of the interval that must be above 0.")
     ] = 0.95,
@@ -85,14 +88,14 @@ def promote(
         versions = [mlflow_tracking.pinned(place) for place in registered or ()]
         judged_at, served_at = [Path(str(version)) for version in versions] or [candidate, to]
         before, after = load_pair(folder(served_at), folder(judged_at), key)
-        check_money(metric, before)
+        decides, task = metric_for(metric, before), before.manifest.predicts
         features = of_both(after.manifest.features, before.manifest.features)
         form = stated_format(spec) or before.manifest.data_format
-        rows = labelled(where, features, before.manifest.event, label_of(before), form=form)
+        rows = labelled(where, features, before.manifest.event, label_of(before), form=form, task=task)
         if not rows.rows:
             raise CommandError(f"no event has a label yet{left_out(rows)}", NOT_ENOUGH)
         seen = _examined(before, after, rows, accept or ())
-        judged = judge(before, after, rows, metric, confidence)
+        judged = judge(before, after, rows, decides, confidence)
         _refuse(judged, confidence)
         try_bundle(after.manifest, dict(after.bundle.files))
         if registered is not None:

@@ -11,7 +11,7 @@ from driftline import terminal
 from driftline.alert_topic import open_about
 from driftline.errors import CommandError
 from driftline.model_life.model_comparison import Metric
-from driftline.model_life.model_selection import load, told
+from driftline.model_life.model_selection import load, metric_for, told
 from driftline.model_life.retrain_policy import Reason
 from driftline.model_life.retraining import data_of, decided, defects_of, described, rows_of, train, trains
 from driftline.settings import read_settings
@@ -38,7 +38,10 @@ def command(
     hold_out: Annotated[
         float, typer.Option(min=0.01, max=0.9, help="Share of the rows for the comparison: the most recent customers'.")
     ] = 0.2,
-    metric: Annotated[Metric, typer.Option(help="What is compared.")] = "brier",
+    metric: Annotated[
+        Metric | None,
+        typer.Option(help="What is compared.", show_default="brier; of classes accuracy, of a regression mae"),
+    ] = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the interval.")] = 0.95,
     accept: Annotated[
         list[str] | None,
@@ -79,9 +82,8 @@ def command(
         raise CommandError(f"{out} exists; name another folder with --out")
     try:
         wanted, champion = read_spec(spec), load(model, public_key)
-        champion.manifest.binary("driftline retrain")
-        if wanted.model.task != "binary":
-            raise CommandError(f"{spec}: [model] task: driftline retrain is for binary models only so far")
+        if wanted.task != (task := champion.manifest.predicts.name):
+            raise CommandError(f"{spec}: [model] task is {wanted.task}, and the champion's is {task}")
         known = bool(from_topics or reason == "auto")
         alerts = open_about(champion.manifest.name, read_settings()) if known else []
         decision = decided(reason, alerts, champion, (), accept or ())
@@ -93,7 +95,8 @@ def command(
         decision = decided(reason, alerts, champion, defects_of(champion, rows, accept or ()), accept or ())
         report |= {**described(decision), "data": data_of(rows, champion)}
         if trains(decision):
-            trained = train(report, decision, wanted, champion, rows, hold_out, metric, confidence, version, out)
+            decides = metric_for(metric, champion)
+            trained = train(report, decision, wanted, champion, rows, hold_out, decides, confidence, version, out)
             if track is not None and trained is not None:
                 from driftline import mlflow_tracking
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from driftline.commands.model import compare as command
 from driftline.errors import CommandError
-from driftline.model_life.challenger_comparison import decide, models
+from driftline.model_life.challenger_comparison import decide, models, task_on
 from driftline.paired_predictions import OTHER_TASK, Coverage, Paired
 from schemas.bundle import Business
 from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
 from schemas.label import Label
 from schemas.prediction import ModelRef, PredictionEncoder, encoder_of
-from schemas.task import Regression
+from schemas.task import Binary, Multiclass, Regression
 from schemas.timestamps import render
 
 DAY_MS = 86_400_000
@@ -67,15 +71,61 @@ def test_both_models_rows_are_those_of_one_source_position():
     assert found.left_out == {"label not_json": 1, "predictions: not a prediction of this stream": 2}
 
 
-def test_predictions_of_a_regression_are_left_out_by_name():
-    """They have no probability that could be compared; the command names the task if nothing else is there."""
+CHARGES, TIERS = Regression(), Multiclass(("bronze", "gold", "silver"))
+
+
+def _other(task, customer, offset, score, model=CHAMPION, at_ms=None):
+    """Value and headers of a prediction of another task."""
+    (raw,) = encoder_of(ModelRef(*model), task).encode(
+        [f"customer-events-0-{offset}"],
+        [f"e{offset}"],
+        [customer],
+        [render(START_MS + offset if at_ms is None else at_ms)],
+        render(START_MS),
+        [score],
+    )
+    return raw, _record(customer, offset, 0.5)[1]
+
+
+def test_predictions_of_another_task_are_left_out_by_name():
+    """They have no probability that could be compared."""
     found = _paired()
-    raw = encoder_of(ModelRef("charges", "1.0.0"), Regression()).encode(
-        ["customer-events-0-0"], ["e0"], ["ann"], [render(START_MS)], render(START_MS), [64.5]
-    )[0]
-    found.prediction(raw, _record("ann", 0, 0.5)[1])
+    found.prediction(*_other(CHARGES, "ann", 0, 64.5))
     assert found.left_out == {f"predictions: {OTHER_TASK}": 1}
     assert models(found, None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "outcomes", "scores"),
+    [
+        (CHARGES, (10.5, 0.0, 7.0), (12.0, 3.0)),
+        (TIERS, ("gold", "platinum", "bronze"), ([0.2, 0.7, 0.1], [0.8, 0.1, 0.1])),
+    ],
+)
+def test_numbers_and_classes_are_joined_as_labels_are(task, outcomes, scores):
+    """Each prediction has its customer's outcome, also one that is 0 or a class of no model; labels need the task."""
+    found = Paired("customer-events", START_MS + 200 * DAY_MS, 0, task=task.name)
+    for customer, outcome in zip(("ann", "bob", "dan"), outcomes, strict=True):
+        label = {"customer_id": customer, "label": outcome, "label_time": render(START_MS + DAY_MS)}
+        found.label(json.dumps(label).encode())
+    late = {"customer_id": "late", "label": outcomes[0], "label_time": render(START_MS + 91 * DAY_MS)}
+    found.label(json.dumps(late).encode())
+    found.label(_label("eve", True, 1.0))
+    for offset, (customer, score) in enumerate(zip(("ann", "bob"), scores, strict=True)):
+        found.prediction(*_other(task, customer, offset, score))
+        found.shadow(*_other(task, customer, offset, scores[0], CHALLENGER))
+    found.prediction(*_record("ann", 9, 0.5))
+    assert found.left_out == {"label envelope": 1, f"predictions: {OTHER_TASK}": 1}
+    when = START_MS + DAY_MS
+    assert found.outcomes(90 * DAY_MS) == {(0, 0): (outcomes[0], when), (0, 1): (outcomes[1], when)}
+    one, other = (side.rows for side in found.of_both(CHAMPION, CHALLENGER, 90 * DAY_MS))
+    if task is CHARGES:
+        assert (one.outcome.tolist(), one.value.tolist()) == ([10.5, 0.0], [12.0, 3.0])
+        assert other.value.tolist() == [12.0, 12.0]
+    else:
+        assert (one.predicted == one.outcome).tolist() == [True, False]
+        assert (other.predicted == other.outcome).tolist() == [True, False]
+        assert (one.predicted[0] == one.predicted[1], other.predicted[0] == other.predicted[1]) == (False, True)
 
 
 def test_coverage_begins_with_the_challenger():
@@ -102,22 +152,39 @@ def test_an_outcome_that_came_early_does_not_count_before_its_time():
             assert len(one.time_ms) == rows
 
 
-def _stream(customers, settled, advantage, split=False):
+# By task: the outcome of a number 0 to 9, and what a model predicts that is right or wrong about it. A wrong number is
+# wrong by 10, a right one by 4.
+TOLD = {
+    "binary": lambda number: number < 4,
+    "multiclass": lambda number: TIERS.classes[number % 3],
+    "regression": lambda number: 50.0 + number,
+}
+SCORED = {
+    "binary": lambda number, right: 0.9 if right == (number < 4) else 0.1,
+    "multiclass": lambda number, right: [0.8 if c == (number + (not right)) % 3 else 0.1 for c in range(3)],
+    "regression": lambda number, right: 54.0 + number if right else 40.0 + number,
+}
+TASK = {"binary": Binary(1), "multiclass": TIERS, "regression": CHARGES}
+
+
+def _stream(customers, settled, advantage, split=False, task="binary"):
     """`customers` with an event a minute and a label a day later; for the first `settled` the horizon has passed."""
     rng = np.random.default_rng(7)
-    truth = rng.random(customers) < 0.4
+    truth = rng.integers(10, size=customers).tolist()
     right = {CHAMPION: rng.random(customers) < 0.7, CHALLENGER: rng.random(customers) < 0.7 + advantage}
-    found = _paired()
-    for i in range(customers):
-        found.label(_label(f"c{i}", bool(truth[i]), 1 + i * MINUTE_MS / DAY_MS))
-    found.label(_label("nobody", True, 90 + (settled - 1) * MINUTE_MS / DAY_MS))
+    found = Paired("customer-events", START_MS + 200 * DAY_MS, 0, task=task)
+    days = [1 + i * MINUTE_MS / DAY_MS for i in range(customers)]
+    known = [(f"c{i}", TOLD[task](truth[i]), day) for i, day in enumerate(days)]
+    for customer, outcome, day in [*known, ("nobody", known[0][1], 90 + (settled - 1) * MINUTE_MS / DAY_MS)]:
+        label = {"customer_id": customer, "label": outcome, "label_time": render(START_MS + round(day * DAY_MS))}
+        found.label(json.dumps(label).encode())
     for i in range(customers):
         at_ms = START_MS + i * MINUTE_MS
-        told = {model: 0.9 if right[model][i] == truth[i] else 0.1 for model in right}
+        scored = {model: SCORED[task](truth[i], right[model][i]) for model in right}
         own = CHALLENGER if split and i % 4 == 0 else CHAMPION
-        found.prediction(*_record(f"c{i}", i, told[own], own, at_ms=at_ms))
+        found.prediction(*_other(TASK[task], f"c{i}", i, scored[own], own, at_ms=at_ms))
         if not split:
-            found.shadow(*_record(f"c{i}", i, told[CHALLENGER], CHALLENGER, at_ms=at_ms))
+            found.shadow(*_other(TASK[task], f"c{i}", i, scored[CHALLENGER], CHALLENGER, at_ms=at_ms))
     return found
 
 
@@ -150,6 +217,60 @@ def test_exit_codes_are_better_not_better_and_not_enough(mode):
     assert command._exit_code(_decide(better, 1001 if split else 4001, mode)) == 3
     assert _decide(better, 900, mode).comparison.customers == (3597 if split else 900)
     assert command._exit_code(None) == 3
+
+
+@pytest.mark.parametrize("mode", ["shadow", "split"])
+@pytest.mark.parametrize(
+    ("task", "metric", "also"), [("regression", "mae", "rmse"), ("multiclass", "accuracy", "f1_macro")]
+)
+def test_numbers_and_classes_are_decided_by_the_same_rule(mode, task, metric, also):
+    """Exit codes and margin; the other metric is shown and does not decide; before n customers there is no verdict."""
+    split = mode == "split"
+    better = _stream(2000, 2000, 0.2, split, task)
+    found = _decide(better, 450, mode, metric)
+    assert command._exit_code(found) == 0
+    assert (found.comparison.metric, [one.metric for one in found.also]) == (metric, [also])
+    assert (found.value, found.also[0].better) == (None, True)
+    assert found.comparison.advantage == pytest.approx({"accuracy": 0.2, "mae": 1.2 / 5.8}[metric], abs=0.07)
+    assert command._exit_code(_decide(better, 450, mode, metric, margin=0.4)) == 1
+    assert command._exit_code(_decide(_stream(2000, 2000, 0.0, split, task), 450, mode, metric)) == 1
+    assert command._exit_code(_decide(better, 501 if split else 2001, mode, metric)) == 3
+    said = command._as_dict(found, 450, better)
+    assert (said["verdict"], said["also"][0]["metric"]) == ("better", also)
+    assert "also" not in command._as_dict(_decide(_stream(900, 900, 0.2), 800), 800, better)
+
+
+class _Topics:
+    """Partitions of `predictions`, as a Reader reads them."""
+
+    def __init__(self, *partitions):
+        self.records = [[SimpleNamespace(value=value) for value in values] for values in partitions]
+
+    async def partitions(self, _topic):
+        return range(len(self.records))
+
+    async def tail(self, partition, _offsets):
+        return self.records[partition]
+
+    async def scan(self, _topic, _since_ms):
+        for records in self.records:
+            for record in records:
+                yield record
+
+
+def test_the_task_is_that_of_the_champion():
+    """Of the model that answered last, unless it is named; labels can only be read with it."""
+    older, newer = (_other(task, "ann", 0, score)[0] for task, score in ((TIERS, [0.2, 0.7, 0.1]), (CHARGES, 1.0)))
+    older = older.replace(render(START_MS).encode(), render(START_MS - 1).encode())
+    churn = _record("ann", 0, 0.5, ("old", "1.0.0"), at_ms=START_MS - 9)[0]
+    topics = _Topics([b"nothing", older], [churn, newer], [])
+    asked = lambda reading, champion: asyncio.run(task_on(reading, "predictions", 0, champion))  # noqa: E731
+    assert asked(topics, None) == "regression"
+    assert asked(_Topics([newer], [older]), None) == "regression"
+    assert asked(topics, CHAMPION) == "multiclass"
+    assert asked(topics, ("old", "1.0.0")) == "binary"
+    assert asked(topics, ("new", "1.0.0")) == "binary"
+    assert asked(_Topics([], [b"nothing"]), None) == "binary"
 
 
 def test_who_is_compared_with_whom():

@@ -664,6 +664,11 @@ def test_a_manifest_of_several_classes_is_read_as_it_was_written():
         ),
         ({"threshold": 0.5}, 'a model whose task is "multiclass" has none'),
         ({"absent_label": "negative"}, "absent_label: not of a model whose task is multiclass"),
+        ({"business": {"true_positive": 1.0}}, "business: not of a model whose task is multiclass"),
+        (
+            {"calibration": {"x": [0.0, 1.0], "y": [0.0, 1.0], "rows": 10, "band": {}}},
+            "calibration: not of a model whose task is multiclass",
+        ),
         ({"golden": {"rows": [{}], "probabilities": [0.5]}}, "golden: not of a model whose task is multiclass"),
         ({"golden": {"rows": [{}], "distributions": [[0.5, 0.5]]}}, "golden: as many probabilities as classes"),
         ({"golden": {"rows": [{}], "distributions": [[1, 0, 0]], "values": [1]}}, "are of several tasks"),

@@ -384,11 +384,13 @@ def test_a_reloader_that_has_ended_says_why(tmp_path):
 
 
 def test_a_bundle_of_another_task_is_not_served_in_place_of_this_one(tmp_path):
-    """Consumers of the predictions read other members; and only binary models have a challenger."""
+    """Consumers of the predictions read other members; and a challenger has the champion's task."""
     one, other = bundles.write(tmp_path / "a"), bundles.write_regression(tmp_path / "b", version="2.0.0")
     assert needs_other_producers(one, other) == "restart with consumers updated: task is regression and was binary"
     assert needs_other_producers(other, one) == "restart with consumers updated: task is binary and was regression"
     assert needs_other_producers(other, other) is None
-    for champion, challenger in ((one, other), (other, one)):
-        line = unfit_challenger(champion, challenger)
-        assert line == "task of churn-small 2.0.0 is regression: only binary models have a challenger so far"
+    line = unfit_challenger(one, other)
+    assert line == "task of churn-small 2.0.0 is regression, and the champion's is binary"
+    line = unfit_challenger(other, one)
+    assert line == "task of churn-small 1.4.0 is binary, and the champion's is regression"
+    assert unfit_challenger(other, other.model_copy(update={"version": "2.1.0"})) is None

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from drift_worker.performance.any_rows import rows_of_task
 from drift_worker.performance.classification_metrics import Money, Rows
-from driftline.model_life.model_comparison import METRICS, Comparison, compare, deciding, rows_of
+from driftline.model_life.model_comparison import METRICS, Comparison, compare, deciding, metric_of, rows_of
+from schemas.task import Multiclass, Regression
 
 MONEY = Money(true_positive=100.0, false_positive=-10.0)
 
@@ -22,6 +24,32 @@ def _pair(rng, n, skill=0.0, rows_each=1):
     first = 1 / (1 + np.exp(-(truth + np.repeat(rng.normal(size=n), rows_each))))
     second = 1 / (1 + np.exp(-(truth * (1 + skill) + np.repeat(rng.normal(size=n), rows_each))))
     return rows_of(outcome, first, 0.5, customer), rows_of(outcome, second, 0.5, customer)
+
+
+def _values(rng, n, skill=0.0, rows_each=1):
+    """Two regressions on the same rows, the second with `skill` less error; a customer's errors are alike."""
+    outcome = np.repeat(rng.gamma(3.0, 20.0, size=n), rows_each)
+    customer = np.repeat(np.arange(n), rows_each)
+    both = np.repeat(rng.normal(size=n), rows_each) * 10 + rng.normal(size=len(outcome))
+    own = np.repeat(rng.normal(size=n), rows_each) * 5
+    values = outcome + both, outcome + (both + own) / (1 + skill)
+    return [rows_of_task(Regression(), outcome, value, customer) for value in values]
+
+
+def _classes(rng, n, skill=0.0, rows_each=1):
+    """Two models of three classes on the same rows, the second with `skill` more; a customer's scores are alike."""
+    task, codes = Multiclass(("a", "b", "c")), rng.choice(3, n, p=[0.5, 0.3, 0.2])
+    outcome = np.array(task.classes)[np.repeat(codes, rows_each)]
+    customer = np.repeat(np.arange(n), rows_each)
+    sides = []
+    for more in (0.0, skill):
+        score = np.repeat(rng.random((n, 3)) + np.eye(3)[codes] * (0.5 + more), rows_each, axis=0)
+        sides.append(rows_of_task(task, outcome, score / score.sum(axis=1, keepdims=True), customer))
+    return sides
+
+
+DRAWN = {"binary": _pair, "multiclass": _classes, "regression": _values}
+OF_ALL = [(task, metric) for task, metrics in METRICS.items() for metric in metrics]
 
 
 def test_of_one_row_a_customer_the_paired_interval_is_the_textbooks():
@@ -51,23 +79,50 @@ def test_two_samples_variances_add():
     assert (unpaired.customers, unpaired.rows) == (1200, 1200)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_the_interval_is_as_wide_as_repetition_says(metric):
+@pytest.mark.parametrize(("task", "metric"), OF_ALL)
+def test_the_interval_is_as_wide_as_repetition_says(task, metric):
     """Over 300 samples with five rows a customer the advantage's spread is its error; by rows it would be too small."""
     rng = np.random.default_rng(3)
-    found = [compare(metric, *_pair(rng, 150, rows_each=5), money=MONEY) for _ in range(300)]
+    found = [compare(metric, *DRAWN[task](rng, 150, rows_each=5), money=MONEY) for _ in range(300)]
     spread = np.std([c.advantage for c in found])
     assert np.mean([c.error for c in found]) == pytest.approx(spread, rel=0.12)
 
 
-@pytest.mark.parametrize(("metric", "skill"), [(m, 1.5) for m in METRICS if m != "f1"])
-def test_a_better_challenger_is_found_better_and_the_other_way_round_it_is_not(metric, skill):
+@pytest.mark.parametrize(("task", "metric"), [pair for pair in OF_ALL if pair[1] != "f1"])
+def test_a_better_challenger_is_found_better_and_the_other_way_round_it_is_not(task, metric):
     """Whichever direction of the metric is the good one."""
-    before, after = _pair(np.random.default_rng(4), 4000, skill)
+    before, after = DRAWN[task](np.random.default_rng(4), 4000, 1.5)
     assert compare(metric, before, after, money=MONEY).better is True
     assert compare(metric, after, before, money=MONEY).better is False
     advantage = compare(metric, before, after, money=MONEY).advantage
     assert compare(metric, before, after, money=MONEY, margin=2 * advantage).better is False
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+def test_an_advantage_of_errors_is_a_share_of_the_champions(unit):
+    """In no unit, as a drop of performance is; both errors are shown in the outcome's, and they are paired."""
+    outcome = np.array([1.0, 2.0, 3.0, 4.0]) * unit
+    errors = np.array([4.0, 4.0, 8.0, 0.0]), np.array([3.0, 3.0, 5.0, 1.0])
+    sides = [rows_of_task(Regression(), outcome, outcome + e * unit, np.arange(4)) for e in errors]
+    found = compare("mae", *sides, margin=0.3)
+    assert (found.champion, found.challenger) == pytest.approx((4 * unit, 3 * unit))
+    assert (found.advantage, found.better, found.rows) == (pytest.approx(0.25), False, 4)
+    # of the ratio of two means: the residuals of errors against the champion's, n - 1
+    share = (errors[1] - 0.75 * errors[0]) / 4
+    assert found.error == pytest.approx(share.std(ddof=1) / 2, rel=1e-9)
+    assert found.low < 0.25 < found.high
+    assert compare("mae", sides[1], sides[0]).advantage == pytest.approx(-1 / 3)
+    exact = rows_of_task(Regression(), outcome, outcome, np.arange(4))
+    assert (compare("mae", exact, sides[0]).better, compare("mae", exact, sides[0]).reason) == (False, "no_error")
+    assert compare("mae", sides[0], exact).advantage == 1.0
+
+
+def test_a_metric_is_one_of_the_task():
+    """Without an option, the task's own decides."""
+    assert [metric_of(None, task, "brier") for task in METRICS] == ["brier", "accuracy", "mae"]
+    assert metric_of("f1_macro", "multiclass", "brier") == "f1_macro"
+    with pytest.raises(ValueError, match=r"--metric brier: task of the models is regression, and it has mae, rmse"):
+        metric_of("brier", "regression", "brier")
 
 
 def test_money_is_per_customer():

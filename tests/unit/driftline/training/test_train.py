@@ -579,7 +579,7 @@ def _class_spec(kind="logistic_regression", target="city", **parts):
     text = text.replace('target = "left"', f'target = "{target}"').replace(
         'task = "multiclass"', 'task = "multiclass"\n' + parts.get("model", "")
     )
-    return re.sub(r"\[features\.city\][^\[]*", "", text)
+    return re.sub(r"\[features\.city\][^\[]*", "", text) + parts.get("extra", "")
 
 
 @pytest.fixture(scope="module")
@@ -629,6 +629,8 @@ def test_several_classes_are_trained_measured_and_loaded(kind, cities, tmp_path)
         ({"data": 'positive = "Bern"'}, '[data] positive: not with task = "multiclass"'),
         ({"model": "threshold = 0.5"}, '[model] threshold: not with task = "multiclass"'),
         ({"model": 'unit = "EUR"'}, '[model] unit: not with task = "multiclass"'),
+        ({"data": 'absent_label = "negative"'}, '[data] absent_label: not with task = "multiclass"'),
+        ({"extra": "[business]\ntrue_positive = 1.0"}, '[business]: not with task = "multiclass"'),
     ],
 )
 def test_a_spec_of_several_classes_that_mixes_tasks_is_refused(change, words):

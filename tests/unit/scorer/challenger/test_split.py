@@ -12,7 +12,8 @@ from support import bundles
 from support.events import GOOD, GOOD_FEATURES, NOW_MS, record
 from support.slow_model import PickyClassifier
 
-from schemas.prediction import decode_prediction
+from schemas.bundle import Residuals
+from schemas.prediction import ValueInterval, decode_class, decode_prediction, decode_value
 from schemas.validation import Rules
 from scorer.challenger.split import Split, is_challengers
 from scorer.model import load
@@ -115,3 +116,75 @@ def test_a_challenger_must_be_told_apart_and_ask_for_nothing_new(models):
         update={"features": tuple(f.model_copy(update={"nullable": False}) for f in challenger.features)}
     )
     assert unfit_challenger(champion, needs).startswith("not in the events of the champion: total_charges is required")
+
+
+def _of_task(model, predict, **changes):
+    """The model with another task, and with a function in place of its estimator."""
+    members = {"positive_class": None, "threshold": None, **changes}
+    return replace(model, manifest=model.manifest.model_copy(update=members), predict=predict)
+
+
+def _dear(columns):
+    """Which customers pay more than 1,000."""
+    return columns.numeric[:, 1] > 1000.0
+
+
+def _regressions(models):
+    """A champion that returns the charges, and a challenger that returns their double and no number for dear ones."""
+    champion = _of_task(models[0], lambda columns: columns.numeric[:, 1].copy(), task="regression")
+    doubled = lambda columns: np.where(_dear(columns), np.inf, 2.0 * columns.numeric[:, 1])  # noqa: E731
+    return champion, _of_task(
+        models[1], doubled, task="regression", residuals=Residuals(low=-1.0, high=2.0, level=0.9, rows=60)
+    )
+
+
+def _classifiers(models):
+    """A champion of three classes; a challenger that also has one more, and no distribution for dear customers."""
+    first = lambda columns: np.tile([0.5, 0.3, 0.2], (columns.n, 1))  # noqa: E731
+    last = lambda columns: np.where(_dear(columns)[:, None], 0.9, np.tile([0.1, 0.1, 0.1, 0.7], (columns.n, 1)))  # noqa: E731
+    return (
+        _of_task(models[0], first, task="multiclass", classes=("a", "b", "c")),
+        _of_task(models[1], last, task="multiclass", classes=("a", "b", "c", "d")),
+    )
+
+
+def test_a_regression_answers_its_customers_with_values(models):
+    """With its own interval; where it has no number, the champion's value is there."""
+    records, theirs = _records(100), sorted(_challengers(100))
+    dear = _records(100, monthly_charges=2000.0)
+    records[theirs[3]] = dear[theirs[3]]
+    answer = _answer(_regressions(models), records)
+    assert (answer.challenged, answer.fallbacks, answer.labels, answer.classes) == (len(theirs) - 1, 1, None, None)
+    charges = GOOD_FEATURES["monthly_charges"]
+    for i, (_, value, headers) in enumerate(answer.predictions):
+        one, own = decode_value(value), i in theirs and i != theirs[3]
+        assert one.value == (2000.0 if i == theirs[3] else 2.0 * charges if own else charges) == answer.scores[i]
+        assert one.interval == (ValueInterval(one.value - 1.0, one.value + 2.0, 0.9) if own else None)
+        assert dict(headers)["driftline-model-version"] == (b"2.0.0" if own else b"1.4.0")
+
+
+def test_several_classes_are_answered_by_models_with_classes_of_their_own(models):
+    """Each prediction has its model's classes, and each is counted under its class once."""
+    records, theirs = _records(100), sorted(_challengers(100))
+    dear = _records(100, monthly_charges=2000.0)
+    records[theirs[3]] = dear[theirs[3]]
+    answer = _answer(_classifiers(models), records)
+    own = len(theirs) - 1
+    assert (answer.challenged, answer.fallbacks, answer.labels) == (own, 1, None)
+    assert answer.classes == {"a": 100 - own, "b": 0, "c": 0, "d": own}
+    for i, (_, value, _headers) in enumerate(answer.predictions):
+        one = decode_class(value)
+        challenged = i in theirs and i != theirs[3]
+        assert (one.label, one.probability) == (("d", 0.7) if challenged else ("a", 0.5))
+        assert list(one.probabilities) == list("abcd" if challenged else "abc")
+        assert one.probability == answer.scores[i]
+    nobody = Split(_classifiers(models)[1], 30, Rules())
+    assert nobody.score([], NOW_MS).shape == (0, 4)
+
+
+def test_a_challenger_of_another_task_does_not_fit(models):
+    """Consumers read other members."""
+    regression, classifier = _regressions(models)[0].manifest, _classifiers(models)[1].manifest
+    line = unfit_challenger(regression, classifier)
+    assert line == "task of churn-next 2.0.0 is multiclass, and the champion's is regression"
+    assert unfit_challenger(_classifiers(models)[0].manifest, classifier) is None

@@ -22,6 +22,7 @@ class Contestant:
         model: which model it applies; None copies the event as it is.
         environment: added to the process's own.
         kind: ours, a copy without a model, or a peer.
+        module: that it needs besides; without it, it has an error instead of figures.
         form: of the events (bench/forms.py); where it is not `json`, the default envelope, only a backlog is measured.
     """
 
@@ -33,11 +34,21 @@ class Contestant:
     form: Literal["json", "table", "avro", "protobuf"] = "json"
     requirements: str | None = None
     model: Model | None = "logistic_regression"
+    module: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("driftline", "Driftline, exactly-once", "exactly-once", None, "ours"),
+    Contestant(
+        "driftline-native",
+        "Driftline, exactly-once, native lane",
+        "exactly-once",
+        None,
+        "ours",
+        module="driftline_native",
+        environment={"SCORER_LANE": "auto"},
+    ),
     Contestant(
         "driftline-alo",
         "Driftline, at-least-once",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,16 @@ class Answer:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+class Decoder(Protocol):
+    """Reads events in another way than `schemas.event.EventDecoder`, to the same columns (scorer/native)."""
+
+    def read(self, records: Sequence[Record], now_ms: int) -> Any:
+        """Decode each record on its own: first half."""
+
+    def assemble(self, read: Any, /) -> DecodedBatch:
+        """Return columns of what was read: second half."""
+
+
 class Lane(Protocol):
     """Encodes predictions in another way than `predictions_of`, to the same bytes (scorer/native)."""
 
@@ -120,8 +130,12 @@ class Pipeline:
         *,
         schemas: Schemas | None = None,
         lane: Lane | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
-        """Take `lane`, which encodes the predictions; None: Python does, as it must where there is a split."""
+        """Take `lane`, which encodes the predictions; None: Python does, as it must where there is a split.
+
+        decoder: of the model's events; None: Python's own.
+        """
         if lane is not None and split is not None:
             raise ValueError("a lane encodes the predictions of one model")
         manifest = model.manifest
@@ -130,7 +144,7 @@ class Pipeline:
         self._classes = manifest.classes or ()
         self._group = group
         self._max_dead_letter_bytes = max_dead_letter_bytes
-        self._decoder = EventDecoder(manifest.features, manifest.event, rules, schemas)
+        self._decoder: Decoder = decoder or EventDecoder(manifest.features, manifest.event, rules, schemas)
         self._encoder = encoder_for(model)
         self._split = split
         self._lane = lane

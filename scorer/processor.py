@@ -91,7 +91,7 @@ class ScoringProcessor:
         prevented = "a challenger has customers of its own" if split is not None else None
         if self._report.traces is not None:
             prevented = "traces are on"  # they change headers after the encoding
-        lane = lane_for(s.scorer_lane, model, s.scorer_group, prevented=prevented)
+        lane = lane_for(s.scorer_lane, model, s.scorer_group, s.rules, prevented=prevented)
         self._pipeline = Pipeline(
             model,
             s.rules,
@@ -100,6 +100,7 @@ class ScoringProcessor:
             split,
             schemas=self._schemas,
             lane=lane.predictions,
+            decoder=lane.events,
         )
         self.lane: Lane = lane
 

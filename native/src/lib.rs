@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod event;
 mod json;
 mod prediction;
 mod record_batch;
@@ -11,15 +12,16 @@ mod record_batch;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PySequence, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PySequence, PyString, PyTuple};
 
+use event::{Columns, Feature, Form, Found, Kind};
 use prediction::{Document, Interval, Task};
 use record_batch::{Batch, Builder, Producer, put_bytes, put_header, put_varint};
 
 /// Changes with every call that Python makes. Python uses a library of its own number only.
-const INTERFACE: u32 = 1;
+const INTERFACE: u32 = 2;
 /// Fewer records are encoded at once: to give the interpreter lock away and to wait for it costs more than they do.
 const WORTH_A_SWITCH: usize = 200;
 /// Records that are held at a time: what is kept of them fits into the processor's cache.
@@ -387,10 +389,203 @@ impl OpenBatch {
     }
 }
 
+/// Reads the events of one bundle.
+#[pyclass(frozen)]
+struct Decoder {
+    form: Form,
+    most_bytes: usize,
+}
+
+/// The plainly valid events of a batch; one entry per event in every part but `rest`.
+#[pyclass(frozen, get_all)]
+struct Decoded {
+    /// int64: which records they are.
+    accepted: Py<PyBytes>,
+    /// The other records, which are for Python.
+    rest: Vec<usize>,
+    event_ids: Py<PyList>,
+    customer_ids: Py<PyList>,
+    event_times: Py<PyList>,
+    /// int64, milliseconds since the epoch.
+    event_time_ms: Py<PyBytes>,
+    /// float64 and int32: one column after the other.
+    numbers: Py<PyByteArray>,
+    codes: Py<PyByteArray>,
+    key_mismatches: usize,
+}
+
+#[pymethods]
+impl Decoder {
+    /// Take the features in the manifest's order: name, nullable, kind, bounds of a number, names of categories.
+    ///
+    /// most_bytes: of key, value and headers. earliest_ms: of an event's time.
+    #[new]
+    fn new(
+        features: Vec<(String, bool, String, f64, f64, Vec<String>)>,
+        most_bytes: usize,
+        earliest_ms: i64,
+    ) -> PyResult<Self> {
+        let (mut numbers, mut codes) = (0, 0);
+        let mut made = Vec::with_capacity(features.len());
+        for (name, nullable, kind, low, high, categories) in features {
+            let kind = match kind.as_str() {
+                "numeric" => Kind::Number { low, high },
+                "boolean" => Kind::Boolean,
+                "categorical" => Kind::Category(
+                    categories
+                        .into_iter()
+                        .map(String::into_bytes)
+                        .zip(0..)
+                        .collect(),
+                ),
+                _ => {
+                    return Err(PyValueError::new_err(format!(
+                        "a feature of the kind {kind}"
+                    )));
+                }
+            };
+            let counter = if matches!(kind, Kind::Number { .. }) {
+                &mut numbers
+            } else {
+                &mut codes
+            };
+            made.push(Feature {
+                name: name.into_bytes(),
+                nullable,
+                kind,
+                column: *counter,
+            });
+            *counter += 1;
+        }
+        Ok(Decoder {
+            form: Form::new(made, earliest_ms),
+            most_bytes,
+        })
+    }
+
+    /// Return the events that are plainly valid, and which records are for Python. latest_ms: of an event's time.
+    fn decode(
+        &self,
+        py: Python<'_>,
+        records: &Bound<'_, PyList>,
+        latest_ms: i64,
+    ) -> PyResult<Decoded> {
+        let mut columns = Columns::new(&self.form, records.len());
+        let mut seen = vec![false; self.form.len()];
+        let (mut accepted, mut times, mut rest, mut key_mismatches) =
+            (Vec::new(), Vec::new(), Vec::new(), 0);
+        let texts = [PyList::empty(py), PyList::empty(py), PyList::empty(py)];
+        for first in (0..records.len()).step_by(AT_A_TIME) {
+            let range = first..records.len().min(first + AT_A_TIME);
+            let held: Vec<_> = range
+                .map(|at| self.value(py, records, at))
+                .collect::<PyResult<_>>()?;
+            let values: Vec<_> = held
+                .iter()
+                .map(|held| {
+                    held.as_ref().map(|(value, key)| {
+                        (value.as_bytes(), key.as_ref().map(|key| key.as_bytes()))
+                    })
+                })
+                .collect();
+            let mut read = || {
+                let one = |value: &Option<(_, _)>| {
+                    let (value, key): (_, Option<&[u8]>) = (*value)?;
+                    let found = self.form.read(value, latest_ms, &mut columns, &mut seen)?;
+                    key_mismatches +=
+                        usize::from(key.is_some_and(|key| key != found.customer_id.as_bytes()));
+                    Some(found)
+                };
+                values.iter().map(one).collect()
+            };
+            let found: Vec<Option<Found<'_>>> = if values.len() < WORTH_A_SWITCH {
+                read()
+            } else {
+                py.detach(read)
+            };
+            for (at, found) in (first..).zip(found) {
+                let Some(found) = found else {
+                    rest.push(at);
+                    continue;
+                };
+                accepted.extend_from_slice(&(at as i64).to_ne_bytes());
+                times.extend_from_slice(&found.event_time_ms.to_ne_bytes());
+                texts[0].append(PyString::new(py, found.event_id))?;
+                texts[1].append(PyString::new(py, found.customer_id))?;
+                texts[2].append(PyString::new(py, found.event_time))?;
+            }
+        }
+        let [event_ids, customer_ids, event_times] = texts.map(Bound::unbind);
+        let [numbers, codes] = columns.sizes();
+        Ok(Decoded {
+            accepted: PyBytes::new(py, &accepted).unbind(),
+            rest,
+            event_ids,
+            customer_ids,
+            event_times,
+            event_time_ms: PyBytes::new(py, &times).unbind(),
+            numbers: bytes(py, numbers, |out| columns.put_numbers(out))?,
+            codes: bytes(py, codes, |out| columns.put_codes(out))?,
+            key_mismatches,
+        })
+    }
+}
+
+fn bytes(py: Python<'_>, size: usize, fill: impl FnOnce(&mut [u8])) -> PyResult<Py<PyByteArray>> {
+    let filled = PyByteArray::new_with(py, size, |out| {
+        fill(out);
+        Ok(())
+    })?;
+    Ok(filled.unbind())
+}
+
+type Value<'py> = Option<(Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>)>;
+
+impl Decoder {
+    /// Return a record's value and key; None if they are of another type than bytes, or if it is empty or too large.
+    fn value<'py>(
+        &self,
+        py: Python<'py>,
+        records: &Bound<'py, PyList>,
+        at: usize,
+    ) -> PyResult<Value<'py>> {
+        let record = records.get_item(at)?;
+        let Ok(value) = record
+            .getattr(pyo3::intern!(py, "value"))?
+            .cast_into::<PyBytes>()
+        else {
+            return Ok(None);
+        };
+        let key = record.getattr(pyo3::intern!(py, "key"))?;
+        let key = match (key.is_none(), key.cast_into::<PyBytes>()) {
+            (true, _) => None,
+            (false, Ok(key)) => Some(key),
+            (false, Err(_)) => return Ok(None),
+        };
+        let mut size = value.as_bytes().len() + key.as_ref().map_or(0, |key| key.as_bytes().len());
+        let headers = record.getattr(pyo3::intern!(py, "headers"))?;
+        if headers.is_truthy()? {
+            for header in headers.try_iter()? {
+                let Ok((name, value)) =
+                    header?.extract::<(Bound<'py, PyString>, Option<Bound<'py, PyBytes>>)>()
+                else {
+                    return Ok(None);
+                };
+                let Ok(name) = name.to_str() else {
+                    return Ok(None);
+                };
+                size += name.len() + value.map_or(0, |value| value.as_bytes().len());
+            }
+        }
+        let fits = !value.as_bytes().is_empty() && size <= self.most_bytes;
+        Ok(fits.then_some((value, key)))
+    }
+}
+
 #[pymodule]
 mod driftline_native {
     #[pymodule_export]
-    use super::{Encoder, Headers, OpenBatch};
+    use super::{Decoded, Decoder, Encoder, Headers, OpenBatch};
 
     #[pymodule_export]
     const INTERFACE: u32 = super::INTERFACE;

@@ -38,6 +38,7 @@ from schemas.reference import Reference
 from schemas.rejection_reasons import Reason, Rejection
 from schemas.validation import Rules
 from scorer.model import Model
+from scorer.native.events import NativeDecoder
 from scorer.native.library import NAME
 from scorer.native.predictions import NativePredictions
 from scorer.pipeline import Pipeline, encoder_for, predictions_of
@@ -247,13 +248,14 @@ def pipeline(data: bytes) -> str:
 
 
 def native(data: bytes) -> str:
-    """Both lanes encode the same bytes, whatever the texts, numbers, keys and headers are, in batches of any size.
+    """Both lanes read the same events, and encode the same bytes in batches of any size, whatever the records hold.
 
     The first byte selects key, headers and timestamp, two are the limit of a batch, eight the offset, the rest is texts
     and scores.
     """
     import driftline_native
 
+    _events_in_both_lanes(data)
     limit, offset = (
         62 + int.from_bytes(data[1:3], "big"),
         int.from_bytes(data[3:11].rjust(8, b"\0"), "big", signed=True),
@@ -278,6 +280,26 @@ def native(data: bytes) -> str:
     if sealed != record_batches(made, NOW_MS, limit, (1, 2, 3)) or encoded[1] != counted:
         raise FoundError("the lanes differ")
     return f"{len(sealed)} batches"
+
+
+@functools.cache
+def _event_lanes() -> tuple[NativeDecoder, EventDecoder]:
+    import driftline_native
+
+    python = EventDecoder(FEATURES, EventMapping(), Rules())
+    return NativeDecoder(driftline_native, _served().manifest, Rules(), python), python
+
+
+def _events_in_both_lanes(data: bytes) -> None:
+    """The same bytes as an event, from the fourth on, between good neighbours."""
+    ours = as_record(data[:1] + data[3:])
+    batches = [lane.decode([record(raw(), offset=1), ours, record(raw(), offset=2)], NOW_MS) for lane in _event_lanes()]
+    native, python = (
+        (repr(_values(batch)), batch.rejections, batch.accepted.tolist(), batch.unknown_fields, batch.key_mismatches)
+        for batch in batches
+    )
+    if native != python:
+        raise FoundError(f"the lanes read differently: {native}, {python}")
 
 
 def _parts(data: bytes, count: int) -> list[bytes]:

@@ -22,6 +22,8 @@ from scorer.pipeline import Pipeline
 pytest.importorskip("driftline_native", reason="driftline-native is not built: make native")
 
 PRODUCER = (77, 5, 1234)
+NATIVE = {"served_by": "native", "why_not_native": None}
+PYTHON = {"served_by": "python", "why_not_native": "SCORER_LANE is python"}
 _SCORED_AT = re.compile(rb'"scored_at":"[^"]*"')
 
 
@@ -31,9 +33,9 @@ def test_real_customers_have_the_same_batches(telco_bundle: Path) -> None:
     events = open_source(Path("examples/telco_churn.csv"), model=telco_bundle, run="test").take(5000, 0.0, NOW_MS)
     records = [record(value, key=key, offset=at) for at, (key, value) in enumerate(events)]
     found = []
-    for lane in (lane_for("auto", model, "g").predictions, None):
-        ticks = count()
-        pipeline = Pipeline(model, Rules(), "g", 900_000, lane=lane)
+    for wanted in ("auto", "python"):
+        ticks, lane = count(), lane_for(wanted, model, "g", Rules())
+        pipeline = Pipeline(model, Rules(), "g", 900_000, lane=lane.predictions, decoder=lane.events)
         found.append(pipeline.answer(records, "t", 3, lambda: NOW_MS, lambda ticks=ticks: float(next(ticks))))
     native, python = (answer.predictions for answer in found)
     assert isinstance(native, Encoded)
@@ -59,13 +61,7 @@ def test_both_lanes_write_the_same_records_in_the_same_places(stage: Stage, deli
             stage.reader.wait_for(answered + 3000)
             serves = scorer.get("/health").json()["lane"]
             assert scorer.stop() == 0
-        assert (
-            serves
-            == {
-                "auto": {"predictions": "native", "why_not_native": None},
-                "python": {"predictions": "python", "why_not_native": "SCORER_LANE is python"},
-            }[lane]
-        )
+        assert serves == dict.fromkeys(("events", "predictions"), NATIVE if lane == "auto" else PYTHON)
         answers = stage.reader.answers[answered:]
         assert_exactly_once(sent, answers)
         written[lane] = sorted(

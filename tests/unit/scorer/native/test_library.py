@@ -34,49 +34,83 @@ class _Opened:
 _OTHER = ((_Opened(),), 0)
 
 
-def _library(interface=INTERFACE, encoded=_OTHER):
+def _decoded(_, records, __):
+    """Return that the library reads none of them: then both lanes read alike."""
+    return SimpleNamespace(
+        accepted=b"",
+        rest=list(range(len(records))),
+        event_ids=[],
+        customer_ids=[],
+        event_times=[],
+        event_time_ms=b"",
+        numbers=b"",
+        codes=b"",
+        key_mismatches=0,
+    )
+
+
+def _blind(self, records, latest_ms):
+    """Return that all are left out, and none is Python's."""
+    return SimpleNamespace(**{**vars(_decoded(self, records, latest_ms)), "rest": []})
+
+
+def _library(interface=INTERFACE, encoded=_OTHER, decode=_decoded):
     made = SimpleNamespace(encode=lambda *_: encoded)
     return SimpleNamespace(
         INTERFACE=interface,
         VERSION="0.0.9",
         Headers=lambda *_: None,
         Encoder=SimpleNamespace(binary=lambda *_: made),
+        Decoder=lambda *_: SimpleNamespace(decode=lambda *asked: decode(None, *asked)),
     )
 
 
 def test_without_the_library_python_serves(model, monkeypatch):
     """It is optional: nothing is logged, and the state names why."""
     monkeypatch.setitem(sys.modules, NAME, None)
-    lane = lane_for("auto", model, "g")
-    assert lane.predictions is None
-    assert lane.state() == {"predictions": "python", "why_not_native": "driftline-native is not installed"}
+    lane = lane_for("auto", model, "g", Rules())
+    assert (lane.events, lane.predictions) == (None, None)
+    python = {"served_by": "python", "why_not_native": "driftline-native is not installed"}
+    assert lane.state() == {"events": python, "predictions": python}
 
 
 @pytest.mark.parametrize(
-    ("library", "why"),
+    ("library", "events", "predictions"),
     [
-        (_library(interface=INTERFACE + 1), f"driftline-native 0.0.9 has interface {INTERFACE + 1}, expected"),
-        (_library(), "encodes the golden rows differently"),
-        (_library(encoded=None), "does not take the golden rows"),
+        (_library(interface=INTERFACE + 1), "0.0.9 has interface", "0.0.9 has interface"),
+        (_library(), None, "encodes the golden rows differently"),
+        (_library(encoded=None), None, "does not take the golden rows"),
+        (_library(decode=_blind), "reads the golden rows differently", "encodes the golden rows differently"),
     ],
-    ids=["interface", "other bytes", "no bytes"],
+    ids=["interface", "other bytes", "no bytes", "other events"],
 )
-def test_a_library_that_does_not_prove_itself_does_not_serve(model, monkeypatch, library, why):
-    """Neither one of another version nor one with a fault."""
+def test_a_library_that_does_not_prove_itself_does_not_serve(model, monkeypatch, library, events, predictions):
+    """Neither one of another version nor one with a fault; each half is tried on its own."""
     monkeypatch.setitem(sys.modules, NAME, library)
-    lane = lane_for("auto", model, "g")
-    assert lane.predictions is None
-    assert why in lane.why_not_native
+    lane = lane_for("auto", model, "g", Rules())
+    for part, why, wanted in (
+        (lane.events, lane.why_not_events, events),
+        (lane.predictions, lane.why_not_predictions, predictions),
+    ):
+        assert (part is None) == (wanted is not None)
+        assert (wanted or "") in (why or "")
 
 
-@pytest.mark.parametrize(
-    ("wanted", "prevented", "why"),
-    [("python", None, "SCORER_LANE is python"), ("auto", "traces are on", "traces are on")],
-)
-def test_python_serves_where_it_is_told_to_or_must(model, monkeypatch, wanted, prevented, why):
+def test_python_serves_where_it_is_told_to(model, monkeypatch):
     """The library is not even imported."""
     monkeypatch.setitem(sys.modules, NAME, _library())
-    assert lane_for(wanted, model, "g", prevented=prevented).state() == {"predictions": "python", "why_not_native": why}
+    python = {"served_by": "python", "why_not_native": "SCORER_LANE is python"}
+    assert lane_for("python", model, "g", Rules()).state() == {"events": python, "predictions": python}
+
+
+def test_python_encodes_where_it_must(model, monkeypatch):
+    """Events are read by the library all the same."""
+    monkeypatch.setitem(sys.modules, NAME, _library())
+    lane = lane_for("auto", model, "g", Rules(), prevented="traces are on")
+    assert lane.state() == {
+        "events": {"served_by": "native", "why_not_native": None},
+        "predictions": {"served_by": "python", "why_not_native": "traces are on"},
+    }
 
 
 def test_what_the_lane_hands_back_python_answers(model):

@@ -159,12 +159,13 @@ def model(tmp_path_factory):
 
 def _answers(model, records):
     """Return the answers to the same records with the lane and without."""
-    lane = lane_for("auto", model, "driftline-scorer")
-    assert lane.state() == {"predictions": "native", "why_not_native": None}
+    lane = lane_for("auto", model, "driftline-scorer", Rules())
+    native = {"served_by": "native", "why_not_native": None}
+    assert lane.state() == {"events": native, "predictions": native}
     found = []
-    for predictions in (lane.predictions, None):
+    for predictions, decoder in ((lane.predictions, lane.events), (None, None)):
         ticks = count()
-        pipeline = Pipeline(model, Rules(), "driftline-scorer", 900_000, lane=predictions)
+        pipeline = Pipeline(model, Rules(), "driftline-scorer", 900_000, lane=predictions, decoder=decoder)
         found.append(pipeline.answer(records, "customer-events", 3, lambda: NOW_MS, lambda: float(next(ticks))))  # noqa: B023
     return found
 

@@ -157,6 +157,18 @@ def test_a_wrong_direct_form_is_found_out() -> None:
     assert "differs from predict_proba by" in why
 
 
+@pytest.mark.parametrize("name", ["boosting on numbers as they are", "forest"])
+def test_trees_that_give_other_bits_in_small_batches_are_found_out(name: str) -> None:
+    """Leaves that are off by the last bit."""
+    columns, label, reference = customers()
+    estimator = COMPILABLE[name].fit(columns.frame(), label)
+    direct = DirectForm(estimator, LAYOUT, Binary(1))
+    values = direct._trees._nodes.values
+    values[:] = np.nextafter(values, np.inf)
+    why = differs(direct, FrameForm(estimator, Binary(1)), proof_rows(LAYOUT, reference))
+    assert why == "differs between small and large batches"
+
+
 # --- several classes ------------------------------------------------------------------------------------------------
 
 CLASSES = ("bronze", "gold", "silver", "tin")

@@ -26,7 +26,7 @@ from scorer.native.library import lane_for
 from scorer.pipeline import encoder_for, predictions_of
 
 SIZES = (1, 5, 10, 50, 200, 1000, 5000)
-RECORDS = 40_000
+RECORDS = 20_000
 TURNS = 5
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         }
         shown = []
         for name, (python, native) in ways.items():
-            each = [seconds / size * 1e6 for seconds in _seconds(python, native, max(20, RECORDS // size))]
+            each = [seconds / size * 1e6 for seconds in _seconds(python, native, max(20, RECORDS // max(size, 20)))]
             shown.append(f"{name} {each[0]:6.2f} and {each[1]:6.2f} µs a record, ratio {each[0] / each[1]:4.1f}")
         print(f"{size:5} records: {'; '.join(shown)}", flush=True)  # noqa: T201
 

@@ -114,6 +114,24 @@ def test_batches_are_split_where_aiokafkas_are(rows, limits):
         assert native == python
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 130])
+def test_a_batch_that_fills_its_limit_is_split_where_aiokafkas_is(rows):
+    """To the byte: the limit is what these records need, one less, and one more."""
+    records = [record(b"{}", offset=at) for at in range(rows + 1)]
+    ids = [f"e-{at:09d}" for at in range(rows + 1)]
+    scores = np.full(rows + 1, 0.25)
+    stamp = h.Stamp("customer-events", 3, "1.4.0", "g")
+    few = (records[:rows], _batch(ids[:rows], ids[:rows], ids[:rows]), scores[:rows], stamp, NOW_MS)
+    (whole,) = record_batches(predictions_of(encoder_for(_model(TASKS[0])), *few)[0], NOW_MS, MAX_BATCH_BYTES, PRODUCER)
+    counts = set()
+    for limit in range(len(whole) - 1, len(whole) + 2):
+        asked = (records, _batch(ids, ids, ids), scores, stamp, NOW_MS)
+        native, python = _both(_model(TASKS[0]), asked, limit)
+        assert native == python
+        counts.add(len(native[0][0]))
+    assert len(counts) == (1 if rows == 1 else 2), "the limit made no difference"
+
+
 def test_doubles_are_written_as_msgspec_writes_them():
     """Any bits, and the numbers around powers of ten."""
     draw = np.random.default_rng(11)

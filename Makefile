@@ -90,9 +90,10 @@ audit: .venv ## known vulnerabilities of what is locked (pip-audit), and artifac
 quality: .venv ## false, missed and late alerts on streams whose truth is known, beside other tools; writes docs/quality.md
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m quality.full --write
 
-bench: .venv ## throughput and event age of a scorer beside alternatives; half an hour
+bench: .venv ## speed of scorer and drift worker beside alternatives; three quarters of an hour
 	@$(BIN)/driftline bench
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m quality.cost
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m quality.drift_stages
 
 up: ## everything in containers (docker compose); VARIANT=secure: TLS, passwords and ACLs, VARIANT=cluster: three brokers
 	GIT_COMMIT=$$(git rev-parse HEAD 2>/dev/null) $(COMPOSE) up --build --detach --wait

@@ -2,12 +2,13 @@
 
 contestants.py   who is measured: **a new peer is one entry here and one script in peers/**
 peers/           their scripts, each written as its own documentation shows, and their pinned requirements
-forms.py         events as tables have them, in Avro and in Protobuf, and a registry that has their schemas
+forms.py         events as tables have them, of 5 KB, in Avro and in Protobuf, and a registry that has their schemas
 environments.py  a virtual environment for each peer
 feed.py          the process that makes events, at a rate or as fast as it can
 stage.py         broker, models, topics, and readers that share no code with the services
 processes.py     a contestant as a process: CPU time and memory of it and its children
 measure.py       the two measurements: a backlog, and event age at given rates
+drift.py         a drift worker on a backlog
 run.py           one run of all contestants
 figures.py       timestamps and samples → figures; pure
 bars.py          the figures → bars reached or not; pure

@@ -19,7 +19,7 @@ AGE_FROM_MS, AGE_TO_MS = 1.0, 10_000.0
 
 def as_svg(run: Run) -> str:
     """Return the picture, a whole SVG document."""
-    measured = [c for c in run.contestants if run.figures[c.name].rate is not None]
+    measured = [c for c in run.contestants if c.kind in COLOURS and run.figures[c.name].rate is not None]
     measured.sort(key=lambda c: -(run.figures[c.name].rate or 0))
     body, y = _throughput(run, measured)
     if AGE_RATE in run.plan.rates:

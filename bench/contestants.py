@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Model = Literal["logistic_regression", "hist_gradient_boosting"]
+PARTITIONS = 4
 
 
 @dataclass(frozen=True)
@@ -21,21 +22,25 @@ class Contestant:
         requirements: peers/<requirements>.lock is installed into a separate environment; None: this environment.
         model: which model it applies; None copies the event as it is.
         environment: added to the process's own.
-        kind: ours, a copy without a model, or a peer.
+        kind: ours, a copy without a model, a peer, or a drift worker.
         module: that it needs besides; without it, it has an error instead of figures.
         form: of the events (bench/forms.py); where it is not `json`, the default envelope, only a backlog is measured.
+        partitions: of each topic; where they are not the usual four, only event age at 1,000/s is measured.
+        reads: of a drift worker, the topics of which a backlog is measured.
     """
 
     name: str
     title: str
     guarantee: str
     script: str | None
-    kind: Literal["ours", "copy", "peer"]
-    form: Literal["json", "table", "avro", "protobuf"] = "json"
+    kind: Literal["ours", "copy", "peer", "drift"]
+    form: Literal["json", "table", "wide", "avro", "protobuf"] = "json"
     requirements: str | None = None
     model: Model | None = "logistic_regression"
     module: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    partitions: int = PARTITIONS
+    reads: tuple[Literal["events", "predictions"], ...] = ()
 
 
 CONTESTANTS: tuple[Contestant, ...] = (
@@ -68,8 +73,16 @@ CONTESTANTS: tuple[Contestant, ...] = (
     Contestant(
         "driftline-table", "Driftline, epoch times, numbers as strings", "exactly-once", None, "ours", form="table"
     ),
+    Contestant("driftline-wide", "Driftline, events of 5 KB", "exactly-once", None, "ours", form="wide"),
     Contestant("driftline-avro", "Driftline, events in Avro", "exactly-once", None, "ours", form="avro"),
     Contestant("driftline-protobuf", "Driftline, events in Protobuf", "exactly-once", None, "ours", form="protobuf"),
+    *(
+        Contestant(f"driftline-{n}", f"Driftline, {n} partitions", "exactly-once", None, "ours", partitions=n)
+        for n in (16, 64, 200)
+    ),
+    Contestant("drift-events", "drift worker, events", "exactly-once", None, "drift", reads=("events",)),
+    Contestant("drift-predictions", "drift worker, predictions", "exactly-once", None, "drift", reads=("predictions",)),
+    Contestant("drift", "drift worker, both", "exactly-once", None, "drift", reads=("events", "predictions")),
     Contestant(
         "copy-aiokafka-eos", "copy, aiokafka transactions", "exactly-once", "copy_aiokafka.py", "copy", model=None
     ),

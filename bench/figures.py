@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
 
+STEADY_RATE = 1_000
+"""Events per second at which contestants are compared while they have no backlog."""
 WARM_UP = 0.1
 """The first tenth of a backlog is not counted: processes, connections and caches are still warming up."""
 

@@ -1,6 +1,7 @@
 """Events in other forms: as tables of databases have them, and behind a schema id in Avro and Protobuf.
 
 `table` is JSON whose times are milliseconds since the epoch and whose numbers are strings, as Debezium writes decimals.
+`wide` is the default envelope with texts that no model reads, up to 5 KB in all.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from schemas.timestamps import parse
 
 #: The schema's id in the registry, by format.
 IDS = {"avro": 1, "protobuf": 2}
+#: The size of an event in the form `wide`, at most.
+WIDE_BYTES = 5_000
+# Characters of each such text, and of its name and punctuation.
+_WIDE_TEXT, _WIDE_AROUND = 32, 19
 _AVRO_TYPES = {"numeric": "double", "categorical": "string", "boolean": "boolean"}
 _PROTO_TYPES = {"numeric": "double", "categorical": "string", "boolean": "bool"}
 
@@ -68,7 +73,7 @@ def proto_schema(features: Sequence[Feature]) -> str:
 
 def encoder(form: str, features: Sequence[Feature]) -> Callable[[bytes], bytes] | None:
     """Return what makes the record of an event in the default envelope; None for the default envelope itself."""
-    made = {"table": _table_encoder, "avro": _avro_encoder, "protobuf": _protobuf_encoder}
+    made = {"table": _table_encoder, "wide": _wide_encoder, "avro": _avro_encoder, "protobuf": _protobuf_encoder}
     return made[form](features) if form in made else None
 
 
@@ -81,6 +86,15 @@ def _table_encoder(features: Sequence[Feature]) -> Callable[[bytes], bytes]:
         values = found["features"].items()
         found["features"] = {n: str(v) if n in numbers and v is not None else v for n, v in values}
         return json.dumps(found).encode()
+
+    return encode
+
+
+def _wide_encoder(_: Sequence[Feature]) -> Callable[[bytes], bytes]:
+    def encode(event: bytes) -> bytes:
+        left = WIDE_BYTES - len(event) - len(b',"context":{}')
+        members = [f'"attribute_{i:03}":"{i:0{_WIDE_TEXT}}"' for i in range(left // (_WIDE_TEXT + _WIDE_AROUND))]
+        return event[:-1] + b',"context":{' + ",".join(members).encode() + b"}}"
 
     return encode
 

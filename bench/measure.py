@@ -17,8 +17,9 @@ from bench.processes import Machine, Process, Sample, can_sample
 from bench.stage import Reader, Stage, Watch
 from driftline.errors import CommandError
 
-# Limit of every start: the slowest imports (scikit-learn, pandas) take 3 s alone and 10 s on a busy machine.
-START_TIMEOUT_S = 60.0
+# Limit of every start: the slowest imports (scikit-learn, pandas) take 3 s alone and 10 s on a busy machine. 200
+# partitions need half a minute more.
+START_TIMEOUT_S = 120.0
 SAMPLE_S = 0.1
 # A backlog ends when all of it can be read, or when no more became readable for this time.
 QUIET_S = 1.0
@@ -34,27 +35,38 @@ LATE_S = 1.0
 class Trial:
     """One start of one contestant, with separate topics and a separate group, so that it begins at the beginning.
 
-    events: the topic to read; None: a separate empty one.
+    events: the topic to read; None: a separate empty one. output: the topic to write, which is kept; None: a separate
+    one.
     """
 
-    def __init__(self, stage: Stage, contestant: Contestant, python: Path, events: str | None = None) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        contestant: Contestant,
+        python: Path,
+        events: str | None = None,
+        output: str | None = None,
+    ) -> None:
         self.stage = stage
         self.contestant = contestant
         self._python = python
         self._name = f"{contestant.name}-{secrets.token_hex(3)}"
-        self.output = f"{self._name}-predictions"
+        self.output = output or f"{self._name}-predictions"
+        self._outputs_to_make = [] if output else [self.output]
         self._dead_letters = f"{self._name}-dead-letters"
         self.events = events or f"{self._name}-events"
         self._events_to_make = [] if events else [self.events]
 
     def __enter__(self) -> Self:
         # The broker's clock on every answer: the same for all, independent of the records' content.
-        self.stage.create([self.output], {"message.timestamp.type": "LogAppendTime"})
-        self.stage.create([self._dead_letters, *self._events_to_make])
+        partitions = self.contestant.partitions
+        if self._outputs_to_make:
+            self.stage.create(self._outputs_to_make, {"message.timestamp.type": "LogAppendTime"}, partitions)
+        self.stage.create([self._dead_letters, *self._events_to_make], partitions=partitions)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stage.delete([self.output, self._dead_letters, *self._events_to_make])
+        self.stage.delete([*self._outputs_to_make, self._dead_letters, *self._events_to_make])
 
     def start(self) -> Process:
         """Return the contestant's process."""
@@ -66,7 +78,7 @@ class Trial:
                 "KAFKA_BOOTSTRAP_SERVERS": self.stage.bootstrap,
                 "SCORER_MODEL": str(model),
                 "SCORER_GROUP": self._name,
-                "SCORER_HTTP_PORT": str(_free_port()),
+                "SCORER_HTTP_PORT": str(free_port()),
                 "TOPIC_EVENTS": self.events,
                 "TOPIC_PREDICTIONS": self.output,
                 "TOPIC_DEAD_LETTERS": self._dead_letters,
@@ -140,7 +152,8 @@ def ages(trial: Trial, rates: Sequence[int], seconds: float, report: Callable[[A
     """
     feed = trial.stage.feeder.send
     feed(trial.events, 0, COLD_START_EVENTS)
-    with Reader(trial.stage.bootstrap, trial.output) as reader, trial.start() as process:
+    partitions = trial.contestant.partitions
+    with Reader(trial.stage.bootstrap, trial.output, partitions) as reader, trial.start() as process:
         _wait_for(reader, process, COLD_START_EVENTS, START_TIMEOUT_S)
         cold_start_s = reader.seen[0][0] / 1e9 - process.started_at
         for rate in rates:
@@ -184,7 +197,8 @@ def _others(before: Machine | None, after: Machine | None) -> float | None:
     return after.others_share(before) if before is not None and after is not None else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

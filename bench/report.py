@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.bars import Bar, bars, ratio
-from bench.contestants import Contestant
-from bench.figures import Figures
+from bench.bars import COPY, Bar, bars, ratio
+from bench.contestants import PARTITIONS, Contestant
+from bench.figures import STEADY_RATE, Figures
 from bench.run import Run
 
-COPY = "copy-aiokafka-eos"
 NOT_MEASURED = "–"
 CANNOT = "does not keep up"
 # Share of the machine: contestants run one after the other, so other programs' load affects only some of them.
@@ -21,6 +20,7 @@ METHOD = """\
 - Each contestant is one process on the machine that also runs the broker, the producer and the reader. Numeric
   libraries use one thread (`OMP_NUM_THREADS=1`).
 - Events are those of `driftline produce` for the Telco customers: 19 features, JSON, about 500 bytes, 4 partitions.
+  Events of 5 KB have further texts, which no feature reads; of these, {wide:,} wait.
   Every contestant with a model applies the same fitted scikit-learn pipeline and writes one JSON answer per event.
   Driftline also validates every event, writes headers and counts metrics, as in production; the peers do none of this.
 - Peers are written the way their documentation shows; their scripts are in `bench/peers`. They get good
@@ -34,6 +34,10 @@ METHOD = """\
 - CPU: user and system time of the process and its children over the same span, per event, without the broker's.
 - Event age: from the producer's timestamp in the event until a `read_committed` librdkafka consumer has the answer. It
   polls record by record, for {seconds:g} s at each rate after 2 s of warming up, in one process per contestant.
+- Other numbers of partitions: events topic, answers and group have so many; one process serves all of them.
+- Drift worker: the whole process on {backlog:,} waiting events, on as many predictions that a scorer wrote from them,
+  and on both, with the default windows. CPU is per customer event, from the first committed tenth to the last; of both,
+  a customer event is an event and its prediction. Progress is read from the group's committed offsets.
 - Memory: the largest resident set (VmHWM) under the backlog. Cold start: from starting the process until its first
   answer can be read; the model is on disk, the broker up, events waiting.
 """
@@ -73,7 +77,7 @@ def as_json(run: Run) -> dict[str, Any]:
 
 def as_text(run: Run) -> str:
     """Return the text for the terminal: the figures, then the targets that this run measured."""
-    lines = _aligned(_head(run), _rows(run))
+    lines = [line for head, rows in _tables(run) for line in (*_aligned(head, rows), "")][:-1]
     lines += ["", *failed] if (failed := _failed(run)) else []
     judged = [bar for bar in bars(run.figures) if bar.reached is not None]
     if judged:
@@ -85,13 +89,13 @@ def as_text(run: Run) -> str:
 def as_markdown(run: Run) -> str:
     """Return docs/benchmark.md."""
     plan = run.plan
-    method = METHOD.format(backlog=plan.backlog, seconds=plan.seconds, rounds=plan.rounds)
+    method = METHOD.format(backlog=plan.backlog, wide=plan.offered("wide"), seconds=plan.seconds, rounds=plan.rounds)
     failed = [f"- {line}" for line in _failed(run)]
     parts = [
         "# Benchmark",
         "Written by `driftline bench --write`. All figures are of one run, side by side.",
         "![events per second and event age](benchmark.svg)",
-        "\n".join(_table(_head(run), _rows(run))),
+        *("\n".join(_table(head, rows)) for head, rows in _tables(run)),
         *(["Not measured to the end:\n\n" + "\n".join(failed)] if failed else []),
         "## Bars",
         "The project's target and the figure of this run.",
@@ -110,6 +114,59 @@ def _failed(run: Run) -> list[str]:
     return [f"{c.title}: {run.figures[c.name].error}" for c in run.contestants if run.figures[c.name].error]
 
 
+def _tables(run: Run) -> list[tuple[list[str], list[list[str]]]]:
+    """Return head and rows of each table: a backlog and event age, a steady rate, the drift worker."""
+    tables = [(_head(run), _rows(run)), (STEADY_HEAD, _steady_rows(run)), (DRIFT_HEAD, _drift_rows(run))]
+    return [table for table in tables if table[1]]
+
+
+STEADY_HEAD = [
+    f"at a steady {STEADY_RATE:,}/s",
+    "partitions",
+    "p50 / p99 ms",
+    "CPU µs/event",
+    "first answer s",
+]
+DRIFT_HEAD = ["", "customer events/s", "CPU µs/event", "÷ the scorer's", "memory MB"]
+
+
+def _steady_rows(run: Run) -> list[list[str]]:
+    rows = []
+    for contestant in run.contestants:
+        figures = run.figures[contestant.name]
+        age = figures.age(STEADY_RATE)
+        if contestant.kind != "peer" and (age is not None or contestant.partitions != PARTITIONS):
+            rows.append(
+                [
+                    contestant.title,
+                    f"{contestant.partitions}",
+                    _age(figures, STEADY_RATE),
+                    _number(age.cpu_us if age is not None else None),
+                    _number(figures.cold_start_s, 1),
+                ]
+            )
+    return rows
+
+
+def _drift_rows(run: Run) -> list[list[str]]:
+    rows = []
+    scorer = run.figures["driftline"].cpu_us if "driftline" in run.figures else None
+    for contestant in run.contestants:
+        if contestant.kind == "drift":
+            figures = run.figures[contestant.name]
+            cpu_us = figures.cpu_us
+            rows.append(
+                [
+                    contestant.title,
+                    _number(figures.rate),
+                    _number(cpu_us, 1),
+                    _number(cpu_us / scorer if cpu_us is not None and scorer else None, 2),
+                    _number(figures.peak_bytes / 1e6 if figures.peak_bytes else None),
+                ]
+            )
+    return rows
+
+
 def _head(run: Run) -> list[str]:
     ages = [f"age at {rate:,}/s, p50 / p99 ms" for rate in run.plan.rates]
     cold = ["cold start s"] if ages else []
@@ -117,7 +174,10 @@ def _head(run: Run) -> list[str]:
 
 
 def _rows(run: Run) -> list[list[str]]:
-    order: Sequence[Contestant] = sorted(run.contestants, key=lambda c: -(run.figures[c.name].rate or 0))
+    order: Sequence[Contestant] = sorted(
+        (c for c in run.contestants if c.kind != "drift" and c.partitions == PARTITIONS),
+        key=lambda c: -(run.figures[c.name].rate or 0),
+    )
     rows = []
     for contestant in order:
         figures = run.figures[contestant.name]
@@ -190,7 +250,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
 
 
-_RIGHT = ("share of copy", "events/s", "CPU µs/event", "memory MB", "cold start s", "wanted", "measured")
+_RIGHT = (
+    *("share of copy", "events/s", "CPU µs/event", "memory MB", "cold start s", "wanted", "measured"),
+    *("partitions", "first answer s", "customer events/s", "÷ the scorer's"),
+)
 
 
 def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

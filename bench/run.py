@@ -18,9 +18,10 @@ import confluent_kafka
 from confluent_kafka import KafkaException
 
 from bench import environments
-from bench.contestants import Contestant
-from bench.figures import Age, Figures
-from bench.measure import Trial, ages, backlog
+from bench.contestants import PARTITIONS, Contestant
+from bench.drift import DriftTrial, drift_backlog
+from bench.figures import STEADY_RATE, Age, Figures
+from bench.measure import Trial, ages, backlog, free_port
 from bench.processes import Machine, inherited
 from bench.stage import Stage
 from driftline.errors import CommandError
@@ -29,10 +30,16 @@ from driftline.local_kafka.jars import KAFKA_VERSION
 RATES = (100, 1_000, 10_000)
 # Events per second. A slower contestant gets one round: a second one takes long and would not change the result.
 ONE_ROUND_BELOW = 1_000
+# The most for the predictions of a backlog, and for a drift worker that counts it.
+PREDICT_S = 120.0
+DRIFT_S = 60.0
 # A contestant's rate on a backlog must exceed a rate by this factor before its event age is measured there.
 HEADROOM = 1.1
 # The backlog, by the form of its events.
-TOPICS = {"json": "backlog", "table": "backlog-table", "avro": "backlog-avro", "protobuf": "backlog-protobuf"}
+TOPICS = {form: f"backlog-{form}" for form in ("json", "table", "wide", "avro", "protobuf")}
+PREDICTIONS = "backlog-predictions"
+# Events of 5 KB are so many times fewer: a backlog of 2.5 GB would not stay in memory.
+WIDE_FEWER = 5
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,10 @@ class Plan:
     rounds: int = 3
     seconds: float = 20.0
     rates: Sequence[int] = RATES
+
+    def offered(self, form: str) -> int:
+        """Return the number of events of a form that wait."""
+        return self.backlog // WIDE_FEWER if form == "wide" else self.backlog
 
 
 QUICK = Plan(backlog=300_000, rounds=2, seconds=10.0, rates=())
@@ -75,26 +86,44 @@ def measure(contestants: Sequence[Contestant], plan: Plan, folder: Path, say: Ca
         for contestant in contestants:
             if contestant.model is not None:
                 stage.model(contestant.model).result()  # no training during a measurement
-        for form in dict.fromkeys(contestant.form for contestant in contestants):
+        for form in dict.fromkeys(c.form for c in contestants if c.partitions == PARTITIONS):
             stage.create([TOPICS[form]])
-            stage.feeder.send(TOPICS[form], 0, plan.backlog, form=form)
+            stage.feeder.send(TOPICS[form], 0, plan.offered(form), form=form)
+        if any(contestant.kind == "drift" for contestant in contestants):
+            _predict(stage, plan)
         say(f"Kafka on {stage.bootstrap}; {plan.backlog:,} events wait")
         for number in range(plan.rounds):
             # Every other round backwards: so no contestant always runs first, or after the same neighbour.
             for contestant in contestants if number % 2 else contestants[::-1]:
                 _backlog(stage, contestant, pythons[contestant.name], run, say)
-        for contestant in contestants if plan.rates else ():
+        for contestant in contestants:
             _ages(stage, contestant, pythons[contestant.name], run, say)
     return run
 
 
+def _predict(stage: Stage, plan: Plan) -> None:
+    """Write the predictions of the backlog, as a scorer does."""
+    stage.create([PREDICTIONS])
+    scorer = Contestant("predictions", "", "exactly-once", None, "ours")
+    with Trial(stage, scorer, Path(sys.executable), TOPICS["json"], PREDICTIONS) as trial:
+        backlog(trial, plan.backlog, PREDICT_S)
+
+
 def _backlog(stage: Stage, contestant: Contestant, python: Path, run: Run, say: Callable[[str], None]) -> None:
     figures = run.figures[contestant.name]
-    if figures.error or (figures.rate is not None and figures.rate < ONE_ROUND_BELOW):
+    if (
+        contestant.partitions != PARTITIONS
+        or figures.error
+        or (figures.rate is not None and figures.rate < ONE_ROUND_BELOW)
+    ):
         return
     try:
-        with Trial(stage, contestant, python, TOPICS[contestant.form]) as trial:
-            found = backlog(trial, run.plan.backlog, run.plan.seconds)
+        if contestant.kind == "drift":
+            with DriftTrial(stage, contestant, TOPICS["json"], PREDICTIONS) as worker:
+                found = drift_backlog(worker, run.plan.backlog, DRIFT_S, free_port())
+        else:
+            with Trial(stage, contestant, python, TOPICS[contestant.form]) as trial:
+                found = backlog(trial, run.plan.offered(contestant.form), run.plan.seconds)
     except (CommandError, KafkaException) as error:
         figures.error = str(error)
         say(f"{contestant.name}: {error}")
@@ -108,9 +137,13 @@ def _backlog(stage: Stage, contestant: Contestant, python: Path, run: Run, say: 
 
 def _ages(stage: Stage, contestant: Contestant, python: Path, run: Run, say: Callable[[str], None]) -> None:
     figures = run.figures[contestant.name]
-    if figures.error or contestant.form != "json":
+    if figures.error or contestant.form != "json" or contestant.kind == "drift":
         return
     rates = [rate for rate in run.plan.rates if figures.rate is None or figures.rate > HEADROOM * rate]
+    if contestant.partitions != PARTITIONS:
+        rates = [STEADY_RATE]
+    if not rates and run.plan.rates == ():
+        return
 
     def note(age: Age) -> None:
         figures.ages.append(age)

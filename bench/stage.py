@@ -19,11 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from bench.contestants import Contestant, Model
+from bench.contestants import PARTITIONS, Contestant, Model
 from bench.forms import IDS, Registry, with_form
 from driftline.errors import CommandError
 from driftline.local_kafka.broker import LocalBroker
@@ -32,7 +32,6 @@ from schemas.bundle import read_bundle
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples" / "telco_churn.csv"
 SPEC = ROOT / "examples" / "telco.toml"
-PARTITIONS = 4
 WAIT_S = 60.0
 # librdkafka writes to standard error whenever a broker stops, as this one does at the end.
 QUIET_LOG = 2
@@ -75,7 +74,7 @@ class Stage:
     def bundle(self, contestant: Contestant) -> Path:
         """Return the folder of the bundle for a contestant's events; train the model at the first call."""
         made = self.model(contestant.model or "logistic_regression").result()
-        if contestant.form == "json":
+        if contestant.form in {"json", "wide"}:
             return made
         out = made.with_name(f"{made.name}-{contestant.form}")
         return out if out.exists() else with_form(made, out, contestant.form)
@@ -89,10 +88,10 @@ class Stage:
             self._registry = self._things.enter_context(Registry(features))
         return {"SCHEMA_REGISTRY_URL": self._registry.url}
 
-    def create(self, topics: Sequence[str], config: dict[str, str] | None = None) -> None:
-        """Make topics of four partitions."""
+    def create(self, topics: Sequence[str], config: dict[str, str] | None = None, partitions: int = PARTITIONS) -> None:
+        """Make topics of so many partitions."""
         new = [
-            NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1, config=config or {}) for topic in topics
+            NewTopic(topic, num_partitions=partitions, replication_factor=1, config=config or {}) for topic in topics
         ]
         for topic, made in self._admin.create_topics(new).items():
             try:
@@ -101,14 +100,20 @@ class Stage:
                 raise CommandError(f"topic {topic}: {error}", 1) from error
         deadline = time.monotonic() + WAIT_S
         for topic in topics:  # the broker answers the request before it answers for the topic
-            while not self._is_served(topic):
+            while not self._is_served(topic, partitions):
                 if time.monotonic() > deadline:
                     raise CommandError(f"topic {topic} is not served {WAIT_S:g} s after it was made", 1)
                 time.sleep(0.05)
 
-    def _is_served(self, topic: str) -> bool:
+    def _is_served(self, topic: str, partitions: int) -> bool:
         found = self._admin.list_topics(topic, timeout=WAIT_S).topics.get(topic)
-        return found is not None and len([p for p in found.partitions.values() if p.leader >= 0]) == PARTITIONS
+        return found is not None and len([p for p in found.partitions.values() if p.leader >= 0]) == partitions
+
+    def committed(self, group: str) -> int:
+        """Return the sum of a group's committed offsets: records, and one more per transaction that wrote them."""
+        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+        found = asked[group].result(WAIT_S).topic_partitions or []
+        return sum(max(0, place.offset) for place in found)
 
     def delete(self, topics: Sequence[str]) -> None:
         """Remove topics, so that one contestant's output does not fill the disk under the next."""
@@ -186,6 +191,7 @@ class Watch:
     """How far a topic can be read by a `read_committed` consumer, from the broker's offsets, without reading it."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
+        """Look at a topic of four partitions."""
         self._consumer = _committed_reader(bootstrap, tell_end=True)
         self._partitions = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
 
@@ -220,12 +226,12 @@ class Reader(threading.Thread):
     seen: (epoch nanoseconds, value) in the order of arrival; other threads may look at it at any time.
     """
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, partitions: int = PARTITIONS) -> None:
         super().__init__(name="reader", daemon=True)
         self.seen: list[tuple[int, bytes]] = []
         self._ended = threading.Event()
         self._consumer = _committed_reader(bootstrap, tell_end=False)
-        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
 
     def run(self) -> None:
         """Read until close()."""

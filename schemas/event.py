@@ -13,7 +13,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
@@ -225,6 +225,9 @@ class _FormDecoder:
         structs, indices = found.structs, found.indices
         limit = self._rules.max_event_bytes
         closed = self._tree.closed.decode if isinstance(self._tree, _Tree) and self._tree.plain else None
+        if closed is not None and self._mapping.preset is None and _all_small(records, limit) and all(values):
+            self._read_plain(closed, cast("Sequence[bytes]", values), found)
+            return found
         # whether a record probably has fields that are not ours: all of a preset do, and others if the one before did
         lenient = preset = self._mapping.preset is not None
         for i, record in enumerate(records):
@@ -246,6 +249,33 @@ class _FormDecoder:
                 indices.append(i)
                 found.unknown[i] = unknown
         return found
+
+    def _read_plain(self, closed: Callable[[bytes], Any], values: Sequence[bytes], found: Candidates) -> None:
+        """Decode records of which each has a value and none is too large, as `read` does: in C, up to an odd one."""
+        structs, indices, rest = found.structs, found.indices, iter(values)
+        append, at, lenient = structs.append, 0, False
+        while at < len(values):
+            if lenient:
+                next(rest)
+            else:
+                before = len(structs)
+                try:
+                    for struct in map(closed, rest):
+                        append(struct)
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    pass  # as in `read`
+                plain = len(structs) - before
+                indices.extend(range(at, at + plain))
+                at += plain
+                if at == len(values):
+                    return
+            struct, unknown = self._second_look(at, found, values[at], lenient=lenient)
+            lenient = unknown > 0
+            if struct is not None:
+                append(struct)
+                indices.append(at)
+                found.unknown[at] = unknown
+            at += 1
 
     def _read_rows(self, read: tuple[list[tuple[Any, ...] | None], list[int]], found: Candidates) -> None:
         """Take the rows of a batch, and decode what is not plainly valid one by one."""
@@ -287,7 +317,7 @@ class _FormDecoder:
             event_times=parts.event_times,
             event_time_ms=parts.event_time_ms,
             columns=parts.columns,
-            unknown_fields=sum(candidates.unknown.get(i, 0) for i in indices),
+            unknown_fields=sum(candidates.unknown.get(i, 0) for i in indices) if candidates.unknown else 0,
             key_mismatches=0 if by_key else _key_mismatches([records[i].key for i in indices], parts.customer_ids),
             ignored=ignored,
         )
@@ -386,6 +416,15 @@ class _Parts:
     event_time_ms: NDArray[np.int64]
     columns: Columns
     doubt: NDArray[np.bool_]
+
+
+def _all_small(records: Sequence[Record], limit: int) -> bool:
+    """Return whether every record is certainly within the limit; false says nothing."""
+    if any(record.headers for record in records):
+        return False
+    keys = [record.key for record in records if record.key]
+    values = [record.value for record in records if record.value]
+    return max(map(len, keys), default=0) + max(map(len, values), default=0) <= limit
 
 
 def _at(place: Place, fields: dict[str, Sequence[Any]], records: Sequence[Record]) -> Sequence[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -315,3 +315,71 @@ _DECODERS: Mapping[TaskName, Callable[[bytes], AnyPrediction]] = {
 def decoder_of(task: Task) -> Callable[[bytes], AnyPrediction]:
     """Return the function that decodes a model's predictions."""
     return _DECODERS[task.name]
+
+
+class PlainDecoder:
+    """Decodes the predictions of one model in batches, checks included.
+
+    A prediction is plain if it is one of this model and valid, and its customer id has 1 to 128 characters. All of that
+    is checked in C while it is decoded. What is not plain is for `decoder_of` and its reasons.
+    """
+
+    def __init__(self, task: Task, model: ModelRef) -> None:
+        kind, self._score = _SCORES[task.name]
+        types: dict[str, Any] = {
+            "customer_id": Annotated[str, msgspec.Meta(min_length=1, max_length=128)],
+            "model": msgspec.defstruct(
+                "Ours", [("name", Literal[model.name]), ("version", Literal[model.version])], frozen=True, gc=False
+            ),
+        }
+        if isinstance(task, Binary):
+            types["probability"] = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+        if isinstance(task, Multiclass):
+            types["label"] = Literal[task.classes]
+        fields = [
+            (f.name, types.get(f.name, f.type)) if f.required else (f.name, f.type, f.default)
+            for f in msgspec.structs.fields(kind)
+        ]
+        plain: Any = msgspec.defstruct("Plain", fields, bases=(kind,), frozen=True, gc=False, kw_only=True)
+        self._decode = msgspec.json.Decoder(plain).decode
+        self._checked = isinstance(task, Binary)  # by the types alone
+
+    def decode(self, values: Sequence[bytes], second_look: Callable[[int], AnyPrediction | None]) -> list[Any]:
+        """Return the predictions among some records' values, in their order.
+
+        second_look: gets the index of a value that is not plain, and may find a prediction in it all the same.
+        """
+        found: list[Any] = []
+        refused, rest = 0, iter(values)
+        append = found.append
+        while True:
+            try:
+                for prediction in map(self._decode, rest):
+                    if self._checked or prediction.valid:
+                        append(prediction)
+                    else:
+                        refused += not _looked(second_look(len(found) + refused), found)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                refused += not _looked(second_look(len(found) + refused), found)
+                continue
+            return found
+
+    def scores(self, predictions: Sequence[Any]) -> list[float]:
+        """Return the number of each prediction whose drift is measured."""
+        name = self._score
+        return [getattr(prediction, name) for prediction in predictions]
+
+
+def _looked(prediction: AnyPrediction | None, found: list[Any]) -> bool:
+    """Add what a second look found; return whether it found something."""
+    if prediction is not None:
+        found.append(prediction)
+    return prediction is not None
+
+
+# the struct of a task, and its field whose drift is measured
+_SCORES: Mapping[TaskName, tuple[type[msgspec.Struct], str]] = {
+    "binary": (Prediction, "probability"),
+    "multiclass": (ClassPrediction, "probability"),
+    "regression": (ValuePrediction, "value"),
+}

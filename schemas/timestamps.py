@@ -27,6 +27,10 @@ _MONTH_DAYS_ARRAY = np.array((0, *_MONTH_DAYS, 0, 0, 0), dtype=np.int64)
 _DAY_MS = 86_400_000
 # "2026-11-22T06:00:00Z" has 20 characters; a fraction adds a point and 1-9 digits
 _BARE = 20
+# Of times on one day: where "2026-11-22T" ends, and where the digits of "06:00:00.123" are, with what each is worth.
+_DAY = 11
+_CLOCK = np.array((11, 12, 14, 15, 17, 18, 20, 21, 22))
+_CLOCK_MS = np.array((36_000_000, 3_600_000, 600_000, 60_000, 10_000, 1_000, 100, 10, 1))
 INVALID = np.iinfo(np.int64).min
 EARLIEST_MS = -62_135_596_800_000  # 0001-01-01T00:00:00Z
 LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
@@ -204,9 +208,39 @@ def _parse_uniform(texts: Sequence[Any]) -> NDArray[np.int64] | None:
     length = len(texts[0])
     # every length is checked: one text's missing end and the next one's surplus start would join to two valid ones
     if (length == _BARE or _BARE + 2 <= length <= _BARE + 10) and joined.isascii() and set(map(len, texts)) == {length}:
-        table = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(n, length).astype(np.int64)
-        return _parse_table(table, length)
+        table = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(n, length)
+        if joined.count(texts[0][:_DAY]) == n:
+            one_day = _parse_day(table, texts[0])
+            if one_day is not None:
+                return one_day
+        return _parse_table(table.astype(np.int64), length)
     return None
+
+
+def _parse_day(table: NDArray[np.uint8], first: str) -> NDArray[np.int64] | None:
+    """Return rows of characters, all of the length of `first`, as milliseconds; None unless all are of its day.
+
+    A stream's batch is of seconds, so that as a rule only the clock has to be read.
+    """
+    day_ms, length = parse(f"{first[:_DAY]}00:00:00Z"), len(first)
+    if day_ms is None or first[_DAY - 1] != "T":
+        return None
+    bare = length == _BARE
+    places = [*range(_DAY), 13, 16, length - 1, *([] if bare else [19])]
+    expected = np.frombuffer(f"{first[:_DAY]}::Z{'' if bare else '.'}".encode(), dtype=np.uint8)
+    if (table[:, places] != expected).any():
+        return None
+    # what is no digit wraps round to more than nine
+    digits = table[:, _DAY : length - 1] - np.uint8(ord("0"))
+    clock = digits[:, _CLOCK[: min(9, 6 + max(0, length - _BARE - 1))] - _DAY]
+    rest = digits[:, 9:]
+    if (clock > 9).any() or (rest > 9).any():
+        return None
+    high = clock[:, :6:2] * np.uint8(10) + clock[:, 1:6:2]
+    if (high > (23, 59, 59)).any():
+        return None
+    ms: NDArray[np.int64] = day_ms + clock @ _CLOCK_MS[: clock.shape[1]]
+    return ms
 
 
 def _parse_table(table: NDArray[np.int64], length: int) -> NDArray[np.int64] | None:

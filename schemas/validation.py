@@ -195,6 +195,9 @@ def features_object(features: Sequence[Feature], row: Mapping[str, Any]) -> dict
 
 def record_size(record: Record) -> int:
     """Return the bytes of key, value and headers together."""
+    known: int | None = getattr(record, "size", None)
+    if known is not None:
+        return known
     size = len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
         size += len(name.encode()) + len(value or b"")

@@ -108,13 +108,16 @@ class Tracker(msgspec.Struct):
     #: Windows of that length in a row, while firing, in which the rule that opened the episode finds no effect or no
     #: evidence. In small windows the effect alone is never clean.
     unproven: Count = 0
+    #: When the last episode ended; None without one. A longer window that began before holds the movement that was
+    #: announced: it opens no other episode.
+    ended_ms: int | None = None
 
     def step(self, policy: Policy, end_ms: int, findings: Sequence[tuple[str, Finding]]) -> tuple[Action, str | None]:
         """Take in the findings of the windows that end at `end_ms`, (length, finding), shortest first.
 
         Return what to announce, and the length of the window that decided it.
         """
-        event, length, grade = self._event(policy, findings)
+        event, length, grade = self._event(policy, end_ms, findings)
         before = self.state
         self.state, action = TRANSITIONS[before, event]
         if self.state is State.INACTIVE:
@@ -129,6 +132,7 @@ class Tracker(msgspec.Struct):
             self.opened_against, self.opened_by = policy.against(length), length
         if action is Action.CLOSE:
             self.recent.clear()  # what was seen in the episode does not open the next one
+            self.ended_ms = end_ms
         return action, length
 
     def forget_pending(self) -> None:
@@ -147,11 +151,15 @@ class Tracker(msgspec.Struct):
             return "not_enough_data"
         return State.PENDING.value if self.state is State.PENDING else State.INACTIVE.value
 
-    def _event(self, policy: Policy, findings: Sequence[tuple[str, Finding]]) -> tuple[Event, str | None, Grade]:
+    def _event(
+        self, policy: Policy, end_ms: int, findings: Sequence[tuple[str, Finding]]
+    ) -> tuple[Event, str | None, Grade]:
         event, decided_by, grade = Event.INSUFFICIENT, None, Grade.NONE
         for length, finding in findings:
             self.sufficient[length] = finding.sufficient
             if not finding.sufficient:
+                continue
+            if self._told(end_ms - policy.lengths[length]):
                 continue
             confirm = policy.confirm[length]
             if self.state is not State.RESOLVED:
@@ -176,6 +184,10 @@ class Tracker(msgspec.Struct):
             return Event.CONFIRMED, decided_by, grade
         lately = any(any(grades) for grades in self.recent.values())
         return (Event.EXCEEDED if lately else Event.QUIET), decided_by, grade
+
+    def _told(self, start_ms: int) -> bool:
+        """Return whether a window that began at `start_ms` holds a part of the episode that has ended."""
+        return self.state is not State.FIRING and self.ended_ms is not None and start_ms < self.ended_ms
 
     def _reached(self, confirm: Confirm, length: str, finding: Finding) -> Grade:
         """Return the grade that k of n windows of this length reach, or this one if it is critical and sure.

@@ -62,7 +62,8 @@ def check(decisions: Decisions, model: str, latest_ms: int) -> None:
 
     They come out of a topic, and one forged record must neither end the evaluation nor outlast the true ones.
     """
-    times = [tracker.since_ms for tracker in decisions.trackers.values()]
+    trackers = decisions.trackers.values()
+    times = [one.since_ms for one in trackers] + [one.ended_ms for one in trackers if one.ended_ms is not None]
     times += [episode.starts_ms for episode in decisions.episodes.values()]
     times += [time_ms for span in decisions.broken.values() for time_ms in span]
     if any(not EARLIEST_MS <= time_ms <= latest_ms for time_ms in times):

@@ -140,7 +140,11 @@ class DropState(msgspec.Struct):
             found = msgspec.msgpack.decode(raw, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ValueError(f"not the decisions on performance: {error}") from None
-        times = [found.tracker.since_ms, *([] if found.episode is None else [found.episode.starts_ms])]
+        times = [
+            found.tracker.since_ms,
+            found.tracker.ended_ms or 0,
+            *([] if found.episode is None else [found.episode.starts_ms]),
+        ]
         if any(not 0 <= time_ms <= latest_ms for time_ms in times):
             raise ValueError("not the decisions on performance: an episode ahead of the clock")
         if (found.tracker.state is State.FIRING) != (found.episode is not None):

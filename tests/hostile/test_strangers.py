@@ -61,3 +61,26 @@ def test_what_was_committed_before_is_held_to_the_same(counting):
         PREDICTIONS, [], at_end=True
     )
     assert msgspec.json.decode(result.metadata)["answered"] == {"1": 8}
+
+
+@pytest.mark.parametrize(
+    ("claims", "noted"),
+    [
+        ([(1, 5), (1, 6), (1, 7)], {"1": 8}),
+        ([(1, 5), (1, 6), (0, 7), (3, 8)], {"1": 7, "3": 9}),  # 0 is answered elsewhere, and 3 is answered here, too
+        ([(3, 2), (1, 5), (1, 6), (1, 7)], {"1": 8, "3": 3}),
+        ([(1, 5), (1, -1), (9, 1)], {"1": 6}),
+    ],
+)
+def test_of_each_input_partition_the_last_answer_is_noted(bundle, counting_of, claims, noted):
+    """Of four input partitions two are answered here. Another one's answer, or none, does not hide the last of ours."""
+    counting = counting_of(bundle)[0]
+
+    async def partitions_of(topic):
+        return 4 if topic == "events" else 2
+
+    counting._partitions_of = partitions_of
+    asyncio.run(counting.on_assigned(PREDICTIONS, 0, ""))
+    records = [_prediction(i, partition, answers) for i, (partition, answers) in enumerate(claims)]
+    result = counting.process(PREDICTIONS, records, at_end=True) or counting.process(PREDICTIONS, [], at_end=True)
+    assert msgspec.json.decode(result.metadata)["answered"] == noted

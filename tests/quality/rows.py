@@ -269,6 +269,21 @@ def messages(trials: int) -> Row:
     return Row("f", "messages of an episode, 0.45 sd held for two days", "2, at most 3", f"{numbers} episodes", reached)
 
 
+def one_movement(name: str, trials: int) -> Row:
+    """(f) Three hours of one movement, until the day that holds it is over: firing and resolved, and nothing else."""
+    sent = []
+    for seed in range(trials):
+        stream = together.Stream(1000 + seed)
+        for quarter in range(natural.DAY + 1):
+            stream.quarter(1500, together.MOVEMENTS[name] if 20 <= quarter < 32 else None)
+        sent.append([alert.status for alert in stream.engine.alerts])
+    numbers = ", ".join(
+        f"{number} in {sum(len(one) == number for one in sent)}" for number in sorted({*map(len, sent)})
+    )
+    reached = all(one == ["firing", "resolved"] for one in sent)
+    return Row("f", f"messages of one movement: {name}", "2", f"{numbers} days", reached)
+
+
 def minutes_to_page(trials: int) -> Row:
     """(g) 0.5 sd from any moment of a quarter hour on: from the onset to the page, lateness included."""
     minutes = []
@@ -463,6 +478,7 @@ ALL: tuple[tuple[str, Callable[..., Row], dict[str, int]], ...] = (
     ("e", partial(loud_customer, 20), {"windows": 20}),
     ("e", independent_repeats, {"trials": 200}),
     ("f", messages, {"trials": 10}),
+    *(("f", partial(one_movement, name), {"trials": 10}) for name in together.MOVEMENTS),
     ("g", minutes_to_page, {"trials": 200}),
     ("g", critical_at_once, {"trials": 50}),
     ("h", partial(seasons, 4), {"days": 7}),

@@ -36,6 +36,12 @@ def test_a_fifth_of_a_standard_deviation_is_evident() -> None:
     holds(rows.evidence(5000, trials=80))
 
 
+@pytest.mark.parametrize("name", together.MOVEMENTS)
+def test_one_movement_is_one_alert(name: str) -> None:
+    """(f) Two messages, though the day that holds the movement differs from the reference as well."""
+    holds(rows.one_movement(name, trials=1))
+
+
 @pytest.mark.parametrize("name", rows.KINDS)
 def test_what_matters_is_said_within_three_windows(name: str) -> None:
     """(c) n = 7,000, m = 1,500: 95 of 100 drifts fire within three windows, at least as severe as they are."""

@@ -80,6 +80,28 @@ DRIFTS: dict[str, tuple[str, Change, str]] = {
 }
 
 
+def _stuck(_: np.random.Generator, events: Events) -> None:
+    events.numeric[:, 5] = 21.5
+
+
+def _in_cents(_: np.random.Generator, events: Events) -> None:
+    events.numeric[:, 4] *= 100.0
+
+
+def _swapped(_: np.random.Generator, events: Events) -> None:
+    plan = events.codes[:, 1].copy()
+    events.codes[plan == 0, 1], events.codes[plan == 1, 1] = 1, 0
+
+
+#: One movement each, which is one alert.
+MOVEMENTS: dict[str, Change] = {
+    "a sensor is stuck": _stuck,
+    "another unit": _in_cents,
+    "two categories swapped": _swapped,
+    "a segment of 10 % by 2 sd": _segment,
+}
+
+
 def everywhere(_: np.random.Generator, events: Events) -> None:
     """A marginal alone: one number by half a standard deviation, for everybody."""
     events.numeric[:, 2] += 0.5

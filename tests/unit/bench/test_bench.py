@@ -11,11 +11,16 @@ import pytest
 
 pytest.importorskip("confluent_kafka", reason="the benchmark reads with librdkafka, of the dev extra")
 
-from bench import chart, environments, report
-from bench.bars import Bar, bars
-from bench.contestants import CONTESTANTS, QUICK
+from aiokafka.consumer import fetcher
+from quality import drift_stages
+
+from bench import chart, environments, forms, report
+from bench.bars import NATIVE, Bar, bars
+from bench.contestants import CONTESTANTS, PARTITIONS, QUICK
+from bench.drift import counted
 from bench.figures import Age, Backlog, Figures, age_ms, cpu_between, quantile, steady_window
-from bench.run import Plan, Run
+from bench.run import TOPICS, Plan, Run
+from driftline.errors import CommandError
 
 NAMES = {contestant.name: contestant for contestant in CONTESTANTS}
 
@@ -99,6 +104,9 @@ MEASURED = {
         Age(10_000, 200_000, 40.0, 201.0, 30.0, 0.0),
     ),
     "copy-aiokafka-eos": figures(80_000),
+    "copy-librdkafka-eos": figures(70_000, Age(1000, 20_000, 62.0, 66.0, 50.0, 0.0)),
+    "driftline-200": Figures([], [Age(1000, 20_000, 400.0, 330.0, 900.0, 0.0)], 29.0),
+    "drift": Figures([Backlog(25_000, 50.0, 140_000_000, 500_000, 500_000, 0.01)]),
     "bytewax-batch": figures(24_000, Age(100, 2000, 30.0, 120.0, 4000.0, 0.0), Age(1000, 1, None, None, None, 0.0)),
     "quix-eos": figures(100),
     "faststream-each": Figures(error="it ended with 1: no module named x"),
@@ -118,15 +126,21 @@ def test_the_middle_of_the_rounds_counts():
 def test_bars_are_reached_missed_or_not_measured():
     """What the run did not measure is neither."""
     found = {bar.what: bar for bar in bars(MEASURED)}
-    assert found["exactly-once, throughput ÷ aiokafka's copy"].value == 0.625
-    assert found["exactly-once, throughput ÷ aiokafka's copy"].reached is True
-    assert found["exactly-once, CPU per event"].reached is True  # on the line
+    assert found["exactly-once, pure Python, throughput ÷ aiokafka's copy"].value == 0.625
+    assert found["exactly-once, pure Python, throughput ÷ aiokafka's copy"].reached is True
     assert found["exactly-once, throughput ÷ Quix Streams"].value == 500
-    assert found["exactly-once, event age at 1,000/s, p50"].reached is False
-    assert found["exactly-once, event age at 1,000/s, p99"].reached is True
-    assert found["exactly-once, event age at 10,000/s, p99"].reached is False
+    drift = found["drift worker, CPU per customer event (event and prediction) ÷ the scorer's"]
+    assert (drift.value, drift.reached) == (2.5, False)
+    age = "exactly-once, 4 partitions, event age at 1,000/s, {} ÷ that of librdkafka's copy"
+    assert (found[age.format("p50")].value, found[age.format("p50")].reached) == (0.5, True)
+    assert (found[age.format("p99")].value, found[age.format("p99")].reached) == (1.5, False)
+    assert found[age.replace("4", "200", 1).format("p99")].reached is True  # on the line
+    assert found[age.replace("4", "64", 1).format("p50")].reached is None
+    assert found["exactly-once, CPU per event at a steady 1,000/s ÷ 496 µs"].value == pytest.approx(90 / 496)
     assert found["at-least-once, throughput ÷ exactly-once"].reached is None
-    assert found["memory under a backlog"].value == 250
+    assert found["memory of a scorer under a backlog"].value == 250
+    assert found["memory of a drift worker under a backlog"].value == 140
+    assert found["first answer of 200 partitions"].reached is True
 
 
 @pytest.mark.parametrize(
@@ -139,27 +153,74 @@ def test_a_figure_on_the_line_has_reached_it(value: float | None, at_least: bool
 
 
 def test_every_contestant_that_a_bar_names_exists():
-    """A renamed contestant must not leave a bar unmeasured for ever."""
-    everybody = {name: figures(1.0, Age(1000, 1, 1.0, 1.0, None, None)) for name in NAMES}
+    """A renamed contestant must not leave a bar unmeasured for ever. The native lane is built where it can be."""
+    everybody = {name: figures(1.0, Age(1000, 1, 1.0, 1.0, 1.0, None)) for name in NAMES}
     for measured in everybody.values():
         measured.ages += [Age(rate, 1, 1.0, 1.0, None, None) for rate in (100, 10_000)]
-    assert [bar.what for bar in bars(everybody) if bar.reached is None] == []
+    lanes = {} if NATIVE in everybody else {NATIVE: everybody["driftline"]}
+    assert [bar.what for bar in bars({**everybody, **lanes}) if bar.reached is None] == []
     assert set(QUICK) <= set(NAMES)
 
 
 def test_the_table_is_ordered_by_throughput_and_says_who_does_not_keep_up():
     """A failed one comes last, with the reason below."""
     lines = report.as_text(a_run(MEASURED)).splitlines()
-    titles = [NAMES[name].title for name in ("copy-aiokafka-eos", "driftline", "bytewax-batch", "quix-eos")]
-    assert [line.split("  ")[0] for line in lines[1:5]] == titles
-    assert "0.62" in lines[2]
-    assert "8.0 / 47.0" in lines[2]
-    assert lines[3].count(report.CANNOT) == 2  # at 1,000 it was seen, 10,000 was not tried
-    assert lines[4].count(report.CANNOT) == 3
-    assert lines[5].count(report.NOT_MEASURED) == 8
+    names = ("copy-aiokafka-eos", "copy-librdkafka-eos", "driftline", "bytewax-batch", "quix-eos", "faststream-each")
+    assert [line.split("  ")[0] for line in lines[1:7]] == [NAMES[name].title for name in names]
+    assert "0.62" in lines[3]
+    assert "8.0 / 47.0" in lines[3]
+    assert lines[4].count(report.CANNOT) == 2  # at 1,000 it was seen, 10,000 was not tried
+    assert lines[5].count(report.CANNOT) == 3
+    assert lines[6].count(report.NOT_MEASURED) == 8
     assert "FastStream, event by event: it ended with 1: no module named x" in lines
     assert any(line.startswith("exactly-once, throughput ") and line.endswith("  reached") for line in lines)
     assert not any("not measured" in line for line in lines)  # bars of what this run left out
+
+
+def _cells(line: str) -> list[str]:
+    return [cell for cell in re.split(" {2,}", line) if cell]
+
+
+def test_partitions_and_the_drift_worker_have_tables_of_their_own():
+    """They are no other ways to do the same, and other figures of them count."""
+    lines = report.as_text(a_run(MEASURED)).splitlines()
+    steady = lines.index(next(line for line in lines if line.startswith("at a steady 1,000/s")))
+    assert [_cells(line) for line in lines[steady + 1 : steady + 4]] == [
+        ["Driftline, exactly-once", "4", "31.0 / 99.0", "90", "2.0"],
+        ["copy, librdkafka transactions", "4", "62.0 / 66.0", "50", "2.0"],
+        ["Driftline, 200 partitions", "200", "400.0 / 330.0", "900", "29.0"],
+    ]
+    (drift,) = (line for line in lines if line.startswith("drift worker, both"))
+    assert _cells(drift) == ["drift worker, both", "25,000", "50.0", "2.50", "140"]
+    assert not any(line.startswith(("drift", "Driftline, 200")) for line in lines[: steady - 1])
+
+
+@pytest.mark.parametrize(("each", "rate", "cpu_us"), [(1, 1000.0, 20.0), (2, 500.0, 40.0)])
+def test_a_drift_workers_cpu_is_counted_from_the_first_tenth_on(each: int, rate: float, cpu_us: float):
+    """Its start is not counted; an event and its prediction are one customer event."""
+    seen = [(0.0, 0.0, 0), (5.0, 3.0, 50), (6.0, 3.5, 1000), (7.0, 3.52, 2000), (15.0, 3.68, 10_000)]
+    assert counted(seen, each) == (pytest.approx(rate), pytest.approx(cpu_us))
+    with pytest.raises(CommandError, match="at once"):
+        counted(seen[-1:], each)
+
+
+def test_events_of_5_kb_are_events():
+    """The same event, with texts that no feature reads."""
+    event = b'{"schema_version":1,"event_id":"e","features":{"a":1}}'
+    encode = forms.encoder("wide", ())
+    assert encode is not None
+    wide = encode(event)
+    assert 4900 < len(wide) <= forms.WIDE_BYTES
+    assert {name: value for name, value in json.loads(wide).items() if name != "context"} == json.loads(event)
+    assert Plan(backlog=500_000).offered("wide") * len(wide) < 600e6
+
+
+@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda c: c.name)
+def test_every_contestant_has_a_backlog_or_partitions_of_its_own(contestant):
+    """Its events have a topic, and a drift worker reads something."""
+    assert contestant.form in TOPICS
+    assert bool(contestant.reads) == (contestant.kind == "drift")
+    assert contestant.partitions == PARTITIONS or (contestant.kind, contestant.form) == ("ours", "json")
 
 
 def test_without_rates_there_are_no_columns_for_them():
@@ -173,7 +234,8 @@ def test_the_page_has_whole_tables_and_says_where_and_how():
     """Every row of the first table has the same cells."""
     page = report.as_markdown(a_run(MEASURED))
     rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in rows[:7]}) == 1
+    assert len({line.count("|") for line in rows[:8]}) == 1
+    assert "| drift worker, both | 25,000 |" in page
     assert "not measured" in page
     assert "a <fast> CPU, 2 cores, 25 GB" in page
     assert "OMP_NUM_THREADS=1" in page
@@ -231,3 +293,16 @@ def test_every_contestants_script_is_there(contestant):
     """A misspelt name would be found after half an hour."""
     if contestant.script is not None:
         assert (environments.PEERS / contestant.script).is_file()
+
+
+def test_each_stage_of_a_drift_worker_is_measured(telco_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of a batch that is all events, and all predictions: what is odd would cost more."""
+    for name in ("MemoryRecords", "PartitionRecords", "FetchResult"):
+        monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
+    found = {name: both for name, *both in drift_stages.stages(telco_bundle, 2)}
+    assert all(us is None or us > 0 for both in found.values() for us in both)
+    assert {name for name, both in found.items() if None not in both} >= {"decode", "hash of the customers"}
+    assert {name: both.index(None) for name, both in found.items() if None in both} == {
+        "columns and checks": 1,
+        "times": 0,
+    }

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from schemas.prediction import (
     ModelRef,
     OtherTaskError,
+    PlainDecoder,
     PredictionEncoder,
     decode_prediction,
     decode_value,
     decoder_of,
     encoder_of,
 )
-from schemas.task import Binary, Interval, Regression
+from schemas.task import Binary, Interval, Multiclass, Regression
 
 ENCODER = PredictionEncoder(ModelRef("churn-telco", "1.4.0"), 0.5)
 
@@ -156,3 +157,89 @@ def test_each_task_reads_its_own_predictions():
     with pytest.raises(ValueError, match="not a prediction") as caught:
         decode_prediction(b"{}")
     assert not isinstance(caught.value, OtherTaskError)
+
+
+OURS = ModelRef("churn-telco", "1.4.0")
+TASKS = (Binary(positive_class=1), Regression("EUR"), Multiclass(("basic", "plus", "none")))
+PIECES = st.sampled_from(
+    [
+        *("", "x", "null", "true", "0", "1", "-0.0", "1.5", "-1", "1e400", '""', '"plus"', '"other"', "{}", "[]"),
+        *('"' + "c" * 128 + '"', '"' + "c" * 129 + '"', '"\\ud800"', '"é"', '"churn-telco"', '"1.4.0"', "," * 2),
+        *('"churn\\u002dtelco"', "}", "{", '"', ":", '{"basic":0.5,"plus":0.5,"none":0.0}', "0.5", "NaN"),
+    ]
+)
+
+
+def _scored(task, number):
+    scores = {"binary": [0.25], "regression": [12.5], "multiclass": [[0.25, 0.5, 0.25]]}[task.name]
+    (value,) = encoder_of(OURS, task).encode([f"t-0-{number}"], ["e"], [f"c{number}"], ["now"], "then", scores)
+    return value
+
+
+def _examined(task, value):
+    """What a reader of one prediction after the other accepts."""
+    try:
+        found = decoder_of(task)(value)
+    except ValueError:
+        return None
+    known = found.valid and 1 <= len(found.customer_id) <= 128 and found.model == OURS
+    return found if known and (task.name != "multiclass" or found.label in task.classes) else None
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    task=st.sampled_from(TASKS),
+    damage=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 400), st.integers(0, 30), PIECES), max_size=4),
+    members=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), PIECES), max_size=3),
+)
+def test_a_batch_of_predictions_is_read_as_each_alone(task, damage, members):
+    """Bytes replaced anywhere, and whole members: plain ones are what one after the other finds, in their order."""
+    values = [_scored(task, number) for number in range(4)]
+    for which, member, piece in members:
+        names = list(json.loads(_scored(task, which)))
+        name = names[member % len(names)]
+        whole = {n: json.dumps(v) for n, v in json.loads(_scored(task, which)).items()} | {name: piece}
+        values[which] = ("{" + ",".join(f'"{n}":{v}' for n, v in whole.items()) + "}").encode()
+    for which, at, length, piece in damage:
+        values[which] = values[which][:at] + piece.encode() + values[which][at + length :]
+    decoder, asked = PlainDecoder(task, OURS), []
+    plain = decoder.decode(values, asked.append)
+    expected = [_examined(task, value) for value in values]
+    kept = [one for index, one in enumerate(expected) if index not in asked]
+    assert None not in kept
+    assert [(p.customer_id, p.event_time) for p in plain] == [(p.customer_id, p.event_time) for p in kept]
+    assert decoder.scores(plain) == [p.score for p in kept]
+    assert [getattr(p, "label", None) for p in plain] == [getattr(p, "label", None) for p in kept]
+    assert len(asked) + len(plain) == len(values)
+    found = decoder.decode(values, lambda index: expected[index])
+    assert [p.customer_id for p in found] == [p.customer_id for p in expected if p is not None]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_what_the_encoder_wrote_is_plain(task):
+    """Or every prediction would be looked at twice."""
+    values = [_scored(task, number) for number in range(3)]
+    assert [p.customer_id for p in PlainDecoder(task, OURS).decode(values, pytest.fail)] == ["c0", "c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "plain"),
+    [
+        ({"customer_id": "é" * 128}, True),
+        ({"customer_id": "c" * 129}, False),
+        ({"customer_id": ""}, False),
+        ({"probability": 1}, True),
+        ({"probability": 1.0000000000000002}, False),
+        ({"probability": -5e-324}, False),
+        ({"model": {"name": "churn-telco", "version": "1.4.1"}}, False),
+        ({"model": {"name": "churn", "version": "1.4.0"}}, False),
+        ({"explanation": [1, 2]}, True),
+        ({"prediction_id": 7}, False),
+        ({"scored_at": None}, False),
+    ],
+)
+def test_a_prediction_at_a_limit_is_plain_and_one_beyond_is_not(change, plain):
+    """As `decoder_of` and the checks behind it have it."""
+    value = json.dumps(json.loads(_scored(TASKS[0], 0)) | change).encode()
+    assert (_examined(TASKS[0], value) is not None) == plain
+    assert len(PlainDecoder(TASKS[0], OURS).decode([value], lambda _: None)) == plain

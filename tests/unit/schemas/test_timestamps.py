@@ -58,6 +58,17 @@ def test_anything_else_is_no_time_alone_or_in_a_batch(text):
     assert parse_batch([neighbour, text, neighbour]).tolist() == [parse(neighbour), INVALID, parse(neighbour)]
 
 
+@pytest.mark.parametrize("end", ["", ".9", ".98", ".987", ".987654321"])
+@pytest.mark.parametrize("day", ["2026-11-22", "2024-02-29", "0001-01-01", "9999-12-31", "2023-02-29", "2026-00-10"])
+def test_times_of_one_day_are_read_as_each_alone(day, end):
+    """The day once, and the clock of each: up to its last moment, and no further."""
+    clocks = ["00:00:00", "09:59:59", "23:59:59", "12:34:56"]
+    wrong = ["24:00:00", "23:60:00", "23:59:60", "2a:00:00", "99:00:00", "12 34:56", "12:34.56"]
+    for times in [clocks, *([*clocks, one] for one in wrong)]:
+        texts = [f"{day}T{time}{end}Z" for time in times]
+        assert parse_batch(texts).tolist() == [INVALID if (ms := parse(text)) is None else ms for text in texts]
+
+
 def test_a_missing_end_and_a_surplus_start_do_not_make_two_times():
     """Joined they would read as two valid ones."""
     texts = ["2026-11-22T06:00:00", "Z2026-11-22T06:00:00Z"]

@@ -11,6 +11,7 @@ from drift_worker.alerting.limits import Confirm, Policy
 from schemas.alert import AlertName
 
 LENGTHS = {"15m": 900_000, "1h": 3_600_000, "24h": 86_400_000}
+Q, DAY = LENGTHS["15m"], LENGTHS["24h"]
 POLICY = Policy(LENGTHS, {"15m": Confirm(2, 3), "1h": Confirm(2, 3), "24h": Confirm(1, 1)})
 
 
@@ -25,7 +26,7 @@ LACKING = Finding(DRIFT, "x", sufficient=False)
 
 def _run(*findings, length="15m"):
     tracker = Tracker()
-    return tracker, [tracker.step(POLICY, i, [(length, f)])[0] for i, f in enumerate(findings, start=1)]
+    return tracker, [tracker.step(POLICY, i * Q, [(length, f)])[0] for i, f in enumerate(findings, start=1)]
 
 
 def test_every_transition_is_stated():
@@ -50,14 +51,14 @@ def test_two_of_three_windows_open_an_episode():
     """Exceed, clean, exceed: it fires at the third, and began at the first."""
     tracker, actions = _run(WARNING, CLEAN, WARNING)
     assert actions == [Action.NONE, Action.NONE, Action.OPEN]
-    assert (tracker.state, tracker.since_ms, tracker.shown) == (State.FIRING, 1, "warning")
+    assert (tracker.state, tracker.since_ms, tracker.shown) == (State.FIRING, Q, "warning")
 
 
 def test_one_window_is_pending_and_forgotten():
     """After three windows without another the subject is inactive again."""
     tracker, actions = _run(WARNING, CLEAN, CLEAN)
     assert tracker.state is State.PENDING
-    assert tracker.step(POLICY, 4, [("15m", CLEAN)]) == (Action.NONE, "15m")
+    assert tracker.step(POLICY, 4 * Q, [("15m", CLEAN)]) == (Action.NONE, "15m")
     assert tracker.state is State.INACTIVE
     assert set(actions) == {Action.NONE}
 
@@ -85,36 +86,53 @@ def test_no_reopening_for_three_windows():
     """What exceeds right after the end is not a new episode; after that it needs two of three again."""
     tracker, actions = _run(SURE, CLEAN, CLEAN, CLEAN, SURE, SURE, SURE, WARNING, WARNING)
     assert actions == [Action.OPEN, Action.NONE, Action.NONE, Action.CLOSE, *[Action.NONE] * 4, Action.OPEN]
-    assert tracker.since_ms == 8
+    assert tracker.since_ms == 8 * Q
 
 
 def test_any_length_opens_and_the_shortest_with_data_resolves():
     """Opened by a day; quarter-hours have enough data again and end it; the day's own windows do not."""
     tracker = Tracker()
-    assert tracker.step(POLICY, 1, [("15m", LACKING), ("24h", WARNING)]) == (Action.OPEN, "24h")
-    assert [tracker.step(POLICY, i, [("15m", CLEAN)])[0] for i in (2, 3)] == [Action.NONE] * 2
-    assert tracker.step(POLICY, 4, [("24h", CLEAN)])[0] is Action.NONE
-    assert tracker.step(POLICY, 5, [("15m", CLEAN)])[0] is Action.CLOSE
+    assert tracker.step(POLICY, Q, [("15m", LACKING), ("24h", WARNING)]) == (Action.OPEN, "24h")
+    assert [tracker.step(POLICY, i * Q, [("15m", CLEAN)])[0] for i in (2, 3)] == [Action.NONE] * 2
+    assert tracker.step(POLICY, 4 * Q, [("24h", CLEAN)])[0] is Action.NONE
+    assert tracker.step(POLICY, 5 * Q, [("15m", CLEAN)])[0] is Action.CLOSE
 
 
 def test_what_opened_an_episode_does_not_count_towards_the_next():
     """The day is long over when the quarter-hours have ended it."""
     tracker = Tracker()
-    tracker.step(POLICY, 1, [("15m", LACKING), ("24h", WARNING)])
+    tracker.step(POLICY, Q, [("15m", LACKING), ("24h", WARNING)])
     for i in range(2, 9):
-        tracker.step(POLICY, i, [("15m", CLEAN)])
+        tracker.step(POLICY, i * Q, [("15m", CLEAN)])
     assert tracker.state is State.INACTIVE
 
 
 def test_where_quarter_hours_lack_data_the_hour_resolves():
     """Night traffic: no quarter-hour has enough."""
     tracker = Tracker()
-    tracker.step(POLICY, 1, [("15m", LACKING), ("1h", SURE)])
+    tracker.step(POLICY, Q, [("15m", LACKING), ("1h", SURE)])
     actions = []
     for i in range(2, 14):
         found = [("15m", LACKING)] if i % 4 else [("15m", LACKING), ("1h", CLEAN)]
-        actions.append(tracker.step(POLICY, i, found)[0])
+        actions.append(tracker.step(POLICY, i * Q, found)[0])
     assert actions == [*[Action.NONE] * 10, Action.CLOSE, Action.NONE]
+
+
+def test_a_day_that_holds_an_ended_episode_opens_no_other():
+    """One movement, one alert: two hours of drift move the day, too. The day after is judged again."""
+    tracker = Tracker()
+    for i in range(1, 96):
+        tracker.step(POLICY, i * Q, [("15m", SURE if i in {40, 41} else CLEAN)])
+    assert (tracker.state, tracker.ended_ms) == (State.INACTIVE, 44 * Q)
+    assert tracker.step(POLICY, DAY, [("15m", CLEAN), ("1h", CLEAN), ("24h", SURE)]) == (Action.NONE, "15m")
+    assert tracker.state is State.INACTIVE
+    assert tracker.step(POLICY, 2 * DAY, [("15m", CLEAN), ("24h", SURE)]) == (Action.OPEN, "24h")
+
+
+def test_what_moves_again_is_announced_again():
+    """The windows that began after the end are as good as any."""
+    _, actions = _run(SURE, CLEAN, CLEAN, CLEAN, *[CLEAN] * 3, SURE)
+    assert [i for i, action in enumerate(actions, start=1) if action is Action.OPEN] == [1, 8]
 
 
 def test_a_subject_without_data_says_so():

@@ -120,3 +120,7 @@ def test_a_window_that_is_not_known_decides_nothing():
     found = _judge(reason="not_enough_data")[1]
     assert {one.sufficient for one in found.values()} == {False}
     assert math.isfinite(levels(POLICY, "1h", 1, 0.0)[0])
+    many, one = levels(POLICY, "15m", 1000, 0.1)
+    between = (many + one) / 2.0
+    found = _judge(_relation(effect=0.5, log10_p=between, past=between))[1][AlertName.RELATION_DRIFT]
+    assert (found.grade, found.fast) == (2, False)

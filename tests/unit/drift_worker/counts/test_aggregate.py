@@ -86,6 +86,13 @@ def test_the_customer_hash_depends_on_the_reference_and_on_nothing_else():
 GOLDEN_HASHES = [18226580118579774796, 3631497618239257712, 18226580118579774796, 17154185214546511925]
 
 
+@pytest.mark.parametrize("ids", [["é", "ab", "zz"], ["a", "b"], ["abc", "de", "f"], ["é", "x"], ["x" * 128]])
+def test_a_batch_of_customers_hashes_as_each_alone(ids):
+    """Whether all ids have one length, in bytes or in characters, or not."""
+    hash_of = aggregate.CustomerHash("ab" * 32)
+    assert hash_of(ids).tolist() == [hash_of([one, "another id"])[0] for one in ids]
+
+
 def _sketch_of(ids):
     hashes = aggregate.CustomerHash("00" * 32)(ids)
     vector = np.zeros(aggregate.SKETCH_SIZE, dtype=np.int64)

@@ -358,6 +358,7 @@ def _memory(**changes):
         ({"late": {"to_ms": START_MS + 86_400_000}}, False),
         ({"late": {"to_ms": START_MS - 3000}}, False),
         ({"tracker": {"since_ms": START_MS + 86_400_000}}, False),
+        ({"tracker": {"ended_ms": START_MS + 86_400_000}}, False),  # it would mute the subject until then
         ({"tracker": {"recent": {"4s": [9, 9]}}}, False),
         ({"tracker": {"counted": (1 << 64) - 1}}, False),
         ({"tracker": {"unproven": -1}}, False),

@@ -49,6 +49,14 @@ def test_what_is_missing_is_nobodys_effect():
     assert effect[10] == 0.0
 
 
+def test_what_no_line_shows_is_found_by_steps():
+    """The score is high at both ends of a feature: a line through it is flat."""
+    x = np.random.default_rng(5).normal(size=7000)
+    (effect,) = partial_effects([_binned(x)], 0.2 * (np.abs(x) > 1.0))
+    assert effect[0] - effect[5] == pytest.approx(0.2, abs=0.02)
+    assert effect[9] - effect[5] == pytest.approx(0.2, abs=0.02)
+
+
 def test_many_features_have_lines_alone_and_too_many_nothing(monkeypatch):
     """The fit grows with the square of the columns."""
     generator = np.random.default_rng(4)

@@ -11,7 +11,7 @@ AUDIT := $(VENV)-audit
 COMPOSE = docker compose -f docker-compose.yml $(if $(VARIANT),-f compose.$(VARIANT).yml)
 PACKAGES := bench deploy driftline drift_worker kafka_runtime schemas scorer
 
-.PHONY: help .venv demo demo-life test check chart chaos docs soak fuzz audit quality bench up down logs smoke lock clean
+.PHONY: help .venv native demo demo-life test check chart chaos docs soak fuzz audit quality bench up down logs smoke lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	touch $@
+
+# Optional: everything works without it. The wheel is for machines and images without Rust (native/README.md).
+native: .venv ## the native lane of the scorer, built with cargo (a minute) and installed into the environment
+	@if ! command -v cargo > /dev/null; then echo "make: no cargo: the scorer works without the native lane" >&2; exit 2; fi
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist ./native
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/driftline_native-*.whl
+	@$(BIN)/python -c 'import driftline_native; print("make: driftline-native", driftline_native.VERSION)'
 
 demo: .venv ## the whole pipeline on this machine, in under three minutes
 	@$(BIN)/driftline demo
@@ -110,5 +117,5 @@ lock: .venv ## compile the lock files again from pyproject.toml
 	for peer in tests/quality/peers/*.in driftline/evidently/*.in deploy/mlflow/*.in deploy/audit.in tests/hostile/fuzz.in; do $(COMPILE) --no-annotate --output-file $${peer%.in}.lock $$peer || exit 1; done
 
 clean: ## remove the environment and all generated files
-	rm -rf $(VENV) $(AUDIT) artifacts build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(AUDIT) artifacts build dist native/target .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,6 +23,7 @@ class Contestant:
         model: which model it applies; None copies the event as it is.
         environment: added to the process's own.
         kind: ours, a copy without a model, a peer, or a drift worker.
+        module: that it needs besides; without it, it has an error instead of figures.
         form: of the events (bench/forms.py); where it is not `json`, the default envelope, only a backlog is measured.
         partitions: of each topic; where they are not the usual four, only event age at 1,000/s is measured.
         reads: of a drift worker, the topics of which a backlog is measured.
@@ -36,6 +37,7 @@ class Contestant:
     form: Literal["json", "table", "wide", "avro", "protobuf"] = "json"
     requirements: str | None = None
     model: Model | None = "logistic_regression"
+    module: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     partitions: int = PARTITIONS
     reads: tuple[Literal["events", "predictions"], ...] = ()
@@ -43,6 +45,15 @@ class Contestant:
 
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("driftline", "Driftline, exactly-once", "exactly-once", None, "ours"),
+    Contestant(
+        "driftline-native",
+        "Driftline, exactly-once, native lane",
+        "exactly-once",
+        None,
+        "ours",
+        module="driftline_native",
+        environment={"SCORER_LANE": "auto"},
+    ),
     Contestant(
         "driftline-alo",
         "Driftline, at-least-once",

@@ -82,6 +82,7 @@ class Trial:
                 "TOPIC_EVENTS": self.events,
                 "TOPIC_PREDICTIONS": self.output,
                 "TOPIC_DEAD_LETTERS": self._dead_letters,
+                "SCORER_LANE": "python",  # also where the library is installed: it is a contestant of its own
                 **self.stage.registry(contestant.form),
             }
         else:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import confluent_kafka
@@ -76,6 +77,10 @@ def measure(contestants: Sequence[Contestant], plan: Plan, folder: Path, say: Ca
     run = Run(plan, contestants, datetime.now(UTC).strftime("%Y-%m-%d"), machine(), versions(contestants))
     run.figures = {contestant.name: Figures() for contestant in contestants}
     run.others_before = others_now()
+    for contestant in contestants:
+        if contestant.module is not None and find_spec(contestant.module) is None:
+            run.figures[contestant.name].error = f"{contestant.module} is not installed (make native)"
+            say(f"{contestant.name}: {run.figures[contestant.name].error}")
     pythons = {c.name: environments.python_for(c.requirements, say) for c in contestants}
     with Stage(folder) as stage:
         for contestant in contestants:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
 from kafka_runtime import clients
@@ -35,11 +36,22 @@ STOP_TIMEOUT_S = 5.0
 ABORT_TIMEOUT_S = 2.0
 
 
+@runtime_checkable
+class Encoded(Protocol):
+    """Outputs that are encoded as record batches already, all but their time and their producer."""
+
+    def batches(self, timestamp_ms: int, *, transactional: bool) -> Sequence[object]:
+        """Return the batches in order, of MAX_BATCH_BYTES at most.
+
+        Each has the methods of aiokafka's BatchBuilder that `send_batch` and the sender call.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Result(Generic[C]):
     """The result of a batch: records to write (key, value, headers), and the offset to commit with them."""
 
-    #: Per topic, written to partition input partition mod count; or per topic and partition.
+    #: Per topic, written to partition input partition mod count; or per topic and partition. They may be Encoded, too.
     outputs: Mapping[str | TopicPartition, Sequence[Output]]
     #: Whatever the processor needs after the commit.
     context: C = field(repr=False)
@@ -109,7 +121,7 @@ class TransactionalSink:
             offsets = {self._source: OffsetAndMetadata(offset, result.metadata)}
             # commit_transaction succeeds although a produce in it failed: every delivery is awaited first
             await _all(
-                deliver(producer, self._source.partition, result),
+                deliver(producer, self._source.partition, result, transactional=True),
                 producer.send_offsets_to_transaction(offsets, self._group),
             )
             acknowledged = time.monotonic()
@@ -130,7 +142,7 @@ class TransactionalSink:
             await self._producer.begin_transaction()
             self._abortable = True
             await _all(
-                deliver(self._producer, self._source.partition, remains),
+                deliver(self._producer, self._source.partition, remains, transactional=True),
                 self._producer.send_offsets_to_transaction({self._source: OffsetAndMetadata(offset, "")}, self._group),
             )
             self._abortable = False
@@ -228,36 +240,61 @@ async def _all(*calls: Awaitable[object]) -> None:
             raise outcome
 
 
-async def deliver(producer: AIOKafkaProducer, input_partition: int, result: Result[object]) -> None:
-    """Write every output of `result` and wait until all have ended; raise the error of the first failed one."""
+async def deliver(
+    producer: AIOKafkaProducer, input_partition: int, result: Result[object], *, transactional: bool = False
+) -> None:
+    """Write every output of `result` and wait until all have ended; raise the error of the first failed one.
+
+    transactional: whether the producer is; encoded batches carry it.
+    """
     deliveries: list[asyncio.Future[object]] = []
     for to, outputs in result.outputs.items():
         if isinstance(to, str):
             target = TopicPartition(to, input_partition % len(await producer.partitions_for(to)))
         else:
             target = to
-        deliveries += await _send(producer, target, outputs)
+        deliveries += await _send(producer, target, outputs, transactional=transactional)
     await _all(*deliveries)
 
 
 async def _send(
-    producer: AIOKafkaProducer, target: TopicPartition, outputs: Sequence[Output]
+    producer: AIOKafkaProducer, target: TopicPartition, outputs: Sequence[Output], *, transactional: bool = False
 ) -> list[asyncio.Future[object]]:
     """Hand `outputs` to the producer in as few batches as fit; one future per batch."""
     if not outputs:
         return []
     topic, partition = target
     timestamp = time.time_ns() // 1_000_000
-    deliveries = []
-    batch = producer.create_batch()
+    if isinstance(outputs, Encoded):
+        batches: Iterator[object] = iter(outputs.batches(timestamp, transactional=transactional))
+    else:
+        batches = _filled(producer.create_batch, outputs, timestamp)
+    return [await producer.send_batch(batch, topic, partition=partition) for batch in batches]
+
+
+def _filled(create: Callable[[], Any], outputs: Sequence[Output], timestamp_ms: int) -> Iterator[Any]:
+    """Append `outputs` to as few builders as fit; yield each as soon as it is full."""
+    batch = create()
     for key, value, headers in outputs:
-        if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-            deliveries.append(await producer.send_batch(batch, topic, partition=partition))
-            batch = producer.create_batch()
-            appended = batch.append(key=key, value=value, timestamp=timestamp, headers=headers)
+        if batch.append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is None:
+            yield batch
+            batch = create()
+            appended = batch.append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
             assert appended is not None, "a record that fits no empty batch must not come this far"  # noqa: S101
-    deliveries.append(await producer.send_batch(batch, topic, partition=partition))
-    return deliveries
+    yield batch
+
+
+def record_batches(
+    outputs: Sequence[Output], timestamp_ms: int, limit: int, producer: tuple[int, int, int]
+) -> list[bytes]:
+    """Return the record batches of a transaction as aiokafka makes them: what an Encoded must be equal to.
+
+    limit: bytes of a batch. producer: id, epoch and first sequence number, the same in every batch.
+    """
+    filled = list(_filled(lambda: BatchBuilder(limit, 0, is_transactional=1), outputs, timestamp_ms))
+    for batch in filled:
+        batch._set_producer_state(*producer)  # noqa: SLF001 - as the sender calls it
+    return [bytes(batch._build()) for batch in filled]  # noqa: SLF001 - the same
 
 
 async def _stop(producer: AIOKafkaProducer, source: TopicPartition) -> None:

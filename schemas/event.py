@@ -145,11 +145,14 @@ class EventDecoder:
         """Return columns of the candidates, after the checks that are done per batch: second half of `decode`."""
         if len(shares) == 1:
             return shares[0].decoder.assemble(shares[0].candidates)
-        return _merged([(share.rows or [], share.decoder.assemble(share.candidates)) for share in shares])
+        return merged([(share.rows or [], share.decoder.assemble(share.candidates)) for share in shares])
 
 
-def _merged(parts: Sequence[tuple[list[int], DecodedBatch]]) -> DecodedBatch:
-    """Return one batch of several, each with the rows that its records have in it."""
+def merged(parts: Sequence[tuple[list[int], DecodedBatch]]) -> DecodedBatch:
+    """Return one batch of several, each with the rows that its records have in it.
+
+    The columns keep their original values where all parts do.
+    """
     rejections: list[Rejection | None] = [None] * sum(len(rows) for rows, _ in parts)
     ignored: dict[int, Ignored] = {}
     for rows, batch in parts:
@@ -164,14 +167,13 @@ def _merged(parts: Sequence[tuple[list[int], DecodedBatch]]) -> DecodedBatch:
         texts = [text for batch in batches for text in getattr(batch, name)]
         return [texts[i] for i in order.tolist()]
 
+    values = [batch.columns.values for batch in batches]
     columns = Columns(
         batches[0].columns.layout,
         len(order),
         np.concatenate([batch.columns.numeric for batch in batches]),
         np.concatenate([batch.columns.codes for batch in batches]),
-        tuple(
-            [v for part in column for v in part] for column in zip(*[b.columns.values for b in batches], strict=True)
-        ),
+        tuple([v for part in column for v in part] for column in zip(*values, strict=True)) if all(values) else (),
     )
     return DecodedBatch(
         rejections=rejections,
@@ -207,9 +209,7 @@ class _FormDecoder:
         self._only = [(place_of(path), frozenset(map(scalar, values))) for path, values in mapping.only.items()]
         self._converters = {i: made for i, f in enumerate(features) if (made := _converter(f)) is not None}
         numeric = [features[i] for i in self.layout.numeric]
-        # inclusive bounds; without one in the spec, the largest double inside ±2^53
-        self._low = np.array([-_INNERMOST if f.min is None else max(f.min, -_INNERMOST) for f in numeric])
-        self._high = np.array([_INNERMOST if f.max is None else min(f.max, _INNERMOST) for f in numeric])
+        self._low, self._high = number_bounds(numeric)
 
     def read(self, records: Sequence[Record], now_ms: int) -> Candidates:
         """Decode each record on its own."""
@@ -399,6 +399,13 @@ class _FormDecoder:
                 doubt |= np.fromiter((not _plain(t) or len(t) not in _ID_LENGTHS for t in texts), bool, len(texts))
         found: NDArray[np.bool_] = doubt
         return found
+
+
+def number_bounds(features: Sequence[Feature]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the inclusive bounds of numeric features; without one in the spec, the largest double inside ±2^53."""
+    low = np.array([-_INNERMOST if f.min is None else max(f.min, -_INNERMOST) for f in features])
+    high = np.array([_INNERMOST if f.max is None else min(f.max, _INNERMOST) for f in features])
+    return low, high
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,15 @@ class Stamp:
             for record in records
         ]
 
+    def constant(self, *more: Header) -> tuple[list[Header], tuple[list[Header], list[Header]]]:
+        """Return what `batch` writes around a record's offset and timestamp.
+
+        That is: the headers before the offset, and those after the timestamp, of a producer's and of a broker's.
+        """
+        after = [self._model, self._group, *more]
+        created, appended = ((SOURCE_TIMESTAMP_TYPE, text) for text in _TIMESTAMP_TYPES.values())
+        return [self._topic, self._partition], ([created, *after], [appended, *after])
+
     def stub(self, offset: int, timestamp_ms: int, reason: str, detail: bytes) -> list[Header]:
         """Return the headers of a stub for an offset whose record could not be read, so that its fields are unknown."""
         return [
@@ -100,6 +109,11 @@ def without_ours(headers: Sequence[Header]) -> tuple[list[Header], int]:
     kept = [header for header in headers if not header[0].startswith(OURS)]
     spoofed = sum(name.startswith(OURS) and name != ATTEMPT for name, _ in headers)
     return kept, spoofed
+
+
+def carried(headers: Sequence[Header]) -> tuple[int, Header | None]:
+    """Return the number of a record's headers that its prediction drops as forged, and the one that it gets."""
+    return without_ours(headers)[1], traceparent(headers)
 
 
 def whole(value: bytes | None) -> int | None:

@@ -5,6 +5,7 @@ model.py             a verified bundle → a model
 direct.py            a fitted pipeline compiled to arrays, proven equal when the bundle is loaded
 trees.py             boosted trees and forests on few rows, walked in numpy
 pipeline.py          a batch of records → exactly one outcome each (schemas.event decodes)
+native/              the optional library in the place of Python, proven equal when the bundle is loaded
 score.py             columns → probabilities; a batch that fails is halved
 predict.py           one event over HTTP → its prediction, through the same code
 processor.py         the service's part of the exactly-once loop: batches → outputs

@@ -68,6 +68,7 @@ class Health:
             "reload": reload,
             "challenger": challenger,
             "delivery": self._settings.scorer_delivery,
+            "lane": self._work.lane.state(),
             "uptime_s": round(time.time() - self._started, 1),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
             "max_memory_bytes": usage.ru_maxrss * 1024,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Answer:
     """The outcomes of one batch, and what is counted about it once they are committed."""
 
     #: One output per accepted record, in the records' order.
-    predictions: list[Output]
+    predictions: Sequence[Output]
     #: One output per rejected record, in the records' order.
     dead_letters: list[Output]
     #: Rejected records by reason.
@@ -61,6 +62,30 @@ class Answer:
     event_time_ms: NDArray[np.int64]
     #: Time spent, by stage.
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Decoder(Protocol):
+    """Reads events in another way than `schemas.event.EventDecoder`, to the same columns (scorer/native)."""
+
+    def read(self, records: Sequence[Record], now_ms: int) -> Any:
+        """Decode each record on its own: first half."""
+
+    def assemble(self, read: Any, /) -> DecodedBatch:
+        """Return columns of what was read: second half."""
+
+
+class Lane(Protocol):
+    """Encodes predictions in another way than `predictions_of`, to the same bytes (scorer/native)."""
+
+    def encode(
+        self,
+        records: Sequence[Record],
+        batch: DecodedBatch,
+        scores: NDArray[np.float64],
+        stamp: h.Stamp,
+        now_ms: int,
+    ) -> tuple[Sequence[Output], int] | None:
+        """Return what `predictions_of` returns, or None for a batch that only `predictions_of` can encode."""
 
 
 @dataclass(slots=True)
@@ -108,15 +133,24 @@ class Pipeline:
         split: Split | None = None,
         *,
         schemas: Schemas | None = None,
+        lane: Lane | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
+        """Take `lane`, which encodes the predictions; None: Python does, as it must where there is a split.
+
+        decoder: of the model's events; None: Python's own.
+        """
+        if lane is not None and split is not None:
+            raise ValueError("a lane encodes the predictions of one model")
         manifest = model.manifest
         self.model = model
         self._task = manifest.predicts
         self._group = group
         self._max_dead_letter_bytes = max_dead_letter_bytes
-        self._decoder = EventDecoder(manifest.features, manifest.event, rules, schemas)
-        self._encoder = _encoder(model)
+        self._decoder: Decoder = decoder or EventDecoder(manifest.features, manifest.event, rules, schemas)
+        self._encoder = encoder_for(model)
         self._split = split
+        self._lane = lane
 
     def answer(
         self,
@@ -135,10 +169,7 @@ class Pipeline:
         batch = self._decode(records, now_ms(), watch)
         scored = self._score(records, batch)
         watch.lap("predict")
-        predictions, spoofed = self._predictions(
-            scored.records, scored.batch, scored.scores, stamp, now_ms(), self._encoder
-        )
-        self._apply_split(scored, predictions, stamp, now_ms)
+        predictions, spoofed = self._predictions(scored, stamp, now_ms)
         dead_letters, reasons, more_spoofed = self._reject(records, batch.rejections, stamp)
         watch.lap("encode")
         outcomes = (len(predictions), len(dead_letters), len(batch.ignored))
@@ -185,6 +216,15 @@ class Pipeline:
         task = self._task
         return _Scored(batch, accepted, scores, task.labels(scores), task.watched(scores), _by_class(task, scores))
 
+    def _predictions(self, scored: _Scored, stamp: h.Stamp, now_ms: Callable[[], int]) -> tuple[Sequence[Output], int]:
+        """Return one output per scored record, and how many headers in our name space were dropped."""
+        asked = (scored.records, scored.batch, scored.scores, stamp, now_ms())
+        if self._lane is not None and (encoded := self._lane.encode(*asked)) is not None:
+            return encoded
+        predictions, spoofed = predictions_of(self._encoder, *asked)
+        self._apply_split(scored, predictions, stamp, now_ms)
+        return predictions, spoofed
+
     def _apply_split(
         self, scored: _Scored, predictions: list[Output], stamp: h.Stamp, now_ms: Callable[[], int]
     ) -> None:
@@ -200,7 +240,7 @@ class Pipeline:
         own = h.Stamp(stamp.topic, stamp.partition, model.manifest.version, self._group)
         records = [scored.records[row] for row in rows.tolist()]
         batch = scored.batch.take(rows)
-        outputs, _ = self._predictions(records, batch, scores, own, now_ms(), _encoder(model))
+        outputs, _ = predictions_of(encoder_for(model), records, batch, scores, own, now_ms())
         for row, output in zip(rows.tolist(), outputs, strict=True):
             predictions[row] = output
         task = model.manifest.predicts
@@ -225,33 +265,37 @@ class Pipeline:
                 spoofed += letter.spoofed
         return dead_letters, reasons, spoofed
 
-    def _predictions(
-        self,
-        records: Sequence[Record],
-        batch: DecodedBatch,
-        scores: NDArray[np.float64],
-        stamp: h.Stamp,
-        now_ms: int,
-        encoder: Encoder,
-    ) -> tuple[list[Output], int]:
-        """Return one output per record, and how many headers in our name space were dropped."""
-        prefix = f"{stamp.topic}-{stamp.partition}-"
-        values = encoder.encode(
-            [f"{prefix}{record.offset}" for record in records],
-            batch.event_ids,
-            batch.customer_ids,
-            batch.event_times,
-            timestamps.render(now_ms),
-            scores.tolist(),
-        )
-        headers = stamp.batch(records, h.CONTENT_TYPE)
-        spoofed = 0
-        for record, ours in zip(records, headers, strict=True):
-            if record.headers:
-                spoofed += h.without_ours(record.headers)[1]
-                if (trace := h.traceparent(record.headers)) is not None:
-                    ours.append(trace)
-        return [(r.key, value, ours) for r, value, ours in zip(records, values, headers, strict=True)], spoofed
+
+def predictions_of(
+    encoder: Encoder,
+    records: Sequence[Record],
+    batch: DecodedBatch,
+    scores: NDArray[np.float64],
+    stamp: h.Stamp,
+    now_ms: int,
+) -> tuple[list[Output], int]:
+    """Return one output per record, and how many headers in our name space were dropped.
+
+    batch: the decoded records, one each. scores: of the task's shape. now_ms: when they were scored.
+    """
+    prefix = f"{stamp.topic}-{stamp.partition}-"
+    values = encoder.encode(
+        [f"{prefix}{record.offset}" for record in records],
+        batch.event_ids,
+        batch.customer_ids,
+        batch.event_times,
+        timestamps.render(now_ms),
+        scores.tolist(),
+    )
+    headers = stamp.batch(records, h.CONTENT_TYPE)
+    spoofed = 0
+    for record, ours in zip(records, headers, strict=True):
+        if record.headers:
+            dropped, trace = h.carried(record.headers)
+            spoofed += dropped
+            if trace is not None:
+                ours.append(trace)
+    return [(r.key, value, ours) for r, value, ours in zip(records, values, headers, strict=True)], spoofed
 
 
 def _by_class(task: Task, scores: NDArray[np.float64]) -> Counter[str] | None:
@@ -268,5 +312,6 @@ def _unseen(batch: DecodedBatch) -> dict[str, int]:
     return {layout.names[i]: int(n) for i, n in zip(layout.categorical, counts, strict=True) if n}
 
 
-def _encoder(model: Model) -> Encoder:
+def encoder_for(model: Model) -> Encoder:
+    """Return the encoder of a model's predictions."""
     return encoder_of(ModelRef(model.manifest.name, model.manifest.version), model.manifest.predicts)

@@ -22,6 +22,7 @@ from scorer.challenger.shadow import Shadow
 from scorer.challenger.split import Split
 from scorer.dead_letter_limit import RejectedShare
 from scorer.model import Model
+from scorer.native.library import Lane, lane_for
 from scorer.pipeline import Answer, Pipeline
 from scorer.predict import Predictor
 from scorer.reload import unfit_challenger
@@ -87,9 +88,21 @@ class ScoringProcessor:
         s, split = self._settings, None
         if self.challenger is not None:
             split = Split(self.challenger, s.split_percent, s.rules, self._schemas)
+        prevented = "a challenger has customers of its own" if split is not None else None
+        if self._report.traces is not None:
+            prevented = "traces are on"  # they change headers after the encoding
+        lane = lane_for(s.scorer_lane, model, s.scorer_group, s.rules, prevented=prevented)
         self._pipeline = Pipeline(
-            model, s.rules, s.scorer_group, s.scorer_max_dead_letter_bytes, split, schemas=self._schemas
+            model,
+            s.rules,
+            s.scorer_group,
+            s.scorer_max_dead_letter_bytes,
+            split,
+            schemas=self._schemas,
+            lane=lane.predictions,
+            decoder=lane.events,
         )
+        self.lane: Lane = lane
 
     async def prepare(self, source: TopicPartition, records: Sequence[ConsumerRecord]) -> Blocked | None:  # noqa: ARG002
         """Fetch the schemas of these records."""

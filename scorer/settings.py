@@ -25,6 +25,8 @@ class ScorerSettings(ServiceSettings, TraceSettings, Topics):
     scorer_challenger_mode: Annotated[str, Field(pattern=r"^(shadow|split:[1-9][0-9]?)$")] = "shadow"
     scorer_group: Group = "driftline-scorer"
     scorer_delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    # python: for on-call who suspects the library, and for a comparison of both
+    scorer_lane: Literal["auto", "python"] = "auto"
     # 5,000: below it the fixed cost of a batch is visible, above it latency under backlog grows without a gain
     scorer_max_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
     # a member that waits for minutes is removed from its group

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kafka_runtime.producer import PlainProducer, SendError
@@ -168,7 +168,7 @@ class ChallengerProcess:
         dropped = {NOT_SCORED: len(answer.dead_letters), NOT_WRITTEN: len(answer.predictions) - written}
         self._tell(Said(produced=written, dropped={reason: count for reason, count in dropped.items() if count}))
 
-    async def _write(self, partition: int, predictions: list[Output]) -> int:
+    async def _write(self, partition: int, predictions: Sequence[Output]) -> int:
         """Write the predictions; return how many the broker has acknowledged, all or none."""
         if not predictions:
             return 0

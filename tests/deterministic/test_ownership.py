@@ -180,8 +180,8 @@ BUGS = {
     ),
     "nobody looks at what became of a produce": (
         *WRITE,
-        " deliver(producer, self._source.partition, result)",
-        " _deliver_unseen(producer, self._source.partition, result)",
+        " deliver(producer, self._source.partition, result, transactional=True)",
+        " _deliver_unseen(producer, self._source.partition, result, transactional=True)",
     ),
     "the offset of the batch before is committed": (
         *WRITE,
@@ -196,11 +196,11 @@ BUGS = {
 }
 
 
-async def _deliver_unseen(producer: object, input_partition: int, result: object) -> None:
+async def _deliver_unseen(producer: object, input_partition: int, result: object, *, transactional: bool) -> None:
     """As `kafka_runtime.sinks.deliver`, and the futures are forgotten."""
     for to, outputs in result.outputs.items():  # type: ignore[attr-defined]
         target = sinks.TopicPartition(to, input_partition % 2)
-        await sinks._send(producer, target, outputs)
+        await sinks._send(producer, target, outputs, transactional=transactional)
 
 
 def _hunt(seeds: int) -> int | None:

@@ -8,6 +8,7 @@ long it took is looked at by `run`.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import signal
 import time
@@ -25,6 +26,7 @@ from drift_worker.counts.windows import Side, Windows, decode_state
 from drift_worker.counts.wire_format import Delta, Hour, Identity, Merged, Packed, Progress
 from driftline.training.spec import SpecError, parse_spec
 from kafka_runtime.schema_registry.client import RegisteredSchema
+from kafka_runtime.sinks import record_batches
 from schemas import headers as h
 from schemas.alert import decode_alert
 from schemas.bundle import BundleError, EventMapping, manifest_bytes, parse_manifest
@@ -36,11 +38,16 @@ from schemas.reference import Reference
 from schemas.rejection_reasons import Reason, Rejection
 from schemas.validation import Rules
 from scorer.model import Model
-from scorer.pipeline import Pipeline
+from scorer.native.events import NativeDecoder
+from scorer.native.library import NAME
+from scorer.native.predictions import NativePredictions
+from scorer.pipeline import Pipeline, encoder_for, predictions_of
 from scorer.predict import NotAnsweredError, Predictor
 
 # Of processor time, so that a busy machine is no finding.
 SLOW_S = 1.0
+# Whether the optional library is there (make native).
+NATIVE = importlib.util.find_spec(NAME) is not None
 MAX_DEAD_LETTER_BYTES = 4000
 
 # The first byte of an event's bytes selects the text around the value; the same bytes are always the same record.
@@ -240,6 +247,66 @@ def pipeline(data: bytes) -> str:
     return found[h.REASON].decode()
 
 
+def native(data: bytes) -> str:
+    """Both lanes read the same events, and encode the same bytes in batches of any size, whatever the records hold.
+
+    The first byte selects key, headers and timestamp, two are the limit of a batch, eight the offset, the rest is texts
+    and scores.
+    """
+    import driftline_native
+
+    _events_in_both_lanes(data)
+    limit, offset = (
+        62 + int.from_bytes(data[1:3], "big"),
+        int.from_bytes(data[3:11].rjust(8, b"\0"), "big", signed=True),
+    )
+    texts = [
+        part.decode("utf-8", "surrogateescape" if data[0:1] > b"\xf0" else "replace") for part in _parts(data[11:], 9)
+    ]
+    records = [as_record(data, offset), *(as_record(data[at:], at) for at in (1, 2))]
+    scores = np.frombuffer(data[-24:].rjust(24, b"\x3f"))
+    rows = np.arange(3)
+    batch = DecodedBatch([None] * 3, rows, texts[:3], texts[3:6], texts[6:], rows, None, 0, 0)  # type: ignore[arg-type] # no columns
+    asked = (records, batch, scores, h.Stamp("customer-events", 3, "1.4.0", "driftline-scorer"), NOW_MS)
+    model = _served()
+    encoded = NativePredictions(driftline_native, model, limit).encode(*asked)
+    if encoded is None:
+        return "handed back"
+    made, counted = predictions_of(encoder_for(model), *asked)
+    sealed = []
+    for one in encoded[0].batches(NOW_MS, transactional=True):
+        one._set_producer_state(1, 2, 3)
+        sealed.append(one._build())
+    if sealed != record_batches(made, NOW_MS, limit, (1, 2, 3)) or encoded[1] != counted:
+        raise FoundError("the lanes differ")
+    return f"{len(sealed)} batches"
+
+
+@functools.cache
+def _event_lanes() -> tuple[NativeDecoder, EventDecoder]:
+    import driftline_native
+
+    python = EventDecoder(FEATURES, EventMapping(), Rules())
+    return NativeDecoder(driftline_native, _served().manifest, Rules(), python), python
+
+
+def _events_in_both_lanes(data: bytes) -> None:
+    """The same bytes as an event, from the fourth on, between good neighbours."""
+    ours = as_record(data[:1] + data[3:])
+    batches = [lane.decode([record(raw(), offset=1), ours, record(raw(), offset=2)], NOW_MS) for lane in _event_lanes()]
+    native, python = (
+        (repr(_values(batch)), batch.rejections, batch.accepted.tolist(), batch.unknown_fields, batch.key_mismatches)
+        for batch in batches
+    )
+    if native != python:
+        raise FoundError(f"the lanes read differently: {native}, {python}")
+
+
+def _parts(data: bytes, count: int) -> list[bytes]:
+    size = max(1, len(data) // count)
+    return [data[at * size : (at + 1) * size] for at in range(count)]
+
+
 def letters(data: bytes) -> str:
     """A dead letter of any parts and limit: each of our headers is there once, and nothing is larger than allowed."""
     size = len(data)
@@ -367,6 +434,7 @@ TARGETS: dict[str, Callable[[bytes], str]] = {
     for target in (
         *(event, avro, json_schema, protobuf, pipeline, letters, predict, prediction),
         *(alert, measurement, pane, manifest, spec, reference),
+        *((native,) if NATIVE else ()),
     )
 }
 
@@ -480,4 +548,9 @@ def seeds() -> dict[str, list[bytes]]:
         "manifest": [_manifest()],
         "spec": [path.read_bytes() for path in sorted(Path("examples").glob("*.toml"))],
         "reference": [out.getvalue(), REFERENCE.to_bytes()],
+        **(
+            {"native": [bytes([choice, 2, 200]) + document for document in events for choice in (0, 91, 255)]}
+            if NATIVE
+            else {}
+        ),
     }

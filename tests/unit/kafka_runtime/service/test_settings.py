@@ -98,6 +98,7 @@ def test_the_defaults_are_the_contracts():
         "SCORER_CHALLENGER_MODE": "shadow",
         "SCORER_GROUP": "driftline-scorer",
         "SCORER_DELIVERY": "exactly_once",
+        "SCORER_LANE": "auto",
         "SCORER_MAX_BATCH_RECORDS": 5000,
         "SCORER_COMMIT_INTERVAL": "10ms",
         "SCORER_MAX_EVENT_BYTES": 65536,
@@ -163,6 +164,7 @@ def test_every_problem_is_in_one_message():
             "SCORER_HTTP_PORT": "eighty",
             "SCORER_COMMIT_INTERVAL": "10",
             "SCORER_DELIVERY": "at_most_once",
+            "SCORER_LANE": "rust",
             "TOPIC_EVENTS": "no spaces",
             "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
             "KAFKA_SASL_MECHANISM": "GSSAPI",
@@ -179,6 +181,7 @@ def test_every_problem_is_in_one_message():
         "SCORER_DELIVERY",
         "SCORER_GRUOP",
         "SCORER_HTTP_PORT",
+        "SCORER_LANE",
         "TOPIC_EVENTS",
     ]
 

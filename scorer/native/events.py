@@ -1,0 +1,102 @@
+"""A batch of records → columns in one call of the library, for events of the default envelope.
+
+The library accepts what is plainly valid, and nothing else. Every other record goes to Python's decoder on its own, so
+that an odd record has its neighbours read as fast as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from schemas import timestamps
+from schemas.bundle import EventMapping, Feature, Manifest
+from schemas.event import DecodedBatch, EventDecoder, merged, number_bounds
+from schemas.features import Columns
+from schemas.validation import Record, Rules
+
+
+def unfit(manifest: Manifest, form: str) -> str | None:
+    """Return why the library cannot read a bundle's events; None if it can. form: in which the model is scored."""
+    mapping = manifest.event
+    if not mapping.is_envelope or mapping.model_copy(update={"tombstones": "reject"}) != EventMapping():
+        return "events are not in the default envelope"
+    if form != "direct":
+        return "the model is scored in frame form, which needs the values as they were"
+    if odd := [feature.name for feature in manifest.features if not _plain(feature)]:
+        return f"{odd[0]}: a feature with a conversion or a place of its own"
+    return None
+
+
+def _plain(feature: Feature) -> bool:
+    """Return whether JSON's values of a feature are its values, under its own name."""
+    conversions = (feature.from_, feature.parse, feature.integers, feature.true, feature.false)
+    return all(conversion is None for conversion in conversions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A batch of records that were read. rest: Python's share, with the rows that it has."""
+
+    records: int
+    decoded: Any
+    rest: Any
+
+
+class NativeDecoder:
+    """Decodes the events of one bundle (scorer.pipeline.Decoder). No state between batches."""
+
+    def __init__(self, library: ModuleType, manifest: Manifest, rules: Rules, python: EventDecoder) -> None:
+        """Take the library, and Python's decoder of the same bundle. `unfit` has returned None."""
+        self._python = python
+        self._skew_ms = rules.max_future_skew_ms
+        low, high = number_bounds([f for f in manifest.features if f.kind == "numeric"])
+        bounds = iter(zip(low.tolist(), high.tolist(), strict=True))
+        features = [
+            (f.name, f.nullable, f.kind, *(next(bounds) if f.kind == "numeric" else (0.0, 0.0)), f.categories or ())
+            for f in manifest.features
+        ]
+        self._decoder = library.Decoder(features, rules.max_event_bytes, timestamps.EARLIEST_MS)
+
+    def decode(self, records: Sequence[Record], now_ms: int) -> DecodedBatch:
+        """Return what `EventDecoder.decode` returns, but for the columns' `values`: they have none."""
+        return self.assemble(self.read(records, now_ms))
+
+    def read(self, records: Sequence[Record], now_ms: int) -> _Read:
+        """Read every record: first half of `decode`."""
+        everything = records if isinstance(records, list) else list(records)
+        decoded = self._decoder.decode(everything, now_ms + self._skew_ms)
+        rest = None
+        if decoded.rest:
+            rest = self._python.read([records[i] for i in decoded.rest], now_ms)
+        return _Read(len(records), decoded, rest)
+
+    def assemble(self, read: _Read) -> DecodedBatch:
+        """Return one batch of both shares: second half of `decode`."""
+        decoded, layout = read.decoded, self._python.layout
+        accepted = np.frombuffer(decoded.accepted, dtype=np.int64)
+        n = len(accepted)
+        plain = DecodedBatch(
+            rejections=[None] * n,
+            accepted=np.arange(n),
+            event_ids=decoded.event_ids,
+            customer_ids=decoded.customer_ids,
+            event_times=decoded.event_times,
+            event_time_ms=np.frombuffer(decoded.event_time_ms, dtype=np.int64),
+            columns=Columns(
+                layout,
+                n,
+                np.frombuffer(decoded.numbers, dtype=np.float64).reshape(len(layout.numeric), n).T,
+                np.frombuffer(decoded.codes, dtype=np.int32).reshape(len(layout.categorical), n).T,
+                (),
+            ),
+            unknown_fields=0,
+            key_mismatches=decoded.key_mismatches,
+        )
+        if read.rest is None:
+            return plain
+        return merged([(accepted.tolist(), plain), (decoded.rest, self._python.assemble(read.rest))])

@@ -19,7 +19,7 @@ pytest_plugins = ["support.matrix"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Suites that have a short form for every run and a long one for `make chaos`, `make soak` and their like."""
     parser.addoption("--long", action="store_true", help="run the long forms")
-    parser.addoption("--minutes", type=float, default=3, help="how long the soak lasts")
+    parser.addoption("--minutes", type=float, default=0, help="how long the soak lasts; 0: its short form")
 
 
 def pytest_configure() -> None:
@@ -38,7 +38,7 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def minutes(request: pytest.FixtureRequest) -> float:
-    """How long the soak is to last."""
+    """How long the soak is to last; 0 for its short form."""
     return float(request.config.getoption("--minutes"))
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import preloaded
+from support import preloaded, short_check
 from support.brokers import Broker
 from support.stage import Stage
 
@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     """Processes that share a run (pytest -n) share no port: a broker that is restarted needs its own again."""
+    short_check.install()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])

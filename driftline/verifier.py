@@ -47,6 +47,7 @@ class Findings:
     """Counts of records. inputs = predicted + dead_lettered + ignored, distinct; every one of `faults` must be 0.
 
     ignored: records that are no events, by the bundle's `[event.only]` and `tombstones`; 0 without a bundle.
+    pending: input records that the group has not reached; they are not among `inputs`.
     blocked: input records from the first one of an open transaction on, which no reader of committed records can see.
     """
 
@@ -76,8 +77,9 @@ class Findings:
 
     @property
     def answer(self) -> str:
-        """Return `no` on any difference, else `not_yet` if input records are blocked, else `yes`."""
-        return "no" if not self.ok else "not_yet" if self.blocked else "yes"
+        """Return `no` on any difference, else `not_yet` if input records are blocked or all of them wait, else `yes`."""
+        waiting = self.blocked or (self.pending and not self.inputs)
+        return "no" if not self.ok else "not_yet" if waiting else "yes"
 
     def fault(self, kind: str, count: int, example: str) -> None:
         """Add `count` faults of one kind."""

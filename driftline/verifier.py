@@ -77,7 +77,7 @@ class Findings:
 
     @property
     def answer(self) -> str:
-        """Return `no` on any difference, else `not_yet` if input records are blocked or all of them wait, else `yes`."""
+        """Return `no` on any difference, else `not_yet` if input records are blocked or all wait, else `yes`."""
         waiting = self.blocked or (self.pending and not self.inputs)
         return "no" if not self.ok else "not_yet" if waiting else "yes"
 

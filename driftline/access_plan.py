@@ -56,7 +56,7 @@ def rights(topics: Topics, scorer_group: str, drift_group: str) -> dict[str, lis
         "operator": [
             *_on("topic", every, "Create", "Describe", "DescribeConfigs"),
             *_on("topic", (t.topic_events, t.topic_predictions, t.topic_dead_letters), "Read"),
-            *_on("topic", (t.topic_labels, t.topic_shadow), "Read"),
+            *_on("topic", (t.topic_labels, t.topic_shadow, t.topic_measurements), "Read"),
             Right("topic", t.topic_events, ("Write",)),
             Right("group", scorer_group, ("Describe",)),
             Right("group", redrive, ("Read",), prefixed=True),

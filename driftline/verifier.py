@@ -47,6 +47,7 @@ class Findings:
     """Counts of records. inputs = predicted + dead_lettered + ignored, distinct; every one of `faults` must be 0.
 
     ignored: records that are no events, by the bundle's `[event.only]` and `tombstones`; 0 without a bundle.
+    pending: input records that the group has not reached; they are not among `inputs`.
     blocked: input records from the first one of an open transaction on, which no reader of committed records can see.
     """
 
@@ -76,8 +77,9 @@ class Findings:
 
     @property
     def answer(self) -> str:
-        """Return `no` on any difference, else `not_yet` if input records are blocked, else `yes`."""
-        return "no" if not self.ok else "not_yet" if self.blocked else "yes"
+        """Return `no` on any difference, else `not_yet` if input records are blocked or all wait, else `yes`."""
+        waiting = self.blocked or (self.pending and not self.inputs)
+        return "no" if not self.ok else "not_yet" if waiting else "yes"
 
     def fault(self, kind: str, count: int, example: str) -> None:
         """Add `count` faults of one kind."""
@@ -474,6 +476,36 @@ def _around(
     return np.array(good, dtype=np.bool_)
 
 
+def _as_fitted(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return a DataFrame of the events, with the manifest's `dtype` of each feature, or what its `input` states."""
+    import pandas as pd
+
+    form = manifest.get("input") or {}
+    features = manifest["features"]
+    if form.get("kind") == "array" and all(feature["kind"] != "categorical" for feature in features):
+        missing = float("nan")
+        return np.array([[missing if (v := row[f["name"]]) is None else float(v) for f in features] for row in rows])
+    columns: dict[str, Any] = {}
+    for feature in features:
+        column = [row[feature["name"]] for row in rows]
+        if feature["kind"] == "numeric" or (feature.get("dtype") == "bool" and feature.get("nullable")):
+            columns[feature["name"]] = pd.Series(column, dtype="float64")
+        elif feature.get("dtype") == "bool":
+            columns[feature["name"]] = pd.Series(column, dtype="bool")
+        elif feature.get("dtype") == "category":
+            known = feature["categories"]
+            columns[feature["name"]] = pd.Categorical([v if v in known else None for v in column], categories=known)
+        else:
+            objects = pd.Series(column, dtype=object)
+            columns[feature["name"]] = objects.where(objects.notna(), np.nan).astype(object)
+    frame = pd.DataFrame(columns)
+    if form.get("kind") == "array":
+        return frame.to_numpy(dtype=object)
+    if form.get("columns"):
+        frame.columns = form["columns"]
+    return frame
+
+
 def _recompute(
     model: Path,
     values: Mapping[tuple[int, int], tuple[bytes | None, Sequence[tuple[str, bytes]]]],
@@ -481,9 +513,8 @@ def _recompute(
     findings: Findings,
     registry: Registry | None,
 ) -> None:
-    """Score every predicted event again with the bundle's estimator on a plain DataFrame, and compare to 1e-9."""
+    """Score every predicted event again with the bundle's estimator on what it was fitted on, and compare to 1e-9."""
     import joblib
-    import pandas as pd
 
     manifest = _manifest(model)
     estimator = joblib.load(io.BytesIO((model / "model.joblib").read_bytes()))
@@ -493,15 +524,7 @@ def _recompute(
     rows = [table.row(*values[key]) for key in keys]
     if not rows:
         return
-    columns: dict[str, Any] = {}
-    for feature in manifest["features"]:
-        column = [row[feature["name"]] for row in rows]
-        if feature["kind"] == "numeric":
-            columns[feature["name"]] = pd.Series(column, dtype="float64")
-        else:
-            objects = pd.Series(column, dtype=object)
-            columns[feature["name"]] = objects.where(objects.notna(), np.nan).astype(object)
-    wrong = _differing(manifest, estimator, pd.DataFrame(columns), [scores[key] for key in keys])
+    wrong = _differing(manifest, estimator, _as_fitted(manifest, rows), [scores[key] for key in keys])
     findings.scores_checked = len(keys)
     examples: Sequence[Any] = [keys[i] for i in wrong[:EXAMPLES]]
     findings.fault("wrong_scores", len(wrong), f"(partition, offset) {examples}")

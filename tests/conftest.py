@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import preloaded
+from support import preloaded, short_check
 from support.brokers import Broker
 from support.stage import Stage
 
@@ -19,11 +19,12 @@ pytest_plugins = ["support.matrix"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Suites that have a short form for every run and a long one for `make chaos`, `make soak` and their like."""
     parser.addoption("--long", action="store_true", help="run the long forms")
-    parser.addoption("--minutes", type=float, default=3, help="how long the soak lasts")
+    parser.addoption("--minutes", type=float, default=0, help="how long the soak lasts; 0: its short form")
 
 
 def pytest_configure() -> None:
     """Processes that share a run (pytest -n) share no port: a broker that is restarted needs its own again."""
+    short_check.install()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
@@ -38,7 +39,7 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def minutes(request: pytest.FixtureRequest) -> float:
-    """How long the soak is to last."""
+    """How long the soak is to last; 0 for its short form."""
     return float(request.config.getoption("--minutes"))
 
 

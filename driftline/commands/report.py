@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,6 @@ from driftline.settings import CommandSettings, read_settings
 
 if TYPE_CHECKING:
     from drift_worker.page.history import Story
-    from schemas.measurement import Measurement
 
 
 def command(
@@ -66,7 +64,7 @@ def command(
         rows = write(model, current, out, terminal.note, before=reference, target=target)
         terminal.show(f"{out}: Evidently on {rows[1]:,} customers against {rows[0]:,} of the reference")
         return
-    from driftline.drift_history import read_histories
+    from driftline.drift_history import read_histories, share_lines
 
     now_ms = time.time_ns() // 1_000_000
     settings = read_settings()
@@ -81,26 +79,12 @@ def command(
     _write(out, page(measured[chosen], chosen, now_ms, since, settings))
     windows = len(measured[chosen].past)
     terminal.show(f"{out}: {chosen}, {windows:,} windows, {len(measured[chosen].told):,} alerts")
-    for line in newest_shares(measured[chosen].newest):
+    for line in share_lines(measured[chosen].newest):
         terminal.show(line)
     if left_out := sorted(measured.keys() - {chosen}):
         terminal.show(f"not in it: {', '.join(left_out)} (--name)")
     if passed_over:
         terminal.show(f"{passed_over:,} records passed over: not measurements or alerts of this version")
-
-
-def newest_shares(newest: Mapping[str, Measurement]) -> list[str]:
-    """Return the missing and unseen shares of the longest window's newest measurement, as lines; none without any."""
-    from driftline.model_life.data_checks import remarks
-
-    if not newest:
-        return []
-    length, measurement = list(newest.items())[-1]
-    shares = {
-        name: {"missing": one.missing_ratio or 0.0, "unseen": one.unseen_ratio or 0.0}
-        for name, one in measurement.features.items()
-    }
-    return [f"{line} of the newest {length} window" for line in remarks(shares)]
 
 
 def page(story: Story, model: str, now_ms: int, since: str, settings: CommandSettings) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from driftline.settings import CommandSettings
     from driftline.verifier_events import Registry
 
-# The exit code without differences, while records wait that cannot be read yet.
+# The exit code without differences, while records wait that cannot be read yet, or all of them.
 NOT_YET = 3
 ANSWERS = {"yes": "yes", "no": "NO", "not_yet": "not yet"}
 
@@ -40,7 +40,8 @@ def command(
 ) -> None:
     """Check that every input record was answered exactly once, by a prediction or a dead letter. Exit 1 if not.
 
-    Exit 3, "not yet": there is no difference, and an open transaction of another program holds back input records.
+    Exit 3, "not yet": there is no difference, and either the group has reached no input record, or an open transaction
+    of another program holds some back.
 
     Reads all of input, predictions and dead letters as a read_committed consumer does; writes no record.
 

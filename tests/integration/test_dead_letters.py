@@ -73,6 +73,22 @@ def test_skip_takes_the_partition_over_and_the_scorer_goes_on_behind_it(stage: S
     assert findings["scores_checked"] == 3900
 
 
+def test_verify_says_not_yet_until_the_first_event_is_reached(stage: Stage) -> None:
+    """Nothing is lost while nothing is answered, and nothing is shown; later, a stream that goes on is no reason."""
+    assert stage.driftline("verify").returncode == 0, "without any event there is none to wait for"
+    stage.send_customers(10)
+    early = stage.driftline("verify")
+    assert (early.returncode, early.stdout.splitlines()[-1]) == (3, "exactly once: not yet")
+    found = json.loads(stage.driftline("verify", "--json").stdout)
+    assert (found["answer"], found["inputs"], found["pending"]) == ("not_yet", 0, 10)
+    with stage.scorer() as scorer:
+        stage.reader.wait_for(10)
+        assert scorer.stop() == 0
+    stage.send_customers(5)
+    found = json.loads(stage.driftline("verify", "--json").stdout)
+    assert (found["answer"], found["inputs"], found["pending"]) == ("yes", 10, 5)
+
+
 def test_verify_says_no_when_an_answer_is_missing_doubled_or_foreign(stage: Stage) -> None:
     """Each kind of fault is counted under its name, with an example, and the exit code is 1."""
     sent = stage.send_customers(500)

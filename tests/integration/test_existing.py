@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 
+from driftline import verifier
 from driftline.commands.model.bundle import command
 from driftline.errors import CommandError
 from driftline.training.dataset import DatasetError
@@ -475,6 +476,16 @@ def served(place, frame):
     return model.predict(Layout(features).columns([frame[feature.name].tolist() for feature in features]))
 
 
+def verified(place, events, probabilities):
+    """What `driftline verify --model` counts where a scorer has answered these: scores, and those that differ."""
+    manifest = read_bundle(place.out).manifest
+    told = [{"model": {"name": manifest.name, "version": manifest.version}, "probability": p} for p in probabilities]
+    values = {(0, at): (json.dumps({"features": event}).encode(), []) for at, event in enumerate(events)}
+    findings = verifier.Findings()
+    verifier._recompute(place.out, values, {(0, at): one for at, one in enumerate(told)}, findings, None)
+    return findings.scores_checked, findings.faults["wrong_scores"]
+
+
 def test_columns_are_in_the_order_of_the_fit_and_not_of_the_spec(place):
     """A booster goes by position: in the spec's order it answers for other customers. Its name for `a 1` is a_1."""
     lightgbm = pytest.importorskip("lightgbm")
@@ -482,7 +493,11 @@ def test_columns_are_in_the_order_of_the_fit_and_not_of_the_spec(place):
     estimator = lightgbm.LGBMClassifier(n_estimators=12, num_leaves=7, verbose=-1, n_jobs=1).fit(frame, labels)
     made = place.bundle(estimator)
     assert [feature.name for feature in made.manifest.features] == ["c", "b", "a 1"]
-    assert np.allclose(served(place, frame), estimator.predict_proba(frame)[:, 1], atol=1e-9)
+    scores = served(place, frame)
+    assert np.allclose(scores, estimator.predict_proba(frame)[:, 1], atol=1e-9)
+    events = frame.to_dict("records")
+    assert verified(place, events, scores) == (len(frame), 0)
+    assert verified(place, events[:2], np.add(scores[:2], [0.0, 0.01])) == (2, 1)
 
     # as an older version wrote it: the golden rows were made in the same wrong order, and agree with it
     bundle = read_bundle(place.out)
@@ -512,7 +527,9 @@ def test_an_order_that_was_not_recorded_has_to_be_stated(place):
     command(spec=place.spec, model=place.model, data=place.data, out=place.out, columns="c,b,a 1", **options)
     manifest = read_bundle(place.out).manifest
     assert (manifest.input.kind, [feature.name for feature in manifest.features]) == ("array", ["c", "b", "a 1"])
-    assert np.allclose(served(place, frame), estimator.predict_proba(frame.to_numpy())[:, 1], atol=1e-9)
+    scores = served(place, frame)
+    assert np.allclose(scores, estimator.predict_proba(frame.to_numpy())[:, 1], atol=1e-9)
+    assert verified(place, frame.to_dict("records"), scores) == (len(frame), 0)
 
 
 def test_a_booster_gets_pandas_categories_and_booleans_from_events(place):
@@ -537,7 +554,10 @@ def test_a_booster_gets_pandas_categories_and_booleans_from_events(place):
     assert made.manifest.features[1].categories == ("Nice", "Lyon", "Lille")
     values = [data["senior"].astype(bool).tolist(), data["city"].tolist(), data["age"].tolist()]
     columns = Layout(made.manifest.features).columns([*values, data["income"].replace({np.nan: None}).tolist()])
-    assert np.allclose(load(place.out, None).predict(columns), estimator.predict_proba(typed[1])[:, 1], atol=1e-9)
+    scores = load(place.out, None).predict(columns)
+    assert np.allclose(scores, estimator.predict_proba(typed[1])[:, 1], atol=1e-9)
+    events = [dict(zip(columns.layout.names, row, strict=True)) for row in zip(*columns.values, strict=True)]
+    assert verified(place, events, scores) == (len(data), 0)
 
 
 def test_a_fitted_regressor_and_a_detector_are_bundled(place):

@@ -18,6 +18,7 @@ from support.oracle import Names, create_topics, send
 from driftline.local_kafka.broker import LocalBroker
 from schemas.headers import CONTENT_TYPE, Stamp
 from schemas.label import Label
+from schemas.measurement import FeatureMeasurement, Measurement, Sample, Window
 from schemas.prediction import ModelRef, PredictionEncoder
 
 CUSTOMERS = 1200
@@ -216,3 +217,29 @@ def test_the_challenger_that_is_right_is_found_better_once_enough_labels_are_the
     assert "1,200 of 1,200 answered events have both predictions (100.0%)" in table.stdout
     assert table.stdout.endswith("better by more than 0.5: not shown\n")
     assert log.run(*options, "--metric", "business_value").returncode == 2
+
+
+def test_a_comparison_ends_with_what_is_missing_or_unseen_in_the_champions_newest_window(log: Log) -> None:
+    """As evaluate, retrain and report do; without a measurement there is nothing to report."""
+    options = ("compare", "--horizon", "2d", "--min-customers", "600")
+    assert json.loads(log.run(*options, "--json").stdout)["data"] is None
+    features = {
+        "contract": FeatureMeasurement(kind="categorical", events=600, missing_ratio=0.25, unseen_ratio=0.5),
+        "tenure": FeatureMeasurement(kind="numeric", events=600, missing_ratio=0.0),
+    }
+    window = Window("1h", "2026-11-22T05:00:00.000Z", "2026-11-22T06:00:00.000Z")
+    for model, shown in (("churn", features), ("another", {})):
+        measured = Measurement(model=model, model_version="1.0.0", reference_sha256="ab", window=window, complete=True,
+                               sample=Sample(600, 0, 0), features=shown)  # fmt: skip
+        key = f"{model}/1h".encode()
+        send(log.environment["KAFKA_BOOTSTRAP_SERVERS"], log.environment["TOPIC_MEASUREMENTS"],
+             [(key, measured.encode(), [], 0)])  # fmt: skip
+    said = json.loads(log.run(*options, "--json").stdout)["data"]
+    assert said == {
+        "window": {"length": "1h", "start": window.start, "end": window.end},
+        "features": {"contract": {"missing": 0.25, "unseen": 0.5}, "tenure": {"missing": 0.0, "unseen": 0.0}},
+    }
+    assert log.run(*options).stdout.splitlines()[-2:] == [
+        "unseen categories: contract in 50.0 % of the rows of the newest 1h window",
+        "missing values: contract in 25.0 % of the rows of the newest 1h window",
+    ]

@@ -10,6 +10,7 @@ import pytest
 from support import bundles
 from support.events import GOOD_FEATURES, with_features, without
 
+from drift_worker.statistics.self_check import REFERENCES, WINDOWS
 from driftline.commands.model import rebaseline as command_file
 from driftline.errors import CommandError
 from driftline.model_life.rebaseline import OUT_OF_SAMPLE, RebaselineError, next_patch, rebaseline
@@ -56,7 +57,7 @@ def test_everything_but_the_reference_stays(model, tmp_path):
     assert new.files["model.joblib"] == old.files["model.joblib"]
     assert (new.manifest.version, new.manifest.created_at) == ("1.4.1", NOW)
     assert new.manifest.files["reference.npz"].sha256 == Reference.digest(new.files["reference.npz"])
-    assert (old.manifest.self_check.windows, new.manifest.self_check.windows) == (0, 2000)
+    assert (old.manifest.self_check.windows, new.manifest.self_check.windows) == (0, REFERENCES * WINDOWS)
     changed = {"version", "created_at", "files", "notes", "self_check"}
     assert new.manifest.model_dump(exclude=changed) == old.manifest.model_dump(exclude=changed)
     kept, origin, caution = new.manifest.notes

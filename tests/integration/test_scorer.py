@@ -105,8 +105,8 @@ def test_poison_costs_its_neighbours_nothing_and_keeps_its_bytes(stage: Stage) -
 @pytest.mark.row(1)
 def test_sigkill_inside_a_transaction_loses_and_doubles_nothing(stage: Stage) -> None:
     """A scorer is killed while its records are written and not committed; they never become visible twice."""
-    sent = stage.send_customers(60_000, bad=Fraction(1, 100))
-    with stage.scorer(SCORER_MAX_BATCH_RECORDS="500") as scorer:
+    sent = stage.send_customers(12_000, bad=Fraction(1, 100))
+    with stage.scorer(SCORER_MAX_BATCH_RECORDS="100") as scorer:
         stage.freeze_inside_a_transaction(scorer)
         scorer.kill()
     with stage.scorer() as scorer:
@@ -118,10 +118,10 @@ def test_sigkill_inside_a_transaction_loses_and_doubles_nothing(stage: Stage) ->
 @pytest.mark.row(3)
 def test_a_frozen_scorer_that_wakes_up_inside_its_transaction_is_fenced(stage: Stage) -> None:
     """SIGSTOP past the session time-out, a successor takes over, SIGCONT: the zombie commits nothing and rejoins."""
-    sent = stage.send_customers(60_000)
-    with stage.scorer(SCORER_MAX_BATCH_RECORDS="500") as zombie:
+    sent = stage.send_customers(12_000)
+    with stage.scorer(SCORER_MAX_BATCH_RECORDS="100") as zombie:
         stage.freeze_inside_a_transaction(zombie)
-        with stage.scorer(SCORER_MAX_BATCH_RECORDS="500") as successor:
+        with stage.scorer(SCORER_MAX_BATCH_RECORDS="100") as successor:
             successor.wait_ready()
             stage.reader.wait_for(len(sent.records))
             before = committed(stage.bootstrap, stage.names.group, stage.names.events)
@@ -140,9 +140,9 @@ def test_a_frozen_scorer_that_wakes_up_inside_its_transaction_is_fenced(stage: S
 @pytest.mark.row(3)
 def test_a_scorer_frozen_between_transactions_answers_nothing_twice(stage: Stage) -> None:
     """The design that fails here is one producer per process: the waking process commits its old batch as new."""
-    sent = stage.send_customers(40_000)
-    with stage.scorer(SCORER_MAX_BATCH_RECORDS="200") as zombie:
-        stage.reader.wait_for(2000)
+    sent = stage.send_customers(10_000)
+    with stage.scorer(SCORER_MAX_BATCH_RECORDS="50") as zombie:
+        stage.reader.wait_for(500)
         zombie.suspend()
         with stage.scorer() as successor:
             successor.wait_ready()
@@ -157,15 +157,15 @@ def test_a_scorer_frozen_between_transactions_answers_nothing_twice(stage: Stage
 @pytest.mark.row(23)
 def test_sigterm_finishes_the_batch_in_hand_and_leaves_the_rest(stage: Stage) -> None:
     """Under backlog, SIGTERM: exit 0, and so within the deadline; a second scorer goes on where the first ended."""
-    sent = stage.send_customers(40_000)
+    sent = stage.send_customers(12_000)
     # at 30 ms a transaction, four partitions need 6 s and more for the backlog: it does not end before the signal
-    with stage.scorer(SCORER_MAX_BATCH_RECORDS="50") as scorer:
-        stage.reader.wait_for(2000)
+    with stage.scorer(SCORER_MAX_BATCH_RECORDS="15") as scorer:
+        stage.reader.wait_for(600)
         assert scorer.stop() == 0
         assert not [line for line in scorer.log_lines() if "batch_abandoned" in line]
-    assert len(stage.reader.answers) < 40_000
+    assert len(stage.reader.answers) < 12_000
     with stage.scorer() as scorer:
-        stage.reader.wait_for(40_000)
+        stage.reader.wait_for(12_000)
         assert scorer.stop() == 0
     assert_exactly_once(sent, stage.reader.answers)
 

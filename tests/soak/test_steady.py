@@ -20,12 +20,28 @@ from bench.figures import age_ms, quantile
 from bench.stage import Feeder
 from driftline.local_kafka.broker import LocalBroker
 
-RATE = 5000  # events per second
-COUNTED_RATE = 2000
-SLICE_S = 20  # what is held is looked at so often
 LOOKS = 5
 MEGABYTE = 1 << 20
 PARTITIONS = 4
+
+
+@dataclass(frozen=True)
+class Form:
+    """How fast, how often what is held is looked at, and how often in all."""
+
+    rate: int  # events per second
+    slice_s: int
+    slices: int
+
+    @property
+    def sent(self) -> int:
+        """How many events all slices have."""
+        return self.rate * self.slice_s * self.slices
+
+
+def form(minutes: float, rate: int) -> Form:
+    """Return the short form, of every test run (0 minutes), or the long one: it finds what grows slowly."""
+    return Form(rate, 20, max(9, round(minutes * 3))) if minutes else Form(1000, 4, 9)
 
 
 @dataclass
@@ -99,13 +115,13 @@ class Held:
     sockets: list[int] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
 
-    def look(self, scorer: Service, ages: list[float]) -> None:
+    def look(self, scorer: Service, ages: list[float], second: int) -> None:
         self.memory.append(scorer.memory_bytes())
         self.tasks.append(min(scorer.tasks() for _ in range(LOOKS)))
         self.sockets.append(min(scorer.sockets() for _ in range(LOOKS)))
         self.p99_ms.append(quantile(ages, 0.99))
         sys.stdout.write(
-            f"{len(self.memory) * SLICE_S:6} s  {self.memory[-1] / 1e6:6.1f} MB  {self.tasks[-1]} tasks  "
+            f"{second:6} s  {self.memory[-1] / 1e6:6.1f} MB  {self.tasks[-1]} tasks  "
             f"{self.sockets[-1]} sockets  event age p50 {quantile(ages, 0.5):5.1f}  p99 {self.p99_ms[-1]:6.1f} ms\n"
         )
         sys.stdout.flush()
@@ -115,7 +131,8 @@ class Held:
 def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
     broker: LocalBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path, minutes: float
 ) -> None:
-    """5,000 events a second: memory, tasks, sockets and event age are in the last third what they were before it."""
+    """5,000 events a second (short form: 1,000): memory, tasks, sockets and event age do not grow in the last third."""
+    its = form(minutes, 5000)
     names = Names(topic_prefix)
     create_topics(broker.bootstrap_servers, names)
     environment = {
@@ -131,11 +148,10 @@ def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
         Service("scorer", environment, tmp_path / "scorer.log") as scorer,
     ):
         scorer.wait_ready()
-        for _ in range(max(6, round(minutes * 60 / SLICE_S))):
-            feeder.send(names.events, RATE, RATE * SLICE_S)
-            held.look(scorer, tally.taken())
-        sent = len(held.memory) * RATE * SLICE_S
-        wait_until(lambda: tally.answers >= sent, f"{sent} answers")
+        for number in range(1, its.slices + 1):
+            feeder.send(names.events, its.rate, its.rate * its.slice_s)
+            held.look(scorer, tally.taken(), number * its.slice_s)
+        wait_until(lambda: tally.answers >= its.sent, f"{its.sent} answers")
         assert scorer.metric("driftline_scorer_producer_rebuilds_total") == 0
         assert scorer.metric("driftline_scorer_transactions_total", outcome="committed") > 0
         assert scorer.stop() == 0
@@ -144,7 +160,7 @@ def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
     for partition, position in tally.sources.items():
         n = position.answers
         assert position.offsets == n * (n - 1) // 2, f"partition {partition}: {n} answers are not offsets 0 to {n - 1}"
-    assert tally.answers == sent
+    assert tally.answers == its.sent
     third = len(held.memory) // 3
     before, after = slice(third, 2 * third), slice(-third, None)
     assert median(held.memory[after]) < median(held.memory[before]) + 10 * MEGABYTE
@@ -159,7 +175,8 @@ def test_what_a_scorer_holds_does_not_grow_under_a_steady_stream(
 def test_what_a_drift_worker_holds_does_not_grow_while_windows_close(
     broker: LocalBroker, topic_prefix: str, telco_bundle: Path, tmp_path: Path, minutes: float
 ) -> None:
-    """2,000 events a second and their predictions, a third of the time, windows of 10 s and 30 s: memory stays flat."""
+    """2,000 events a second (short form: 1,000) and their predictions, a third of the time: memory stays flat."""
+    its = form(minutes / 3, 2000)
     names = Names(topic_prefix)
     create_topics(broker.bootstrap_servers, names)
     environment = {
@@ -179,17 +196,17 @@ def test_what_a_drift_worker_holds_does_not_grow_while_windows_close(
     ):
         for service in (scorer, worker):
             service.wait_ready()
-        slices = max(9, round(minutes * 60 / 3 / SLICE_S))
-        slice_s = min(SLICE_S, round(minutes * 60 / 3 / slices))
-        for _ in range(slices):
-            feeder.send(names.events, COUNTED_RATE, COUNTED_RATE * slice_s)
+        for number in range(1, its.slices + 1):
+            feeder.send(names.events, its.rate, its.rate * its.slice_s)
             memory.append(worker.memory_bytes())
-            sys.stdout.write(f"{len(memory) * slice_s:6} s  drift worker {memory[-1] / 1e6:6.1f} MB\n")
+            sys.stdout.write(f"{number * its.slice_s:6} s  drift worker {memory[-1] / 1e6:6.1f} MB\n")
             sys.stdout.flush()
-        sent = slices * slice_s * COUNTED_RATE
         counted = "driftline_drift_counted_events_total"
-        wait_until(lambda: worker.metric(counted) == 2 * sent, "every event and every prediction is counted")
-        assert worker.metric("driftline_drift_windows_total", window="10s") >= slices * slice_s // 10 - 3
+        wait_until(lambda: worker.metric(counted) == 2 * its.sent, "every event and every prediction is counted")
+        windows = its.slices * its.slice_s // 10 - 3
+        wait_until(
+            lambda: worker.metric("driftline_drift_windows_total", window="10s") >= windows, f"{windows} windows"
+        )
         assert (scorer.stop(), worker.stop()) == (0, 0)
     third = len(memory) // 3
     assert median(memory[-third:]) < median(memory[third : 2 * third]) + 10 * MEGABYTE

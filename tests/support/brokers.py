@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from support import history
 
@@ -14,6 +14,9 @@ from driftline.local_kafka.broker import HOST, LocalBroker, _free_port, new_clus
 
 class Broker(LocalBroker):
     """A local broker of a test."""
+
+    # What Kafka wrote into the folder of the run's first one: a Java for each folder costs more than a second of CPU.
+    _bootstrap: ClassVar[bytes | None] = None
 
     @property
     def logs(self) -> list[Path]:
@@ -24,6 +27,19 @@ class Broker(LocalBroker):
         super().start()
         history.mark("broker started")
         return self
+
+    def _format(self, command: list[str], properties: str) -> None:
+        """Prepare the first folder as Kafka does, and the others alike."""
+        log = self.data_dir / "log"
+        if Broker._bootstrap is None:
+            super()._format(command, properties)
+            Broker._bootstrap = (log / "bootstrap.checkpoint").read_bytes()
+            return
+        log.mkdir()
+        (log / "bootstrap.checkpoint").write_bytes(Broker._bootstrap)
+        ids = {"node.id": self._settings["node.id"], "directory.id": new_cluster_id(), "cluster.id": self._cluster_id}
+        text = "".join(f"{name}={value}\n" for name, value in {"version": 1, **ids}.items())
+        (log / "meta.properties").write_text(text, encoding="utf-8")
 
     def kill(self) -> None:
         if self._process is not None:

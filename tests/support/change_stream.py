@@ -6,10 +6,12 @@ Debezium's connector and Apicurio's Avro converter come from Maven; change_strea
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
@@ -150,8 +152,12 @@ class Postgres:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(60)
+            # SIGTERM waits for clients; SIGQUIT does not
+            for asked in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
+                self._process.send_signal(asked)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(30)
+                    break
         shutil.rmtree(self._folder)
 
 

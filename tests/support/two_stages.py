@@ -51,6 +51,7 @@ class Log:
 
     records: dict = field(default_factory=dict)
     offsets: dict = field(default_factory=dict)
+    moments_s: list = field(default_factory=list)  # when the stages read
 
     def write(self, source, key, value, headers=(), wall_ms=0):
         records = self.records.setdefault(source, [])
@@ -136,23 +137,32 @@ class Worker:
         self.positions[source] = position
         asyncio.run(work.on_assigned(source, position, metadata))
 
-    def step(self, *, commits=True, evaluates=True, at_most=10_000):
-        """Both stages read what there is, `at_most` records at a time. evaluates: what stage 2 writes is not lost."""
-        for work, source in [*((self.counting, s) for s in SOURCES), (self.evaluating, PANES)]:
-            while True:
-                position = self.positions[source]
-                records = self.log.records.get(source, [])
-                visible = min(len(records), self.blocked.get(source, len(records)))
-                new = records[position : min(visible, position + at_most)]
-                self.positions[source] += len(new)
-                read_all = self.positions[source] == visible
-                at_end = read_all and visible == len(records)
-                result = work.process(source, new, at_end=at_end)
-                if result is not None and commits and (evaluates or work is self.counting):
-                    self.log.commit(source, result, self.positions[source], self.wall_ms)
-                    work.on_committed(source, result, new)
-                if read_all and not (result is not None and result.more):
-                    break
+    def step(self, *, commits=True, at_most=10_000):
+        """Both stages read what there is, `at_most` records at a time."""
+        self.log.moments_s.append(self.at_s)
+        for source in SOURCES:
+            self._read(self.counting, source, commits, at_most)
+        self.evaluate(commits=commits, at_most=at_most)
+
+    def evaluate(self, *, commits=True, at_most=10_000):
+        """Stage 2 reads what there is."""
+        self._read(self.evaluating, PANES, commits, at_most)
+
+    def _read(self, work, source, commits, at_most):
+        while True:
+            position = self.positions[source]
+            records = self.log.records.get(source, [])
+            visible = min(len(records), self.blocked.get(source, len(records)))
+            new = records[position : min(visible, position + at_most)]
+            self.positions[source] += len(new)
+            read_all = self.positions[source] == visible
+            at_end = read_all and visible == len(records)
+            result = work.process(source, new, at_end=at_end)
+            if result is not None and commits:
+                self.log.commit(source, result, self.positions[source], self.wall_ms)
+                work.on_committed(source, result, new)
+            if read_all and not (result is not None and result.more):
+                break
 
 
 class Scorer:
@@ -230,6 +240,28 @@ def play(
         if "counting" in victims or "commit" in victims:
             worker.start_counting()
         if "evaluating" in victims or "commit" in victims:
+            worker.start_evaluating()
+    return log, worker
+
+
+def evaluated_again(counted, bundle, kill, *, log=None, policy=POLICY):
+    """Return the log and the worker after stage 2 has read what stage 1 wrote into the log `counted`, at its moments.
+
+    `kill(step, worker)` names what dies after a step, as in `play`: evaluating, or its commit. Stage 1 reads nothing of
+    what stage 2 does, and counting again would be most of the work.
+    """
+    log = Log() if log is None else log
+    worker = Worker(log, bundle)
+    worker.policy = policy
+    worker.start_evaluating()
+    progress = list(reversed(counted.records[PANES]))
+    for step, worker.at_s in enumerate(counted.moments_s):
+        while progress and progress[-1].timestamp <= worker.wall_ms:
+            record = progress.pop()
+            log.write(PANES, record.key, record.value, record.headers, record.timestamp)
+        victims = kill(step, worker)
+        worker.evaluate(commits="commit" not in victims)
+        if victims:
             worker.start_evaluating()
     return log, worker
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from driftline import terminal
@@ -19,9 +20,16 @@ from schemas import timestamps
 from schemas.timestamps import render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from driftline.model_life.challenger_comparison import Findings
     from driftline.paired_predictions import ModelName, Paired
     from schemas.bundle import Business
+    from schemas.measurement import Measurement
+
+
+# As far back as `driftline report` looks: the newest windows are in it, whatever their length.
+SHARES_SINCE_MS = 7 * 86_400_000
 
 
 def command(
@@ -64,10 +72,12 @@ def command(
     The first --min-customers customers decide, in the order of their events, once --horizon has passed for every label:
     labels of customers who leave arrive first. With fewer customers there is no result. Later runs use the same
     customers, so the error probability applies once. In shadow mode both models scored the same events. With a split,
-    name the challenger: its customers are compared with the others.
+    name the challenger: its customers are compared with the others. The shares of missing values and unseen categories
+    are those of the drift worker's newest window.
 
     Example: `driftline compare --since 2026-11-01T00:00:00Z --metric f1 --margin 0.01 --min-customers 3000`
     """
+    from driftline.drift_history import read_newest, share_lines
     from driftline.model_life.challenger_comparison import decide, models, read_pairs
 
     business = _business(model)
@@ -81,17 +91,19 @@ def command(
     except ValueError as error:
         raise CommandError(str(error)) from None
     pair = models(found, *named)
-    findings = (
-        None
-        if pair is None
-        else decide(
+    findings: Findings | None = None
+    newest: Mapping[str, Measurement] = {}
+    if pair is not None:
+        findings = decide(
             found, *pair, asked, horizon_ms(horizon), min_customers, business, margin=margin, confidence=confidence
         )
-    )
+        newest = asyncio.run(read_newest(settings, pair[0][0], now_ms - SHARES_SINCE_MS))
     if as_json:
-        terminal.show_json(_as_dict(findings, min_customers, found))
+        terminal.show_json(_as_dict(findings, min_customers, found, newest))
     else:
         _show(findings, min_customers, margin, confidence, business)
+        for line in share_lines(newest):
+            terminal.show(line)
     raise typer.Exit(_exit_code(findings))
 
 
@@ -132,7 +144,11 @@ def _verdict(findings: Findings | None) -> str:
     return {0: "better", 1: "not_better", NOT_ENOUGH: "not_enough_data"}[_exit_code(findings)]
 
 
-def _as_dict(findings: Findings | None, needed: int, found: Paired) -> dict[str, Any]:
+def _as_dict(
+    findings: Findings | None, needed: int, found: Paired, newest: Mapping[str, Measurement]
+) -> dict[str, Any]:
+    from driftline.drift_history import newest_shares
+
     base: dict[str, Any] = {"verdict": _verdict(findings), "customers": 0, "needed": needed}
     if findings is not None:
         base |= asdict(findings)
@@ -142,7 +158,9 @@ def _as_dict(findings: Findings | None, needed: int, found: Paired) -> dict[str,
         if not base["also"]:
             del base["also"]
         base["until"] = None if until is None else render(until)
-    return {**base, "left_out": dict(found.left_out)}
+    shares = newest_shares(newest)
+    data = None if shares is None else {"window": msgspec.to_builtins(shares[0].window), "features": shares[1]}
+    return {**base, "data": data, "left_out": dict(found.left_out)}
 
 
 def _show(findings: Findings | None, needed: int, margin: float, confidence: float, business: Business | None) -> None:

@@ -20,6 +20,7 @@ from support.two_stages import (
     Scorer,
     Worker,
     alerts_of,
+    evaluated_again,
     measurements_of,
 )
 from support.two_stages import play as play_story
@@ -43,6 +44,16 @@ CLOSED_BY_EVENTS = "2026-11-22T06:00:48.000Z"
 def play(story, bundle, **options):
     """The story, with higher scores while features drift."""
     return play_story(story, bundle, raised=("06:00:14", "06:00:26"), **options)
+
+
+def _nothing_dies(_step, _worker):
+    return ()
+
+
+def _deaths(seed, share):
+    """Evaluation dies after this share of the steps of the story."""
+    draw = random.Random(seed)
+    return lambda step, _worker: ("evaluating",) if step < STORY_S / STEP_S and draw.random() < share else ()
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +258,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("forged", FORGED)
-def test_a_forged_progress_record_is_counted_and_changes_nothing(uninterrupted, story, telco_bundle, forged):
+def test_a_forged_progress_record_is_counted_and_changes_nothing(uninterrupted, telco_bundle, forged):
     """Every number as stage 1 cannot have written it: windows and alerts are what they are without it."""
     true = Progress(1, "events", 0, 0, 10, 10, 10, {}, 0, START_MS, START_MS, False, 2, 10, {})
     raw = msgspec.to_builtins(replace(true, **FORGED[forged]))
@@ -258,7 +269,7 @@ def test_a_forged_progress_record_is_counted_and_changes_nothing(uninterrupted, 
             if source == PANES and len(self.records[PANES]) == 200:
                 super().write(source, None, msgspec.msgpack.encode(raw))
 
-    log, worker = play(story, telco_bundle, log=Infected())
+    log, worker = evaluated_again(uninterrupted[0], telco_bundle, _nothing_dies, log=Infected())
     assert worker.metrics.unreadable.labels("panes")._value.get() == 1
     assert [m.encode() for m in measurements_of(log)] == [m.encode() for m in measurements_of(uninterrupted[0])]
     assert log.values("alerts") == uninterrupted[0].values("alerts")
@@ -294,30 +305,23 @@ def _forged_counts(worker):
         "a window off the grid",
     ],
 )
-def test_a_forged_record_of_counts_does_not_keep_the_evaluator_from_starting(
-    uninterrupted, story, telco_bundle, forged
-):
+def test_a_forged_record_of_counts_does_not_keep_the_evaluator_from_starting(uninterrupted, telco_bundle, forged):
     """It is counted, the checkpoint before it is used, and every window is what it is without the record."""
     log = Log()
-    worker = Worker(log, telco_bundle)
-    worker.start_counting()
-    worker.start_evaluating()
-    scorer = Scorer(log, worker, ("06:00:14", "06:00:26"))
-    for step, batch in enumerate(story[:80]):
-        worker.at_s = step * STEP_S
-        for partition, key, value in batch:
-            log.write(TopicPartition("events", partition), key, value, wall_ms=worker.wall_ms)
-        scorer.answer()
-        worker.step()
-        if step == 40:
+
+    def forge(step, worker):
+        if step == 41:
             record = _forged_counts(worker)[forged]
             log.write(
                 TopicPartition("measurements", 0), b"churn-telco/4s/counts", encode(record), wall_ms=worker.wall_ms
             )
             worker.start_evaluating()
             assert worker.metrics.unreadable.labels("measurements")._value.get() == 1
+        return ()
+
+    evaluated_again(uninterrupted[0], telco_bundle, forge, log=log)
     found = [m.encode() for m in measurements_of(log)]
-    assert found == [m.encode() for m in measurements_of(uninterrupted[0])][: len(found)]
+    assert found == [m.encode() for m in measurements_of(uninterrupted[0])]
     assert len(found) > 10  # far beyond the restart
 
 
@@ -422,13 +426,12 @@ def test_a_topic_that_grows_is_looked_up_again(story, telco_bundle):
     assert measurements_of(log)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_an_evaluator_that_is_killed_anywhere_says_the_same(uninterrupted, story, telco_bundle, seed):
+def test_an_evaluator_that_is_killed_anywhere_says_the_same(uninterrupted, telco_bundle, long):
     """Killed at random steps: every measurement and every alert is equal, byte for byte."""
-    draw = random.Random(seed)
-    log, _ = play(story, telco_bundle, kill=lambda _step: ("evaluating",) if draw.random() < 0.15 else ())
-    assert [m.encode() for m in measurements_of(log)] == [m.encode() for m in measurements_of(uninterrupted[0])]
-    assert log.values("alerts") == uninterrupted[0].values("alerts")
+    for seed in range(10 if long else 1):
+        log, _ = evaluated_again(uninterrupted[0], telco_bundle, _deaths(seed, 0.15))
+        assert [m.encode() for m in measurements_of(log)] == [m.encode() for m in measurements_of(uninterrupted[0])]
+        assert log.values("alerts") == uninterrupted[0].values("alerts")
 
 
 def test_a_new_evaluator_exports_the_states_before_its_first_window(story, telco_bundle):
@@ -466,21 +469,18 @@ def test_a_new_evaluator_shows_what_was_before_it(story, telco_bundle):
     }
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_late_events_and_returning_customers_survive_the_evaluators_death(
-    disorderly, disorderly_uninterrupted, telco_bundle, seed
-):
+def test_late_events_and_returning_customers_survive_the_evaluators_death(disorderly_uninterrupted, telco_bundle, long):
     """Late for one length and in time for the other, windows that share customers: still equal, byte for byte."""
-    draw = random.Random(seed)
     whole, worker = disorderly_uninterrupted
-    log, _ = play(disorderly, telco_bundle, kill=lambda _step: ("evaluating",) if draw.random() < 0.2 else ())
     assert worker.metrics.late._value.get() > 100
     late = {
         length: sum(m.sample.late for m in measurements_of(whole) if m.window.length == length) for length in LENGTHS
     }
     assert late["4s"] > late["10s"]
-    assert [m.encode() for m in measurements_of(log)] == [m.encode() for m in measurements_of(whole)]
-    assert log.values("alerts") == whole.values("alerts")
+    for seed in range(10 if long else 1):
+        log, _ = evaluated_again(whole, telco_bundle, _deaths(seed, 0.2))
+        assert [m.encode() for m in measurements_of(log)] == [m.encode() for m in measurements_of(whole)]
+        assert log.values("alerts") == whole.values("alerts")
 
 
 def _without(feature, folder):
@@ -587,16 +587,18 @@ WEEKLY = {"30m": 1_800_000, "1h": 3_600_000, "24h": 86_400_000}
 CONFIRM = {"30m": Confirm(2, 3), "1h": Confirm(2, 3), "24h": Confirm(1, 1)}
 
 
-def _weeks(bundle, *, kill=lambda _step: (), drift="monthly_charges:shift=+30"):
-    """The same four hours of four weeks, and half an hour of silence; charges rise in the last two of the third week.
+WEEKS = Policy(WEEKLY, CONFIRM, baseline="week")
 
-    `kill` names what happens to the evaluator in a step: it dies after it, or within it and nothing is committed.
-    """
+
+@pytest.fixture(scope="module")
+def weeks(telco_bundle):
+    """The same four hours of four weeks, and half an hour of silence; charges rise in two hours of the third week."""
     began = 2 * WEEK_S + 2 * HOUR_S
-    source = open_source(DATA, bundle, run="test", drifts=[f"{drift}@{began}s..{began + 2 * HOUR_S}s"])
+    drift = f"monthly_charges:shift=+30@{began}s..{began + 2 * HOUR_S}s"
+    source = open_source(DATA, telco_bundle, run="test", drifts=[drift])
     log = Log()
-    worker = Worker(log, bundle)
-    worker.policy = Policy(WEEKLY, CONFIRM, baseline="week")
+    worker = Worker(log, telco_bundle)
+    worker.policy = WEEKS
     worker.start_counting()
     worker.start_evaluating()
     scorer = Scorer(log, worker)
@@ -607,17 +609,8 @@ def _weeks(bundle, *, kill=lambda _step: (), drift="monthly_charges:shift=+30"):
             for key, value in source.take(60, worker.at_s, worker.wall_ms):
                 log.write(TopicPartition("events", partition), key, value, wall_ms=worker.wall_ms)
         scorer.answer()
-        victims = kill(step)
-        worker.step(evaluates="commit" not in victims)
-        if victims:
-            worker.start_evaluating()
+        worker.step()
     return log, worker
-
-
-@pytest.fixture(scope="module")
-def weeks(telco_bundle):
-    """Four weeks without an interruption."""
-    return _weeks(telco_bundle)
 
 
 def _with_events(log):
@@ -657,23 +650,23 @@ def test_past_weeks_are_compared_with_and_an_hour_of_drift_is_no_past(weeks):
     assert (0, third) in kept
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_an_evaluator_that_looks_at_past_weeks_and_is_killed_anywhere_says_the_same(weeks, telco_bundle, seed):
+def test_an_evaluator_that_looks_at_past_weeks_and_is_killed_anywhere_says_the_same(weeks, telco_bundle, long):
     """Between two steps, or within one before its commit: measurements, alerts and hours are equal, to the byte.
 
     But for windows without events: of a run of them only the last is measured, which depends on when one looks.
     """
-    draw = random.Random(seed)
+    draw = random.Random(0)
 
-    def kill(step):
+    def kill(step, _worker):
         how = draw.choice((("death",), ("commit",))) if draw.random() < 0.3 else ()
         # what is looked at a week later is too old to be announced
         return ("death",) if how and step % 27 == 26 else how
 
-    log, _ = _weeks(telco_bundle, kill=kill)
-    assert [m.encode() for m in _with_events(log)] == [m.encode() for m in _with_events(weeks[0])]
-    assert log.values("alerts") == weeks[0].values("alerts")
-    assert _hours(log) == _hours(weeks[0])
+    for _ in range(10 if long else 1):
+        log, _ = evaluated_again(weeks[0], telco_bundle, kill, policy=WEEKS)
+        assert [m.encode() for m in _with_events(log)] == [m.encode() for m in _with_events(weeks[0])]
+        assert log.values("alerts") == weeks[0].values("alerts")
+        assert _hours(log) == _hours(weeks[0])
 
 
 def test_what_was_compared_with_past_weeks_is_decided_again_alike(weeks):
@@ -681,13 +674,14 @@ def test_what_was_compared_with_past_weeks_is_decided_again_alike(weeks):
     assert _decided_again(weeks[0]) == weeks[0].values("alerts")
 
 
-def test_decided_again_under_the_same_policy_it_is_announced_again(uninterrupted, story, disorderly, telco_bundle):
+def test_decided_again_under_the_same_policy_it_is_announced_again(
+    uninterrupted, story, disorderly_uninterrupted, telco_bundle
+):
     """Byte for byte: a story in order, one without scores for a while, late and returning customers, and restarts."""
-    draw = random.Random(5)
     logs = [
         uninterrupted[0],
         play(story, telco_bundle, scorer_off=range(20, 80))[0],
-        play(disorderly, telco_bundle, kill=lambda _step: ("evaluating",) if draw.random() < 0.2 else ())[0],
+        evaluated_again(disorderly_uninterrupted[0], telco_bundle, _deaths(5, 0.2))[0],
         play([[], *story[4:6]], telco_bundle, end_idle_s=45.0)[0],
     ]
     for log in logs:
@@ -722,11 +716,9 @@ def test_decided_again_under_other_policies(uninterrupted):
     ]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_both_stages_killed_before_their_commit_count_the_same(uninterrupted, story, telco_bundle, seed):
+def test_both_stages_killed_before_their_commit_count_the_same(uninterrupted, story, telco_bundle, long):
     """A step whose commits are all lost, again and again: counts and numbers are equal, only batches may differ."""
-    draw = random.Random(seed)
-    log, _ = play(story, telco_bundle, kill=lambda _step: ("commit",) if draw.random() < 0.15 else ())
+    draw = random.Random(0)
 
     def numbers(log):
         return {
@@ -740,10 +732,12 @@ def test_both_stages_killed_before_their_commit_count_the_same(uninterrupted, st
             (a.fingerprint, a.status, a.starts_at, a.ends_at) for a in alerts_of(log) if a.starts_at < CLOSED_BY_EVENTS
         ]
 
-    assert numbers(log) == numbers(uninterrupted[0])
-    windows = [(m.window.length, m.window.start) for m in measurements_of(log)]
-    assert len(windows) == len(set(windows))
-    assert said(log) == said(uninterrupted[0])
+    for _ in range(10 if long else 1):
+        log, _ = play(story, telco_bundle, kill=lambda _step: ("commit",) if draw.random() < 0.15 else ())
+        assert numbers(log) == numbers(uninterrupted[0])
+        windows = [(m.window.length, m.window.start) for m in measurements_of(log)]
+        assert len(windows) == len(set(windows))
+        assert said(log) == said(uninterrupted[0])
 
 
 def test_a_scorer_that_is_away_makes_nothing_late(story, telco_bundle):

@@ -28,6 +28,14 @@ def _reference(rows=800):
     return Reference(amount[:, None], codes[:, None], draw.random(rows), np.zeros(1, dtype=np.int64))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def all_references():
+    """As many as in production: other tests draw fewer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self_check, "REFERENCES", 40)
+        yield
+
+
 @pytest.fixture(scope="module")
 def checked():
     """What is found on that reference."""

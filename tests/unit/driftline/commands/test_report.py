@@ -3,8 +3,8 @@
 import pytest
 from msgspec import structs
 
-from driftline.commands.report import newest_shares, since_ms
-from driftline.drift_history import Collected
+from driftline.commands.report import since_ms
+from driftline.drift_history import Collected, share_lines
 from driftline.errors import CommandError
 from schemas.alert import Alert, fingerprint
 from schemas.measurement import FeatureMeasurement, Measurement, Sample, Window
@@ -60,12 +60,13 @@ def test_missing_and_unseen_values_of_the_newest_window_are_printed():
         "plan": FeatureMeasurement(kind="categorical", events=600, missing_ratio=0.25, unseen_ratio=1.0),
         "age": FeatureMeasurement(kind="numeric", events=600, missing_ratio=0.0),
     }
-    newest = {"15m": _measurement("a"), "1h": structs.replace(_measurement("a"), features=features)}
-    assert newest_shares(newest) == [
+    hour = Window("1h", render(NOW_MS - 3_600_000), render(NOW_MS))
+    newest = {"15m": _measurement("a"), "1h": structs.replace(_measurement("a"), window=hour, features=features)}
+    assert share_lines(newest) == [
         "unseen categories: plan in 100.0 % of the rows of the newest 1h window",
         "missing values: plan in 25.0 % of the rows of the newest 1h window",
     ]
-    assert newest_shares({}) == []
+    assert share_lines({}) == []
 
 
 def test_records_of_both_topics_become_a_story_for_each_model():

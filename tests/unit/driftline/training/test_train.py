@@ -126,13 +126,15 @@ def test_two_runs_give_the_same_bytes(kind, customers, tmp_path):
     here = train_bundle(_spec(kind), customers, tmp_path / "here", NOW)
     again = train(_spec(kind), dataset, datetime(2027, 1, 1, tzinfo=UTC))
     script = (
-        "import sys; from datetime import *; from pathlib import Path; sys.path[:0] = sys.argv[1:2]\n"
+        "import sys; from datetime import *; from pathlib import Path; sys.path[:0] = sys.argv[1].split(':')\n"
+        "from support import short_check; short_check.install()\n"
         "from driftline.training.spec import read_spec; from driftline.training.train import train_bundle\n"
         "train_bundle(read_spec(Path(sys.argv[2])), *map(Path, sys.argv[3:5]), datetime(2026, 11, 22, 6, tzinfo=UTC))"
     )
     spec_file = tmp_path / "spec.toml"
     spec_file.write_text(_toml(kind), encoding="utf-8")
-    command = [sys.executable, "-c", script, str(ROOT), str(spec_file), str(customers), str(tmp_path / "there")]
+    paths = f"{ROOT}:{ROOT / 'tests'}"
+    command = [sys.executable, "-c", script, paths, str(spec_file), str(customers), str(tmp_path / "there")]
     subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7"}, timeout=240)
 
     for name in ("model.joblib", "reference.npz", "manifest.json"):

@@ -129,13 +129,13 @@ def judge(champion: Loaded, candidate: Loaded, rows: Labelled, metric: Metric, c
 
 
 def load_pair(champion: Path, candidate: Path, public_key_pem: bytes | None) -> tuple[Loaded, Loaded]:
-    """Return both bundles; RetrainError unless they are two versions of one model, BundleError if of two tasks."""
+    """Return both bundles; BundleError unless they are two versions of one model, of one task."""
     before, after = load_bundle(champion, public_key_pem), load_bundle(candidate, public_key_pem)
     one, other = before.manifest, after.manifest
     if one.name != other.name:
-        raise RetrainError(f"{candidate} is {other.name}, and {champion} is {one.name}")
+        raise BundleError(f"{candidate} is {other.name}, and {champion} is {one.name}")
     if one.version == other.version:
-        raise RetrainError(f"both are {one.name} {one.version}; a candidate needs another version")
+        raise BundleError(f"both are {one.name} {one.version}; a candidate needs another version")
     if (task := one.predicts.name) != (another := other.predicts.name):
         raise BundleError(f"task of {candidate} is {another}, and of {champion} {task}")
     return before, after

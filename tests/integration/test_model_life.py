@@ -126,7 +126,8 @@ def _constant(_, row):
         ("equal", 1, "not promoted, not better: brier of 1,500 customers"),
         ("too few labels", 3, "499 labelled customers that neither model was fitted on, 500 are needed"),
         ("broken data", 1, "the data is broken: nb_produits: the same value in every row"),
-        ("another model", 1, "the champion"),
+        ("another model", 2, "other is other"),
+        ("the same version", 2, "both are churn-abonnement 1.0.0; a candidate needs another version"),
         ("damaged", 2, "model.joblib"),
     ],
 )
@@ -145,7 +146,8 @@ def test_a_candidate_is_refused(folder, served, tmp_path, case, code, says):
         bundle = read_bundle(candidate)
         candidate = tmp_path / "other"
         write_bundle(candidate, bundle.manifest.model_copy(update={"name": "other"}), bundle.files)
-        says = "other is other"
+    elif case == "the same version":
+        candidate = champion
     elif case == "damaged":
         candidate = _put(candidate, tmp_path / "damaged")
         (candidate / "model.joblib").write_bytes(b"x")

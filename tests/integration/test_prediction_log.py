@@ -215,7 +215,7 @@ def test_the_challenger_that_is_right_is_found_better_once_enough_labels_are_the
     table = log.run(*options, "--min-customers", "600", "--margin", "0.5")
     assert table.returncode == 1
     assert "1,200 of 1,200 answered events have both predictions (100.0%)" in table.stdout
-    assert table.stdout.endswith("better by more than 0.5: not shown\n")
+    assert "\nbetter by more than 0.5: not shown\n" in table.stdout
     assert log.run(*options, "--metric", "business_value").returncode == 2
 
 

@@ -235,9 +235,9 @@ def test_numbers_and_classes_are_decided_by_the_same_rule(mode, task, metric, al
     assert command._exit_code(_decide(better, 450, mode, metric, margin=0.4)) == 1
     assert command._exit_code(_decide(_stream(2000, 2000, 0.0, split, task), 450, mode, metric)) == 1
     assert command._exit_code(_decide(better, 501 if split else 2001, mode, metric)) == 3
-    said = command._as_dict(found, 450, better)
+    said = command._as_dict(found, 450, better, {})
     assert (said["verdict"], said["also"][0]["metric"]) == ("better", also)
-    assert "also" not in command._as_dict(_decide(_stream(900, 900, 0.2), 800), 800, better)
+    assert "also" not in command._as_dict(_decide(_stream(900, 900, 0.2), 800), 800, better, {})
 
 
 class _Topics:

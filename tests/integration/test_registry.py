@@ -40,8 +40,10 @@ DEADLINE_S = 120.0
 def empty_store(tmp_path_factory):
     """A store's file with nothing in it: MLflow makes one by all the migrations it ever had."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with pytest.raises(RegistryError, match="nobody"):
-        Registry(f"sqlite:///{path}").aliases("nobody")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)  # MLflow keeps the files of models where the store was made
+        with pytest.raises(RegistryError, match="nobody"):
+            Registry(f"sqlite:///{path}").aliases("nobody")
     return path
 
 
@@ -159,11 +161,10 @@ def test_a_plain_mlflow_model_is_bundled_as_it_is(tmp_path):
 
 
 @pytest.mark.usefixtures("store")
-def test_what_log_model_returns_is_an_address_of_the_model(tmp_path, monkeypatch):
+def test_what_log_model_returns_is_an_address_of_the_model():
     """MLflow's own way to save a fitted estimator, and the three addresses that it has afterwards."""
     rows = pd.DataFrame({"a": np.linspace(0.0, 3.0, 80)})
     mlflow = pytest.importorskip("mlflow.sklearn").mlflow
-    monkeypatch.chdir(tmp_path)  # where MLflow keeps the files of a store without a folder for them
     with mlflow.start_run() as run:
         fitted = LogisticRegression().fit(rows, (rows["a"] > 1.4).astype(int))
         logged = mlflow.sklearn.log_model(

@@ -31,7 +31,7 @@ class Bar:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
-# CPU per event of the scorer at a steady 1,000/s before transactions were paced by load: commit c4b20c7, 2 idle cores.
+# CPU per event of the scorer at a steady 1,000/s that the targets are shares of: commit c4b20c7, 2 idle cores.
 BEFORE_EXACTLY_ONCE_US = 496.0
 BEFORE_AT_LEAST_ONCE_US = 709.0
 # A copy by librdkafka, whose event age at 1,000/s ours is compared with.

@@ -98,21 +98,24 @@ class DirectForm:
         """
         if self._linear is not None and self._folded is not None:
             return self._linear.score(self._folded.logit(columns))
-        matrix = self.matrix(columns)
-        for step in self._middle:
-            matrix = step.transform(matrix)
+        matrix = self._transformed(columns)
         if self._linear is not None:
             return self._linear.score(self._linear.logit(matrix))
         few = self._trees is not None and len(matrix) <= self._trees.most_rows
         return self.task.scores(self._trees if few else self._final, matrix)
 
+    def _transformed(self, columns: Columns) -> NDArray[np.float64]:
+        """Return what the last step of the pipeline gets, float64 (n, width)."""
+        matrix = self.matrix(columns)
+        for step in self._middle:
+            matrix = step.transform(matrix)
+        return matrix
+
     def few_differ(self, columns: Columns) -> bool:
         """Return whether any row gets other bits in a small batch, where trees are walked, than in a large one."""
         if self._trees is None:
             return False
-        matrix = self.matrix(columns)
-        for step in self._middle:
-            matrix = step.transform(matrix)
+        matrix = self._transformed(columns)
         many = self.task.scores(self._final, matrix)
         size = self._trees.most_rows
         parts = [self.task.scores(self._trees, matrix[at : at + size]) for at in range(0, len(matrix), size)]

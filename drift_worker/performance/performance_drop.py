@@ -196,7 +196,7 @@ class DropDetector:
         end_ms = parse(cohort.cohort.end) or 0
         action, _ = self.remembered.tracker.step(self._policy(found), end_ms, [(LENGTH, finding)])
         if why_not is None:
-            self._learn(cohort, moved=finding.grade is not Grade.NONE)
+            self._learn(cohort, found, moved=finding.grade is not Grade.NONE)
         alert = self._announced(action, cohort, found, end_ms)
         return msgspec.structs.replace(cohort, judged=why_not is None, reason=why_not, state=self.state), alert
 
@@ -210,8 +210,9 @@ class DropDetector:
         )
         return _AT_ONCE if enough or self.open() else _TWO_IN_A_ROW
 
-    def _learn(self, cohort: AnyPerformance, *, moved: bool) -> None:
-        for name in {drop.metric for drop in drops(cohort)}:
+    def _learn(self, cohort: AnyPerformance, found: Sequence[Drop], *, moved: bool) -> None:
+        # in a fixed order, which is that of the stored state: a replay writes the same bytes
+        for name in sorted({drop.metric for drop in found}):
             realised = cohort.metrics[name]
             if realised.value is not None and realised.error:
                 variation = self.remembered.variation.setdefault(name, Variation())

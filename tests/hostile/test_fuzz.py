@@ -17,6 +17,7 @@ def test_what_was_found_once_is_refused_or_read(name, path):
     targets.run(name, path.read_bytes())
 
 
+# An optional library, which needs Rust. Where it is built, its target is fuzzed as the others are.
 NOT_BUILT = pytest.param("native", marks=pytest.mark.skip(reason="driftline-native is not built: make native"))
 
 

@@ -93,6 +93,14 @@ def test_days_that_vary_by_themselves_need_a_larger_drop():
     assert judge.step(_cohort(23, 0.5))[1].labels["severity"] == "critical"
 
 
+@pytest.mark.parametrize("worse", ["accuracy", "auc"])
+def test_the_state_is_the_same_bytes_whichever_metric_is_worse(worse):
+    """Metrics are kept in the order of their names, not in that of a set or of the drops."""
+    judge = _judge()
+    judge.step(_cohort(1, **{worse: 0.78}))
+    assert list(judge.remembered.variation) == ["accuracy", "roc_auc"]
+
+
 def test_how_days_vary_is_kept_for_the_next_version_and_must_be_numbers():
     """Variation is the stream's. What anybody may have written is rejected where it is no number."""
     judge = _judge()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from kafka_runtime import model_registry
+from kafka_runtime import fetched, model_registry
 from kafka_runtime.group_member import GroupMember
 from kafka_runtime.partition_telemetry import OffsetComparisons
 from kafka_runtime.processor import Policy
@@ -19,6 +19,7 @@ from scorer.endpoints import Health
 from scorer.http import add_predict
 from scorer.metrics import ScorerMetrics
 from scorer.model import Model, load
+from scorer.native.records import reader_for
 from scorer.previous_outputs import EarlierAnswers
 from scorer.processor import ScoringProcessor
 from scorer.reload import Reloader, needs_other_producers, unfit_challenger
@@ -95,6 +96,9 @@ class Scorer:
             unfinished=earlier.unfinished if exactly_once else None,
             prepare=None if schemas is None else work.prepare,
         )
+        records = reader_for(settings.scorer_lane)
+        if records.library is not None:
+            fetched.install([settings.topic_events], records.library)
         self._member = GroupMember(settings, [settings.topic_events], policy, work, self._report)
         self.health = Health(
             settings=settings,
@@ -106,6 +110,7 @@ class Scorer:
             reloader=self._reloader,
             challenger_reloader=self._challenger_reloader,
             parts=self.parts,
+            records=records,
         )
         self._metrics.loop_lag.set_function(lambda: self._member.loop_lag_s)
         self._metrics.in_flight.set_function(lambda: self._member.in_flight)

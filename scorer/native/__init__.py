@@ -1,6 +1,7 @@
 """The native lane: what the optional library `driftline-native` (the folder native/) does in the place of Python.
 
 - library.py: finds the library, and tries it on a model before it serves.
+- records.py: fetched record batches as records.
 - events.py: a batch's events as columns.
 - predictions.py: a batch's predictions as record batches.
 

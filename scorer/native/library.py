@@ -28,7 +28,7 @@ log = logs.get(__name__)
 
 NAME = "driftline_native"
 #: Of the calls that this version makes.
-INTERFACE = 2
+INTERFACE = 3
 #: A batch of the trial holds a few records, so that there are several.
 TRIAL_BYTES = 3000
 _TRACE = (h.TRACEPARENT, b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -46,12 +46,13 @@ class Lane:
     def state(self) -> dict[str, dict[str, str | None]]:
         """Return the member `lane` of `/health`."""
         return {
-            "events": _state(self.events, self.why_not_events),
-            "predictions": _state(self.predictions, self.why_not_predictions),
+            "events": state_of(self.events, self.why_not_events),
+            "predictions": state_of(self.predictions, self.why_not_predictions),
         }
 
 
-def _state(part: object, why_not: str | None) -> dict[str, str | None]:
+def state_of(part: object, why_not: str | None) -> dict[str, str | None]:
+    """Return who serves a part, and why it is not the library."""
     return {"served_by": "python" if part is None else "native", "why_not_native": why_not}
 
 
@@ -63,7 +64,7 @@ def lane_for(
     prevented: why Python must encode the predictions, None if it need not. A library that fails is logged, and Python
     serves.
     """
-    library = _library() if wanted == "auto" else "SCORER_LANE is python"
+    library = find(wanted)
     if isinstance(library, str):
         return Lane(None, None, library, library)
     manifest = model.manifest
@@ -71,10 +72,10 @@ def lane_for(
     events, predictions = None, None
     if why_not_events is None:
         events = NativeDecoder(library, manifest, rules, EventDecoder(manifest.features, manifest.event, rules))
-        why_not_events = _refused(differs_on_events(events, model, rules))
+        why_not_events = refused(differs_on_events(events, model, rules))
     if why_not_predictions is None:
         predictions = NativePredictions(library, model, MAX_BATCH_BYTES)
-        why_not_predictions = _refused(differs_on_predictions(library, model, group))
+        why_not_predictions = refused(differs_on_predictions(library, model, group))
     return Lane(
         events if why_not_events is None else None,
         predictions if why_not_predictions is None else None,
@@ -83,21 +84,23 @@ def lane_for(
     )
 
 
-def _library() -> ModuleType | str:
-    """Return the library, or why there is none that fits."""
+def find(wanted: Literal["auto", "python"]) -> ModuleType | str:
+    """Return the library, or why there is none that fits and is wanted."""
+    if wanted == "python":
+        return "SCORER_LANE is python"
     try:
         library = importlib.import_module(NAME)
     except ModuleNotFoundError:
         return "driftline-native is not installed"
     except ImportError as error:
-        return _refused(f"driftline-native cannot be imported: {error}") or ""
+        return refused(f"driftline-native cannot be imported: {error}") or ""
     if library.INTERFACE != INTERFACE:
         has = f"driftline-native {library.VERSION} has interface {library.INTERFACE}, expected {INTERFACE}"
-        return _refused(has) or ""
+        return refused(has) or ""
     return library
 
 
-def _refused(why: str | None) -> str | None:
+def refused(why: str | None) -> str | None:
     """Log a reason against the library, if there is one; return it."""
     if why is not None:
         log.warning("native_lane_refused", reason=why)

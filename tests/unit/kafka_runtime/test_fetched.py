@@ -21,9 +21,16 @@ FIELDS = ("topic", "partition", "offset", "timestamp", "timestamp_type", "key", 
 HEADERS = [("driftline-source-offset", b"41"), ("é", None), ("", b""), ("content-type", b"application/json" * 9)]
 
 
-@pytest.fixture(autouse=True)
-def _ours(monkeypatch):
-    monkeypatch.setattr(fetched, "_topics", {SOURCE.topic})
+@pytest.fixture(autouse=True, scope="module", params=["python", "native"])
+def _ours(request):
+    """Both readers: in arrays, and the library where it is built."""
+    library = None
+    if request.param == "native":
+        library = pytest.importorskip("driftline_native", reason="driftline-native is not built: make native")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fetched, "_topics", {SOURCE.topic})
+        patched.setattr(fetched, "_library", library)
+        yield
 
 
 def _batch(rows, base=0, *, codec=0, appended=False):

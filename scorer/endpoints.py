@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kafka_runtime.group_member import GroupMember
+from kafka_runtime.native.records import Reader
 from kafka_runtime.service.http import status
 from kafka_runtime.service.metrics import described
 from kafka_runtime.service.process import Usage
 from scorer.model import Model
-from scorer.native.records import Reader
 from scorer.processor import ScoringProcessor
 from scorer.reload import Reloader
 from scorer.settings import ScorerSettings

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from kafka_runtime import fetched, model_registry
 from kafka_runtime.group_member import GroupMember
+from kafka_runtime.native.records import reader_for
 from kafka_runtime.partition_telemetry import OffsetComparisons
 from kafka_runtime.processor import Policy
 from kafka_runtime.schema_registry.cache import schemas_for
@@ -19,7 +20,6 @@ from scorer.endpoints import Health
 from scorer.http import add_predict
 from scorer.metrics import ScorerMetrics
 from scorer.model import Model, load
-from scorer.native.records import reader_for
 from scorer.previous_outputs import EarlierAnswers
 from scorer.processor import ScoringProcessor
 from scorer.reload import Reloader, needs_other_producers, unfit_challenger

@@ -17,7 +17,8 @@ pub struct Record<'a> {
     pub timestamp: i64,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    /// Where the number of its headers is; None: it has none.
+    pub headers_at: Option<usize>,
 }
 
 /// All records of a batch.
@@ -72,12 +73,14 @@ pub fn read(raw: &[u8]) -> Option<Records<'_>> {
             },
             key: body.part()?,
             value: body.part()?,
-            headers: (0..body.length()?)
-                .map(|_| {
-                    let name = std::str::from_utf8(body.part()??).ok()?;
-                    Some((name, body.part()?))
-                })
-                .collect::<Option<_>>()?,
+            headers_at: {
+                let at = body.at;
+                let count = body.length()?;
+                for _ in 0..count {
+                    body.header()?;
+                }
+                (count > 0).then_some(at)
+            },
         });
         if body.at != end {
             return None;
@@ -86,6 +89,15 @@ pub fn read(raw: &[u8]) -> Option<Records<'_>> {
     }
     (rest.at == raw.len() && !records.is_empty()).then_some(Records { by_broker, records })
 }
+
+/// Return the headers of a record of a batch that was read, from `headers_at` on.
+pub fn headers(raw: &[u8], at: usize) -> Option<Vec<Header<'_>>> {
+    let mut rest = Reader { raw, at };
+    (0..rest.length()?).map(|_| rest.header()).collect()
+}
+
+/// Name and value.
+pub type Header<'a> = (&'a str, Option<&'a [u8]>);
 
 /// Reads one thing after another; None behind the end.
 struct Reader<'a> {
@@ -119,6 +131,11 @@ impl<'a> Reader<'a> {
     /// How many there are, or how many bytes.
     fn length(&mut self) -> Option<usize> {
         usize::try_from(self.varint()?).ok()
+    }
+
+    fn header(&mut self) -> Option<Header<'a>> {
+        let name = std::str::from_utf8(self.part()??).ok()?;
+        Some((name, self.part()?))
     }
 
     /// Bytes with their number before them; inner None: null.

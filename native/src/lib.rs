@@ -288,7 +288,7 @@ fn hold<'py>(
         };
         let texts = [event_id, customer_id, event_time];
         let record = records.get_item(at)?;
-        if let Some(ours) = without_headers(py, &record) {
+        if let Some(ours) = without_headers(&record) {
             held.push(Held {
                 offset: ours.offset,
                 timestamp: ours.timestamp,
@@ -563,7 +563,7 @@ impl Decoder {
         at: usize,
     ) -> PyResult<Value<'py>> {
         let record = records.get_item(at)?;
-        if let Some(ours) = without_headers(py, &record) {
+        if let Some(ours) = without_headers(&record) {
             let key = ours.key.as_ref().map(|key| key.bind(py).clone());
             let value = ours.value.as_ref().map(|value| value.bind(py).clone());
             return Ok(value.and_then(|value| self.fitting(value, key, 0)));
@@ -612,23 +612,50 @@ impl Decoder {
     }
 }
 
-/// A record as it was read from Kafka (schemas.validation.Record).
-#[pyclass(frozen, get_all)]
+/// A record as it was read from Kafka (schemas.validation.Record). Headers are read when they are asked for.
+#[pyclass(frozen)]
 struct Record {
+    #[pyo3(get)]
     topic: Py<PyString>,
+    #[pyo3(get)]
     partition: i32,
+    #[pyo3(get)]
     offset: i64,
+    #[pyo3(get)]
     timestamp: i64,
+    #[pyo3(get)]
     timestamp_type: i32,
+    #[pyo3(get)]
     key: Option<Py<PyBytes>>,
+    #[pyo3(get)]
     value: Option<Py<PyBytes>>,
-    headers: Py<PyTuple>,
+    /// The batch, and where in it they are; None: there are none.
+    headers: Option<(Py<PyBytes>, usize)>,
+}
+
+#[pymethods]
+impl Record {
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let Some((raw, at)) = &self.headers else {
+            return Ok(PyTuple::empty(py));
+        };
+        let found = fetched::headers(raw.as_bytes(py), *at)
+            .ok_or_else(|| PyRuntimeError::new_err("headers that were read before"))?;
+        let one = |(name, value): fetched::Header<'_>| {
+            (
+                PyString::new(py, name),
+                value.map(|value| PyBytes::new(py, value)),
+            )
+        };
+        PyTuple::new(py, found.into_iter().map(one).collect::<Vec<_>>())
+    }
 }
 
 /// Return a record that this library read and that has no headers, as most have none; None for any other.
-fn without_headers<'a>(py: Python<'_>, record: &'a Bound<'_, PyAny>) -> Option<&'a Record> {
+fn without_headers<'a>(record: &'a Bound<'_, PyAny>) -> Option<&'a Record> {
     let ours = record.cast::<Record>().ok()?.get();
-    ours.headers.bind(py).is_empty().then_some(ours)
+    ours.headers.is_none().then_some(ours)
 }
 
 /// Return whether the checksum of a fetched batch is right.
@@ -648,27 +675,18 @@ fn records_of<'py>(
     let Some(read) = fetched::read(raw.as_bytes()) else {
         return Ok(None);
     };
-    let bytes = |part: Option<&[u8]>| part.map(|part| PyBytes::new(py, part));
-    let none = PyTuple::empty(py);
+    let bytes = |part: Option<&[u8]>| part.map(|part| PyBytes::new(py, part).unbind());
     let made = PyList::empty(py);
     for record in read.records {
-        let headers = match record.headers.is_empty() {
-            true => none.clone(),
-            false => {
-                let one =
-                    |(name, value): (&str, Option<&[u8]>)| (PyString::new(py, name), bytes(value));
-                PyTuple::new(py, record.headers.into_iter().map(one).collect::<Vec<_>>())?
-            }
-        };
         made.append(Record {
             topic: topic.clone().unbind(),
             partition,
             offset: record.offset,
             timestamp: record.timestamp,
             timestamp_type: i32::from(read.by_broker),
-            key: bytes(record.key).map(Bound::unbind),
-            value: bytes(record.value).map(Bound::unbind),
-            headers: headers.unbind(),
+            key: bytes(record.key),
+            value: bytes(record.value),
+            headers: record.headers_at.map(|at| (raw.clone().unbind(), at)),
         })?;
     }
     Ok(Some(made))

@@ -25,6 +25,7 @@ from drift_worker.counts.bins import Cells
 from drift_worker.counts.windows import Side, Windows, decode_state
 from drift_worker.counts.wire_format import Delta, Hour, Identity, Merged, Packed, Progress
 from driftline.training.spec import SpecError, parse_spec
+from kafka_runtime.native.library import NAME
 from kafka_runtime.schema_registry.client import RegisteredSchema
 from kafka_runtime.sinks import record_batches
 from schemas import headers as h
@@ -33,13 +34,12 @@ from schemas.bundle import BundleError, EventMapping, manifest_bytes, parse_mani
 from schemas.dead_letter import dead_letter, encoded_size
 from schemas.event import DecodedBatch, EventDecoder
 from schemas.measurement import decode_measurement
+from schemas.native_events import NativeDecoder
 from schemas.prediction import decode_prediction
 from schemas.reference import Reference
 from schemas.rejection_reasons import Reason, Rejection
 from schemas.validation import Rules
 from scorer.model import Model
-from scorer.native.events import NativeDecoder
-from scorer.native.library import NAME
 from scorer.native.predictions import NativePredictions
 from scorer.pipeline import Pipeline, encoder_for, predictions_of
 from scorer.predict import NotAnsweredError, Predictor

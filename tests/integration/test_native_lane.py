@@ -16,7 +16,7 @@ from kafka_runtime.clients import MAX_BATCH_BYTES
 from kafka_runtime.sinks import Encoded, record_batches
 from schemas.validation import Rules
 from scorer.model import load
-from scorer.native.library import lane_for
+from scorer.native.lane import lane_for
 from scorer.pipeline import Pipeline
 
 pytest.importorskip("driftline_native", reason="driftline-native is not built: make native")

@@ -14,12 +14,13 @@ from support import bundles
 from support.events import NOW_MS, raw
 
 from kafka_runtime.clients import MAX_BATCH_BYTES
+from kafka_runtime.native.library import INTERFACE, NAME
+from kafka_runtime.native.records import reader_for
 from kafka_runtime.sinks import record_batches
 from schemas import headers as h
 from schemas.validation import Rules
 from scorer.model import load
-from scorer.native.library import INTERFACE, NAME, lane_for
-from scorer.native.records import reader_for
+from scorer.native.lane import lane_for
 from scorer.pipeline import Pipeline
 
 SOURCE = TopicPartition("customer-events", 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Literal
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
@@ -13,7 +12,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from kafka_runtime.fetched import Library
-from scorer.native.library import find, refused, state_of
+from kafka_runtime.native.library import Wanted, find, refused, state_of
 
 _SOURCE = TopicPartition("t", 3)
 _FIELDS = ("topic", "partition", "offset", "timestamp", "timestamp_type", "key", "value", "headers")
@@ -32,7 +31,7 @@ class Reader:
         return state_of(self.library, self.why_not)
 
 
-def reader_for(wanted: Literal["auto", "python"]) -> Reader:
+def reader_for(wanted: Wanted) -> Reader:
     """Return the library, if it is there, wanted, and reads batches as aiokafka does; a failure is logged."""
     library = find(wanted)
     if isinstance(library, str):

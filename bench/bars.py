@@ -47,8 +47,11 @@ def bars(measured: Measured) -> list[Bar]:
             at_least=True),
         Bar("gradient boosting (100 trees) ÷ linear, throughput", ratio(measured, "driftline-boosting", "driftline"),
             0.6, "×", at_least=True),
-        Bar("drift worker, CPU per customer event (event and prediction) ÷ the scorer's",
-            _share(_cpu(measured, "drift"), _cpu(measured, "driftline")), 1.0, "×", at_least=False),
+        *(
+            Bar(f"{title}, CPU per customer event (event and prediction) ÷ the scorer's in Python",
+                _share(_cpu(measured, name), _cpu(measured, "driftline")), 1.0, "×", at_least=False)
+            for name, title in (("drift", "drift worker"), ("drift-native", "drift worker, native lane"))
+        ),
     ]  # fmt: skip
     yardstick = _ages_of(measured, YARDSTICK)
     for name, title, p50, p99 in (

@@ -84,6 +84,16 @@ CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("drift-predictions", "drift worker, predictions", "exactly-once", None, "drift", reads=("predictions",)),
     Contestant("drift", "drift worker, both", "exactly-once", None, "drift", reads=("events", "predictions")),
     Contestant(
+        "drift-native",
+        "drift worker, both, native lane",
+        "exactly-once",
+        None,
+        "drift",
+        module="driftline_native",
+        environment={"SCORER_LANE": "auto"},
+        reads=("events", "predictions"),
+    ),
+    Contestant(
         "copy-aiokafka-eos", "copy, aiokafka transactions", "exactly-once", "copy_aiokafka.py", "copy", model=None
     ),
     Contestant(

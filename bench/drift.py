@@ -50,6 +50,7 @@ class DriftTrial:
         environment = {
             "KAFKA_BOOTSTRAP_SERVERS": self.stage.bootstrap,
             "SCORER_MODEL": str(self.stage.bundle(self.contestant)),
+            "SCORER_LANE": "python",  # also where the library is installed: it is a contestant of its own
             "DRIFT_GROUP": self.group,
             "DRIFT_HTTP_PORT": str(http_port),
             "TOPIC_EVENTS": read["events"],

@@ -16,6 +16,7 @@ metrics.py    every series that the drift worker exports
 telemetry.py  log line and counters of everything that happens
 service.py    the process: stages, health, life cycle
 session.py    the stages around one reference
+lane.py       who reads records and events: Python, or the library of native/
 follow.py     a changed bundle → the next reference
 endpoints.py  /drift, /drift.html, /performance, /health
 """

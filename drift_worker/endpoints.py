@@ -143,6 +143,7 @@ class Endpoints:
                 "sha256": self._session().loaded.manifest_sha256,
                 "signed": self._session().loaded.signed,
             },
+            "lane": self._session().lane.state(),
             "reference": {
                 "sha256": self._session().loaded.identity.reference,
                 "rows": self._session().loaded.reference.rows,

@@ -14,6 +14,7 @@ from typing import Any
 
 from drift_worker.alerting.limits import Policy
 from drift_worker.counts.windows import Side
+from drift_worker.lane import lane_for
 from drift_worker.metrics import STAGES, DriftMetrics
 from drift_worker.performance.cohorts import CohortConfig
 from drift_worker.performance.label_records import is_decision
@@ -73,7 +74,9 @@ class Session:
             unwatched_sentence(self.unwatched, len(loaded.manifest.features), loaded.reference.rows, s.drift_min_events)
             or ""
         )
-        fetched.install([s.topic_events, s.topic_predictions])
+        #: Who reads records and events.
+        self.lane = lane_for(s.scorer_lane, loaded.manifest, Rules.of(s))
+        fetched.install([s.topic_events, s.topic_predictions], self.lane.records.library)
         self._earlier = EarlierCounts(s)
         self._schemas = schemas_for(loaded.manifest.event.format, s)
         #: The first stage.
@@ -152,6 +155,7 @@ class Session:
             partitions_of=self._partitions_of,
             moves=OffsetComparisons(self._earlier.compare, self._metrics.offset_moved),
             schemas=self._schemas,
+            decoder=self.lane.events,
         )
 
     async def _fetched(self, source: TopicPartition, records: Sequence[ConsumerRecord]) -> processor.Blocked | None:

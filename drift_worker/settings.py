@@ -38,6 +38,7 @@ class DriftSettings(ServiceSettings, Topics):
 
     scorer_model: BundlePlace = Path("artifacts/model")
     scorer_model_poll: Duration = timedelta(seconds=5)
+    scorer_lane: Literal["auto", "python"] = "auto"
     model_public_key: ExistingFile | None = None
     drift_reference: BundlePlace | None = None  # none: the scorer's model
     drift_pane: Annotated[Duration, at_least(timedelta(seconds=1))] = timedelta(minutes=1)

@@ -11,7 +11,8 @@ topics.py           topics of the cluster: list, create
 topic_reader.py     whole topics, read outside any group
 producer.py         records sent without a transaction
 open_transaction.py records that are held back by an open transaction
-fetched.py          fetched batches → records, without aiokafka's objects for each
+fetched.py          fetched batches → records, without aiokafka's objects for each, in Python or in a library
+native/             the optional library, and fetched batches that it reads
 prefetch.py         records of a partition, read ahead and bounded
 processor.py        the contract between a service and its partitions
 partition_telemetry.py  log lines and metrics of partitions, the same in each service

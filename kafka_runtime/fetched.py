@@ -1,8 +1,8 @@
 """Fetched batches → records, without aiokafka's two objects for each and without reading their headers.
 
 A reader of predictions needs the headers of one record in a thousand, and aiokafka reads all of them. Here the fields
-of a whole batch are found in arrays, and headers are read when they are asked for. What is not plainly a batch of whole
-records is left to aiokafka, with its errors.
+of a whole batch are found in arrays, and headers are read when they are asked for. Or a library reads them (`Library`).
+What is not plainly a batch of whole records is left to aiokafka, with its errors.
 
 `install` replaces names in aiokafka's fetcher, as `kafka_runtime.decompression` does.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import repeat
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -33,6 +33,16 @@ _RECORDS_AT = 61  # what is in front of them: Kafka's protocol guide, record bat
 _WORD = 8
 # Records whose headers are compared at a time: what that takes stays in the processor's cache.
 _AT_ONCE = 128
+
+
+class Library(Protocol):
+    """Reads batches in native code (driftline-native), with the results of this module and of aiokafka."""
+
+    def is_whole(self, raw: bytes, /) -> bool:
+        """Return whether the checksum of a batch is right."""
+
+    def records_of(self, topic: str, partition: int, raw: bytes, /) -> list[Any] | None:
+        """Return the records of one batch, whose checksum is right; None if it is not plain."""
 
 
 class Record(msgspec.Struct, gc=False):
@@ -285,12 +295,22 @@ class _Batch:
     def __next__(self) -> Any:
         return next(self._batch)  # the record of a control batch
 
+    def validate_crc(self) -> bool:
+        """Return whether the checksum is right, as aiokafka's batch does."""
+        if _library is not None and self._raw[16] == 2:
+            return _library.is_whole(self._raw)
+        right: bool = self._batch.validate_crc()
+        return right
+
     def __iter__(self) -> Iterator[_Whole]:
         error: Exception | None = None
-        try:
-            records = records_of(self._source, self._raw)
-        except NotPlainError:
-            records, error = self._one_by_one()
+        topic, partition = self._source
+        records = None if _library is None else _library.records_of(topic, partition, self._raw)
+        if records is None:
+            try:
+                records = records_of(self._source, self._raw)
+            except NotPlainError:
+                records, error = self._one_by_one()
         if records:
             yield _Whole(records)
         if error is not None:
@@ -394,10 +414,16 @@ class _FetchResult(_FETCH_RESULT):  # type: ignore[misc, valid-type] # aiokafka 
 
 
 _topics: set[str] = set()
+_library: Library | None = None
 
 
-def install(topics: Collection[str]) -> None:
-    """Read these topics as this module does, in every consumer of the process without deserialisers."""
+def install(topics: Collection[str], library: Library | None = None) -> None:
+    """Read these topics as this module does, in every consumer of the process without deserialisers.
+
+    library: what reads a batch first, if there is one.
+    """
+    global _library  # noqa: PLW0603 - of the process, as what it replaces
     _topics.update(topics)
+    _library = library
     fetcher.MemoryRecords, fetcher.PartitionRecords = _KeptRecords, _PartitionRecords
     fetcher.FetchResult = _FetchResult

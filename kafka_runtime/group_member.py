@@ -31,7 +31,7 @@ from kafka_runtime.readiness import REASON_OF_STATE, NotReady
 from kafka_runtime.service import logs
 from kafka_runtime.service.process import few_descriptors_left
 from kafka_runtime.service.settings import KafkaSettings
-from kafka_runtime.topic_id import topic_id
+from kafka_runtime.topic_id import SharedRequests, topic_id
 
 log = logs.get(__name__)
 
@@ -78,6 +78,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
+        self._topic_ids = SharedRequests()
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._owned: dict[TopicPartition, tuple[OwnedPartition, asyncio.Task[None]]] = {}
         self._joined = False
@@ -139,7 +140,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         failures = 0
         while not drain.is_set():
             self._credentials, self._outdated = clients.credentials(self._settings), False
-            self._admin = clients.admin(self._settings)
+            self._admin, self._topic_ids = clients.admin(self._settings), SharedRequests()
             consumer = clients.group_consumer(
                 self._settings, self._topics, self._policy.group, self._policy.fetch_bytes, self
             )
@@ -256,11 +257,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc] # the base c
         return {source: found for source, found in offsets.items() if found.offset >= 0}
 
     async def _topic_id(self, source: TopicPartition) -> UUID:
-        if self._admin is None or self._consumer is None:
+        if (admin := self._admin) is None or self._consumer is None:
             raise KafkaConnectionError("not connected")
         # the broker that is read from: it has the current assignment, and without it no record can be answered
         leader = self._consumer._client.cluster.leader_for_partition(source)  # noqa: SLF001 - nothing public says it
-        return await topic_id(self._admin, source.topic, None if leader in {None, -1} else leader)
+        node = None if leader in {None, -1} else leader
+        return await self._topic_ids.ask((source.topic, node), lambda: topic_id(admin, source.topic, node))
 
     async def _read_committed(
         self, before: asyncio.Future[dict[TopicPartition, OffsetAndMetadata]], source: TopicPartition

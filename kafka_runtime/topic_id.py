@@ -7,7 +7,9 @@ metadata request (Kafka 2.8 and later). Only the beginning of the answer is pars
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import Awaitable, Callable, Hashable
 from io import BytesIO
 from typing import Any
 
@@ -25,6 +27,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+# A request waits so long for the one before, which may never be answered.
+PATIENCE_S = 0.05
 NIL = uuid.UUID(int=0)
 
 
@@ -89,6 +93,32 @@ class _Ask(Request[_Question]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_Question]) -> Any:
         return request_struct_class([(NIL, self._topic, {})], False, False, {})
+
+
+class SharedRequests:
+    """One request after another for each key. Callers that wait for the same request share its answer.
+
+    Nobody gets the answer to a request that was sent before they called: it could describe the time before their own
+    writes.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[Hashable, asyncio.Task[uuid.UUID]] = {}
+        self._next: dict[Hashable, asyncio.Task[uuid.UUID]] = {}
+
+    async def ask(self, key: Hashable, send: Callable[[], Awaitable[uuid.UUID]]) -> uuid.UUID:
+        """Return the answer to a request that is sent after this call; raise what `send` raises."""
+        if key not in self._next:
+            self._next[key] = asyncio.create_task(self._in_turn(key, send), name=f"topic id {key}")
+            # where every caller was cancelled, nobody else looks at it
+            self._next[key].add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        return await asyncio.shield(self._next[key])
+
+    async def _in_turn(self, key: Hashable, send: Callable[[], Awaitable[uuid.UUID]]) -> uuid.UUID:
+        if key in self._sent:
+            await asyncio.wait((self._sent[key],), timeout=PATIENCE_S)
+        self._sent[key] = self._next.pop(key)
+        return await send()
 
 
 async def topic_id(admin: AIOKafkaAdminClient, topic: str, node: int | None) -> uuid.UUID:

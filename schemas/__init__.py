@@ -8,6 +8,7 @@ fitted_columns.py the columns of a fitted estimator, and their order
 reference.py      the drift reference inside the bundle
 timestamps.py     times as text or numbers, one at a time and in batches
 event.py          bytes of an event → columns, or the reason of the rejection
+native_events.py  the same where the library of native/ is installed
 validation.py     the definition of a valid event
 rejection_reasons.py  why a record is rejected: the reasons of a dead letter
 prediction.py     score → bytes of a prediction

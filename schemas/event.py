@@ -54,7 +54,8 @@ class DecodedBatch:
 
     `ignored` has the records that are no events, by their position. All other sequences have one entry per accepted
     record, in the records' order; `accepted` (int64) says which records those are. `event_time_ms`: int64, milliseconds
-    since the epoch. `unknown_fields` and `key_mismatches` are counts over the accepted records.
+    since the epoch. `unknown_fields` and `key_mismatches` are counts over the accepted records. `unseen`: the values
+    without a category, each with the position of its feature; `take` leaves them as they are.
     """
 
     rejections: list[Rejection | None]
@@ -67,6 +68,7 @@ class DecodedBatch:
     unknown_fields: int
     key_mismatches: int
     ignored: dict[int, Ignored] = field(default_factory=dict)
+    unseen: Sequence[tuple[int, Any]] = ()
 
     def take(self, rows: NDArray[np.int64]) -> DecodedBatch:
         """Return the same batch with only these of its accepted rows."""
@@ -186,6 +188,7 @@ def merged(parts: Sequence[tuple[list[int], DecodedBatch]]) -> DecodedBatch:
         unknown_fields=sum(batch.unknown_fields for batch in batches),
         key_mismatches=sum(batch.key_mismatches for batch in batches),
         ignored=ignored,
+        unseen=[value for batch in batches for value in batch.unseen],
     )
 
 
@@ -320,6 +323,7 @@ class _FormDecoder:
             unknown_fields=sum(candidates.unknown.get(i, 0) for i in indices) if candidates.unknown else 0,
             key_mismatches=0 if by_key else _key_mismatches([records[i].key for i in indices], parts.customer_ids),
             ignored=ignored,
+            unseen=parts.columns.unseen(),
         )
 
     def _second_look(self, i: int, found: Candidates, text: bytes | None, *, lenient: bool) -> tuple[Any, int]:

@@ -103,6 +103,14 @@ class Columns:
             columns[self.layout.names[i]] = pd.Series(objects, dtype=object)
         return pd.DataFrame({name: columns[name] for name in self.layout.names})
 
+    def unseen(self) -> list[tuple[int, Value]]:
+        """Return the values without a category, each with the position of its feature."""
+        found = []
+        for column in np.flatnonzero((self.codes == UNSEEN).any(axis=0)).tolist():
+            i = self.layout.categorical[column]
+            found += [(i, self.values[i][row]) for row in np.flatnonzero(self.codes[:, column] == UNSEEN).tolist()]
+        return found
+
     def array(self) -> NDArray[Any]:
         """Return the same as an array (n, features), for an estimator that was fitted on one.
 

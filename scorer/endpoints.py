@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kafka_runtime.group_member import GroupMember
+from kafka_runtime.native.records import Reader
 from kafka_runtime.service.http import status
 from kafka_runtime.service.metrics import described
 from kafka_runtime.service.process import Usage
@@ -34,6 +35,7 @@ class Health:
         reloader: Reloader,
         challenger_reloader: Reloader | None,
         parts: Callable[[], Mapping[str, str | None]],
+        records: Reader,
     ) -> None:
         self._settings = settings
         self._version = version
@@ -44,6 +46,7 @@ class Health:
         self._reloader = reloader
         self._challenger_reloader = challenger_reloader
         self._parts = parts
+        self._records = records
         self._usage = Usage()
 
     def __call__(self) -> dict[str, Any]:
@@ -68,7 +71,7 @@ class Health:
             "reload": reload,
             "challenger": challenger,
             "delivery": self._settings.scorer_delivery,
-            "lane": self._work.lane.state(),
+            "lane": {"records": self._records.state(), **self._work.lane.state()},
             "uptime_s": round(time.time() - self._started, 1),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
             "max_memory_bytes": usage.ru_maxrss * 1024,

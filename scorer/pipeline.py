@@ -65,7 +65,7 @@ class Answer:
 
 
 class Decoder(Protocol):
-    """Reads events in another way than `schemas.event.EventDecoder`, to the same columns (scorer/native)."""
+    """Reads events in another way than `schemas.event.EventDecoder`, to the same columns (schemas/native_events.py)."""
 
     def read(self, records: Sequence[Record], now_ms: int) -> Any:
         """Decode each record on its own: first half."""

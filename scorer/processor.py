@@ -22,7 +22,7 @@ from scorer.challenger.shadow import Shadow
 from scorer.challenger.split import Split
 from scorer.dead_letter_limit import RejectedShare
 from scorer.model import Model
-from scorer.native.library import Lane, lane_for
+from scorer.native.lane import Lane, lane_for
 from scorer.pipeline import Answer, Pipeline
 from scorer.predict import Predictor
 from scorer.reload import unfit_challenger

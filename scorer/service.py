@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from kafka_runtime import model_registry
+from kafka_runtime import fetched, model_registry
 from kafka_runtime.group_member import GroupMember
+from kafka_runtime.native.records import reader_for
 from kafka_runtime.partition_telemetry import OffsetComparisons
 from kafka_runtime.processor import Policy
 from kafka_runtime.schema_registry.cache import schemas_for
@@ -95,6 +96,9 @@ class Scorer:
             unfinished=earlier.unfinished if exactly_once else None,
             prepare=None if schemas is None else work.prepare,
         )
+        records = reader_for(settings.scorer_lane)
+        if records.library is not None:
+            fetched.install([settings.topic_events], records.library)
         self._member = GroupMember(settings, [settings.topic_events], policy, work, self._report)
         self.health = Health(
             settings=settings,
@@ -106,6 +110,7 @@ class Scorer:
             reloader=self._reloader,
             challenger_reloader=self._challenger_reloader,
             parts=self.parts,
+            records=records,
         )
         self._metrics.loop_lag.set_function(lambda: self._member.loop_lag_s)
         self._metrics.in_flight.set_function(lambda: self._member.in_flight)

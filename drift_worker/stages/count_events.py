@@ -34,9 +34,9 @@ from kafka_runtime.kafka_types import ConsumerRecord, TopicPartition
 from kafka_runtime.partition_telemetry import OffsetComparisons
 from kafka_runtime.sinks import Output, Result
 from schemas.event import EventDecoder
-from schemas.features import UNSEEN
 from schemas.formats.registered import Schemas
 from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
+from schemas.native_events import NativeDecoder
 from schemas.prediction import AnyPrediction, ClassPrediction, ModelRef, PlainDecoder, decoder_of
 from schemas.rejection_reasons import Reason
 from schemas.timestamps import INVALID, parse_batch
@@ -115,6 +115,7 @@ class EventCounter:
         partitions_of: Callable[[str], Awaitable[int]],
         moves: OffsetComparisons | None = None,
         schemas: Schemas | None = None,
+        decoder: NativeDecoder | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -122,14 +123,15 @@ class EventCounter:
 
         partitions_of: returns the number of partitions of a topic. span_ms: the longest window plus the allowed
         lateness. moves: compares a partition's committed offset when it is assigned; None: it is not compared.
-        schemas: of the registry, where the events have a registry's format.
+        schemas: of the registry, where the events have a registry's format. decoder: of the native lane, if it reads
+        the events.
         """
         self._loaded = loaded
         self._report = report
         self._events_topic = events_topic
         self._panes_topic = panes_topic
-        self.decoder = EventDecoder(loaded.manifest.features, loaded.manifest.event, rules, schemas)
         manifest = loaded.manifest
+        self._decoder = decoder or EventDecoder(manifest.features, manifest.event, rules, schemas)
         self._decode_prediction = decoder_of(manifest.predicts)
         self._plain = PlainDecoder(manifest.predicts, ModelRef(manifest.name, manifest.version))
         self._labels = {"binary": "label", "multiclass": "label"}.get(manifest.predicts.name)
@@ -209,7 +211,7 @@ class EventCounter:
     # -- in -----------------------------------------------------------------------------------------------------------
 
     def _take_events(self, pending: _Pending, records: Sequence[ConsumerRecord]) -> _Batch:
-        decoded = self.decoder.decode(records, self._now_ms())
+        decoded = self._decoder.decode(records, self._now_ms())
         pending.read -= len(decoded.ignored)  # no events: neither counted nor rejected
         for rejection in decoded.rejections:
             if rejection is None:
@@ -221,7 +223,7 @@ class EventCounter:
         if len(decoded.accepted):
             pending.accepted_next = records[int(decoded.accepted[-1])].offset + 1
         columns = decoded.columns
-        self._note_unseen(columns.codes, columns.values)
+        self._note_unseen(decoded.unseen)
         customers = self._loaded.hash_customers(decoded.customer_ids)
         return _Batch(decoded.event_time_ms, customers, columns.numeric, columns.codes)
 
@@ -274,15 +276,12 @@ class EventCounter:
             return NOT_A_PREDICTION, None
         return "", prediction
 
-    def _note_unseen(self, codes: NDArray[np.int32], values: Sequence[Sequence[object]]) -> None:
-        for column in np.flatnonzero((codes == UNSEEN).any(axis=0)).tolist():
-            i = self.decoder.layout.categorical[column]
-            rows = np.flatnonzero(codes[:, column] == UNSEEN)
-            names = self.unseen.setdefault(self.decoder.layout.names[i], Counter())
-            for row in rows.tolist():
-                name = str(values[i][row])[:128]
-                if name in names or len(names) < UNSEEN_NAMES:
-                    names[name] += 1
+    def _note_unseen(self, values: Sequence[tuple[int, object]]) -> None:
+        for feature, value in values:
+            names = self.unseen.setdefault(self._loaded.manifest.features[feature].name, Counter())
+            name = str(value)[:128]
+            if name in names or len(names) < UNSEEN_NAMES:
+                names[name] += 1
 
     # -- out ----------------------------------------------------------------------------------------------------------
 

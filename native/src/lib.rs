@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod event;
+mod fetched;
 mod json;
 mod prediction;
 mod record_batch;
@@ -21,7 +22,7 @@ use prediction::{Document, Interval, Task};
 use record_batch::{Batch, Builder, Producer, put_bytes, put_header, put_varint};
 
 /// Changes with every call that Python makes. Python uses a library of its own number only.
-const INTERFACE: u32 = 2;
+const INTERFACE: u32 = 3;
 /// Fewer records are encoded at once: to give the interpreter lock away and to wait for it costs more than they do.
 const WORTH_A_SWITCH: usize = 200;
 /// Records that are held at a time: what is kept of them fits into the processor's cache.
@@ -275,7 +276,29 @@ fn hold<'py>(
     ];
     let mut held = Vec::with_capacity(range.len());
     for at in range {
+        let texts = [
+            texts[0].get_item(at)?,
+            texts[1].get_item(at)?,
+            texts[2].get_item(at)?,
+        ];
+        let [Ok(event_id), Ok(customer_id), Ok(event_time)] =
+            texts.map(|text| text.cast_into::<PyString>())
+        else {
+            return Ok(None);
+        };
+        let texts = [event_id, customer_id, event_time];
         let record = records.get_item(at)?;
+        if let Some(ours) = without_headers(&record) {
+            held.push(Held {
+                offset: ours.offset,
+                timestamp: ours.timestamp,
+                by_broker: ours.timestamp_type == 1,
+                key: ours.key.as_ref().map(|key| key.bind(py).clone()),
+                texts,
+                more: None,
+            });
+            continue;
+        }
         let (Ok(offset), Ok(timestamp)) = (
             record.getattr(names[0])?.extract::<i64>(),
             record.getattr(names[1])?.extract::<i64>(),
@@ -300,22 +323,12 @@ fn hold<'py>(
             more = header;
         }
         let by_broker = !kind.is_none() && kind.extract::<i64>().is_ok_and(|kind| kind == 1);
-        let texts = [
-            texts[0].get_item(at)?,
-            texts[1].get_item(at)?,
-            texts[2].get_item(at)?,
-        ];
-        let [Ok(event_id), Ok(customer_id), Ok(event_time)] =
-            texts.map(|text| text.cast_into::<PyString>())
-        else {
-            return Ok(None);
-        };
         held.push(Held {
             offset,
             timestamp,
             by_broker,
             key,
-            texts: [event_id, customer_id, event_time],
+            texts,
             more,
         });
     }
@@ -550,6 +563,11 @@ impl Decoder {
         at: usize,
     ) -> PyResult<Value<'py>> {
         let record = records.get_item(at)?;
+        if let Some(ours) = without_headers(&record) {
+            let key = ours.key.as_ref().map(|key| key.bind(py).clone());
+            let value = ours.value.as_ref().map(|value| value.bind(py).clone());
+            return Ok(value.and_then(|value| self.fitting(value, key, 0)));
+        }
         let Ok(value) = record
             .getattr(pyo3::intern!(py, "value"))?
             .cast_into::<PyBytes>()
@@ -562,7 +580,7 @@ impl Decoder {
             (false, Ok(key)) => Some(key),
             (false, Err(_)) => return Ok(None),
         };
-        let mut size = value.as_bytes().len() + key.as_ref().map_or(0, |key| key.as_bytes().len());
+        let mut size = 0;
         let headers = record.getattr(pyo3::intern!(py, "headers"))?;
         if headers.is_truthy()? {
             for header in headers.try_iter()? {
@@ -577,15 +595,107 @@ impl Decoder {
                 size += name.len() + value.map_or(0, |value| value.as_bytes().len());
             }
         }
-        let fits = !value.as_bytes().is_empty() && size <= self.most_bytes;
-        Ok(fits.then_some((value, key)))
+        Ok(self.fitting(value, key, size))
     }
+
+    /// Return value and key; None if the record is empty or too large. headers: their bytes.
+    fn fitting<'py>(
+        &self,
+        value: Bound<'py, PyBytes>,
+        key: Option<Bound<'py, PyBytes>>,
+        headers: usize,
+    ) -> Value<'py> {
+        let key_size = key.as_ref().map_or(0, |key| key.as_bytes().len());
+        let size = value.as_bytes().len() + key_size + headers;
+        let fits = !value.as_bytes().is_empty() && size <= self.most_bytes;
+        fits.then_some((value, key))
+    }
+}
+
+/// A record as it was read from Kafka (schemas.validation.Record). Headers are read when they are asked for.
+#[pyclass(frozen)]
+struct Record {
+    #[pyo3(get)]
+    topic: Py<PyString>,
+    #[pyo3(get)]
+    partition: i32,
+    #[pyo3(get)]
+    offset: i64,
+    #[pyo3(get)]
+    timestamp: i64,
+    #[pyo3(get)]
+    timestamp_type: i32,
+    #[pyo3(get)]
+    key: Option<Py<PyBytes>>,
+    #[pyo3(get)]
+    value: Option<Py<PyBytes>>,
+    /// The batch, and where in it they are; None: there are none.
+    headers: Option<(Py<PyBytes>, usize)>,
+}
+
+#[pymethods]
+impl Record {
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let Some((raw, at)) = &self.headers else {
+            return Ok(PyTuple::empty(py));
+        };
+        let found = fetched::headers(raw.as_bytes(py), *at)
+            .ok_or_else(|| PyRuntimeError::new_err("headers that were read before"))?;
+        let one = |(name, value): fetched::Header<'_>| {
+            (
+                PyString::new(py, name),
+                value.map(|value| PyBytes::new(py, value)),
+            )
+        };
+        PyTuple::new(py, found.into_iter().map(one).collect::<Vec<_>>())
+    }
+}
+
+/// Return a record that this library read and that has no headers, as most have none; None for any other.
+fn without_headers<'a>(record: &'a Bound<'_, PyAny>) -> Option<&'a Record> {
+    let ours = record.cast::<Record>().ok()?.get();
+    ours.headers.is_none().then_some(ours)
+}
+
+/// Return whether the checksum of a fetched batch is right.
+#[pyfunction]
+fn is_whole(raw: &Bound<'_, PyBytes>) -> bool {
+    fetched::is_whole(raw.as_bytes())
+}
+
+/// Return the records of one fetched batch, whose checksum is right; None if it is not plain.
+#[pyfunction]
+fn records_of<'py>(
+    py: Python<'py>,
+    topic: &Bound<'py, PyString>,
+    partition: i32,
+    raw: &Bound<'py, PyBytes>,
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    let Some(read) = fetched::read(raw.as_bytes()) else {
+        return Ok(None);
+    };
+    let bytes = |part: Option<&[u8]>| part.map(|part| PyBytes::new(py, part).unbind());
+    let made = PyList::empty(py);
+    for record in read.records {
+        made.append(Record {
+            topic: topic.clone().unbind(),
+            partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            timestamp_type: i32::from(read.by_broker),
+            key: bytes(record.key),
+            value: bytes(record.value),
+            headers: record.headers_at.map(|at| (raw.clone().unbind(), at)),
+        })?;
+    }
+    Ok(Some(made))
 }
 
 #[pymodule]
 mod driftline_native {
     #[pymodule_export]
-    use super::{Decoded, Decoder, Encoder, Headers, OpenBatch};
+    use super::{Decoded, Decoder, Encoder, Headers, OpenBatch, Record, is_whole, records_of};
 
     #[pymodule_export]
     const INTERFACE: u32 = super::INTERFACE;

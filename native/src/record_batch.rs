@@ -6,16 +6,16 @@
 pub const HEADER: usize = 61;
 const LENGTH: usize = 8;
 const LEADER_EPOCH: usize = 12;
-const MAGIC: usize = 16;
-const CRC: usize = 17;
-const ATTRIBUTES: usize = 21;
+pub const MAGIC: usize = 16;
+pub const CRC: usize = 17;
+pub const ATTRIBUTES: usize = 21;
 const LAST_OFFSET: usize = 23;
-const FIRST_TIMESTAMP: usize = 27;
-const LAST_TIMESTAMP: usize = 35;
+pub const FIRST_TIMESTAMP: usize = 27;
+pub const LAST_TIMESTAMP: usize = 35;
 const PRODUCER_ID: usize = 43;
 const PRODUCER_EPOCH: usize = 51;
 const SEQUENCE: usize = 53;
-const COUNT: usize = 57;
+pub const COUNT: usize = 57;
 const TRANSACTIONAL: i16 = 0x10;
 
 /// What a producer's state adds to a batch when it is sent.

@@ -1,9 +1,7 @@
-"""The native lane: what the optional library `driftline-native` (the folder native/) does in the place of Python.
+"""The native lane of the scorer: what the library of native/ does for a model, where it is installed.
 
-- library.py: finds the library, and tries it on a model before it serves.
-- events.py: a batch's events as columns.
+- lane.py: tries the library on a model before it serves.
 - predictions.py: a batch's predictions as record batches.
 
-The Python code is the definition, and serves wherever the library does not: without it, for what it hands back, and
-where SCORER_LANE says so.
+Its events are read by schemas/native_events.py, and record batches by kafka_runtime/native.
 """

@@ -142,7 +142,7 @@ def test_images_are_pinned(service: dict[str, Any]) -> None:
 def test_a_base_image_can_be_given_by_digest(name: str) -> None:
     """Every stage starts from the one argument, whose default is the tag; the image says what it was made from."""
     text = Path(f"Dockerfile.{name}").read_text(encoding="utf-8")
-    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${PYTHON_IMAGE}"] * 3
     assert "ARG PYTHON_IMAGE=python:${PYTHON_VERSION}-slim\n" in text
     assert 'org.opencontainers.image.base.name="${PYTHON_IMAGE}"' in text
     assert all("PYTHON_IMAGE" in BASE["services"][service]["build"]["args"] for service in ("scorer", "drift-worker"))

@@ -8,15 +8,22 @@ long it took is looked at by `run`.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import json
 import signal
 import time
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import msgspec
 import numpy as np
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
 from support import avro_events, bundles, protobuf_events
 from support.events import FEATURES, NOW_MS, Decoders, raw, record
 
@@ -25,6 +32,8 @@ from drift_worker.counts.bins import Cells
 from drift_worker.counts.windows import Side, Windows, decode_state
 from drift_worker.counts.wire_format import Delta, Hour, Identity, Merged, Packed, Progress
 from driftline.training.spec import SpecError, parse_spec
+from kafka_runtime import fetched
+from kafka_runtime.native.library import NAME
 from kafka_runtime.schema_registry.client import RegisteredSchema
 from kafka_runtime.sinks import record_batches
 from schemas import headers as h
@@ -33,13 +42,12 @@ from schemas.bundle import BundleError, EventMapping, manifest_bytes, parse_mani
 from schemas.dead_letter import dead_letter, encoded_size
 from schemas.event import DecodedBatch, EventDecoder
 from schemas.measurement import decode_measurement
+from schemas.native_events import NativeDecoder
 from schemas.prediction import decode_prediction
 from schemas.reference import Reference
 from schemas.rejection_reasons import Reason, Rejection
 from schemas.validation import Rules
 from scorer.model import Model
-from scorer.native.events import NativeDecoder
-from scorer.native.library import NAME
 from scorer.native.predictions import NativePredictions
 from scorer.pipeline import Pipeline, encoder_for, predictions_of
 from scorer.predict import NotAnsweredError, Predictor
@@ -429,11 +437,48 @@ def reference(data: bytes) -> str:
     return "read"
 
 
+SOURCE = TopicPartition("customer-events", 3)
+RECORD = ("topic", "partition", "offset", "timestamp", "timestamp_type", "key", "value", "headers")
+
+
+def _read(kind: Any, records: Any) -> tuple[list[tuple[object, ...]], str]:
+    """The records of a fetched partition one after the other, and the error behind the last."""
+    found: list[tuple[object, ...]] = []
+    try:
+        found.extend(
+            tuple(getattr(one, name) for name in RECORD)
+            for one in kind(SOURCE, records, [], 0, None, None, True, READ_COMMITTED)
+        )
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+        return found, repr(error)
+    return found, ""
+
+
+def batch(data: bytes) -> str:
+    """A fetched batch whose length and checksum are right: read as aiokafka reads it, by Python and by the library."""
+    raw = bytearray(data.ljust(61, b"\0"))
+    raw[8:12] = (len(raw) - 12).to_bytes(4, "big")
+    raw[16] = 2
+    raw[22] &= 0xF8  # not compressed
+    raw[17:21] = calc_crc32c(bytes(raw[21:])).to_bytes(4, "big")
+    wanted = _read(PartitionRecords, MemoryRecords(bytes(raw)))
+    fetched._topics.add(SOURCE.topic)
+    libraries = (None, importlib.import_module(NAME)) if NATIVE else (None,)
+    for library in libraries:
+        fetched._library = library
+        found = _read(fetched._PartitionRecords, fetched._KeptRecords(bytes(raw)))
+        # aiokafka may read behind the end of a damaged batch: its error's text, and even its kind, are chance
+        if (found[0], bool(found[1])) != (wanted[0], bool(wanted[1])):
+            raise FoundError(f"{'Python' if library is None else NAME} reads another batch than aiokafka")
+    fetched._library = None
+    return f"{min(len(wanted[0]), 2)} {wanted[1][:20]}"
+
+
 TARGETS: dict[str, Callable[[bytes], str]] = {
     target.__name__: target
     for target in (
         *(event, avro, json_schema, protobuf, pipeline, letters, predict, prediction),
-        *(alert, measurement, pane, manifest, spec, reference),
+        *(alert, measurement, pane, manifest, spec, reference, batch),
         *((native,) if NATIVE else ()),
     )
 }
@@ -494,6 +539,14 @@ def _in_base64() -> str:
     return base64.b64encode(protobuf_events.message_class().DESCRIPTOR.file.serialized_pb).decode()
 
 
+def _batch(rows: int, with_headers: bool) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, 0, 1, 77, 5, 9, 1 << 20)
+    headers = [("driftline-source-offset", b"41"), ("é", None), ("", b"")] if with_headers else []
+    for at in range(rows):
+        builder.append(at, NOW_MS + at % 3, None if at % 4 == 3 else b"k%d" % at, b"v" * (at * 7), headers)
+    return bytes(builder.build())
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Valid documents of every target, from which a fuzzer starts."""
     import io
@@ -548,6 +601,7 @@ def seeds() -> dict[str, list[bytes]]:
         "manifest": [_manifest()],
         "spec": [path.read_bytes() for path in sorted(Path("examples").glob("*.toml"))],
         "reference": [out.getvalue(), REFERENCE.to_bytes()],
+        "batch": [_batch(rows, with_headers) for rows in (1, 20) for with_headers in (False, True)],
         **(
             {"native": [bytes([choice, 2, 200]) + document for document in events for choice in (0, 91, 255)]}
             if NATIVE

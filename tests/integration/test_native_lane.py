@@ -16,7 +16,7 @@ from kafka_runtime.clients import MAX_BATCH_BYTES
 from kafka_runtime.sinks import Encoded, record_batches
 from schemas.validation import Rules
 from scorer.model import load
-from scorer.native.library import lane_for
+from scorer.native.lane import lane_for
 from scorer.pipeline import Pipeline
 
 pytest.importorskip("driftline_native", reason="driftline-native is not built: make native")
@@ -61,7 +61,7 @@ def test_both_lanes_write_the_same_records_in_the_same_places(stage: Stage, deli
             stage.reader.wait_for(answered + 3000)
             serves = scorer.get("/health").json()["lane"]
             assert scorer.stop() == 0
-        assert serves == dict.fromkeys(("events", "predictions"), NATIVE if lane == "auto" else PYTHON)
+        assert serves == dict.fromkeys(("records", "events", "predictions"), NATIVE if lane == "auto" else PYTHON)
         answers = stage.reader.answers[answered:]
         assert_exactly_once(sent, answers)
         written[lane] = sorted(

@@ -35,6 +35,7 @@ from driftline.replay.event_source import open_source
 from driftline.training.spec import read_spec
 from driftline.training.train import train_bundle
 from kafka_runtime import fetched
+from schemas.event import EventDecoder
 from schemas.headers import CONTENT_TYPE, Stamp
 from schemas.prediction import ModelRef, PlainDecoder, encoder_of
 from schemas.timestamps import parse_batch
@@ -79,8 +80,9 @@ def stages(bundle: Path, rounds: int) -> list[tuple[str, float | None, float | N
     customers = open_source(DATA, bundle, run="bench").take(READ_RECORDS, 0.0, now_ms)
     events: list[Row] = [(key, value, ()) for key, value in customers]
     counter = _counter(bundle, now_ms)
+    decoder = EventDecoder(manifest.features, manifest.event, Rules())
     records = read(EVENTS, batch(events, now_ms))
-    decoded = counter.decoder.decode(records, now_ms)
+    decoded = decoder.decode(records, now_ms)
     model = ModelRef(manifest.name, manifest.version)
     values = encoder_of(model, manifest.predicts).encode(
         [f"events-0-{i}" for i in range(READ_RECORDS)],
@@ -97,7 +99,7 @@ def stages(bundle: Path, rounds: int) -> list[tuple[str, float | None, float | N
     plain = PlainDecoder(manifest.predicts, model)
     predictions = plain.decode(values, _never)
     times = [prediction.event_time for prediction in predictions]
-    shares = counter.decoder.read(records, now_ms)
+    shares = decoder.read(records, now_ms)
 
     def process(source: TopicPartition, found: list[Any]) -> Callable[[], int]:
         def to_deltas() -> int:
@@ -119,8 +121,8 @@ def stages(bundle: Path, rounds: int) -> list[tuple[str, float | None, float | N
     hashed = once(loaded.hash_customers, decoded.customer_ids)
     rows: list[tuple[str, Callable[[], int] | None, Callable[[], int] | None]] = [
         ("fetched bytes → records, checksum", once(read, EVENTS, fetches[0]), once(read, PREDICTIONS, fetches[1])),
-        ("decode", once(counter.decoder.read, records, now_ms), once(plain.decode, values, _never)),
-        ("columns and checks", once(counter.decoder.assemble, shares), None),
+        ("decode", once(decoder.read, records, now_ms), once(plain.decode, values, _never)),
+        ("columns and checks", once(decoder.assemble, shares), None),
         ("times", None, once(parse_batch, times)),
         ("hash of the customers", hashed, hashed),
         ("all of the counting stage, deltas included", process(EVENTS, records), process(PREDICTIONS, answers)),

@@ -22,7 +22,7 @@ from schemas import headers as h
 from schemas.event import EventDecoder
 from schemas.validation import Rules
 from scorer.model import load
-from scorer.native.library import lane_for
+from scorer.native.lane import lane_for
 from scorer.pipeline import encoder_for, predictions_of
 
 SIZES = (1, 5, 10, 50, 200, 1000, 5000)

@@ -129,8 +129,9 @@ def test_bars_are_reached_missed_or_not_measured():
     assert found["exactly-once, pure Python, throughput ÷ aiokafka's copy"].value == 0.625
     assert found["exactly-once, pure Python, throughput ÷ aiokafka's copy"].reached is True
     assert found["exactly-once, throughput ÷ Quix Streams"].value == 500
-    drift = found["drift worker, CPU per customer event (event and prediction) ÷ the scorer's"]
+    drift = found["drift worker, CPU per customer event (event and prediction) ÷ the scorer's in Python"]
     assert (drift.value, drift.reached) == (2.5, False)
+    assert found[drift.what.replace("worker", "worker, native lane")].reached is None
     age = "exactly-once, 4 partitions, event age at 1,000/s, {} ÷ that of librdkafka's copy"
     assert (found[age.format("p50")].value, found[age.format("p50")].reached) == (0.5, True)
     assert (found[age.format("p99")].value, found[age.format("p99")].reached) == (1.5, False)

@@ -21,9 +21,16 @@ FIELDS = ("topic", "partition", "offset", "timestamp", "timestamp_type", "key", 
 HEADERS = [("driftline-source-offset", b"41"), ("é", None), ("", b""), ("content-type", b"application/json" * 9)]
 
 
-@pytest.fixture(autouse=True)
-def _ours(monkeypatch):
-    monkeypatch.setattr(fetched, "_topics", {SOURCE.topic})
+@pytest.fixture(autouse=True, scope="module", params=["python", "native"])
+def _ours(request):
+    """Both readers: in arrays, and the library where it is built."""
+    library = None
+    if request.param == "native":
+        library = pytest.importorskip("driftline_native", reason="driftline-native is not built: make native")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fetched, "_topics", {SOURCE.topic})
+        patched.setattr(fetched, "_library", library)
+        yield
 
 
 def _batch(rows, base=0, *, codec=0, appended=False):
@@ -121,8 +128,9 @@ def test_a_damaged_batch_is_read_or_refused_as_aiokafka_does(n, headers, damage,
     _both(bytes(raw) + _batch(_rows(20), n), start)
 
 
+@pytest.mark.parametrize("offset", [5, 19], ids=["smaller", "the same"])
 @pytest.mark.parametrize("headers", [[], HEADERS], ids=["none", "some"])
-def test_an_offset_that_does_not_grow_is_passed_over(headers):
+def test_an_offset_that_does_not_grow_is_passed_over(headers, offset):
     """As aiokafka does: the record is taken for one of before the place that was asked for."""
     rows = [(0, b"k", b"v", headers)] * 40
     raw = bytearray(_batch(rows))
@@ -133,7 +141,7 @@ def test_an_offset_that_does_not_grow_is_passed_over(headers):
         at += length
     _, at = fetched._varint(bytes(raw), at)
     assert raw[at + 2] == 40  # 20, zigzag
-    raw[at + 2] = 10
+    raw[at + 2] = 2 * offset
     found, error = _both(bytes(raw))
     assert ([one["offset"] for one in found], error) == ([*range(20), *range(21, 40)], None)
 

@@ -21,7 +21,7 @@ from schemas.event import DecodedBatch
 from schemas.task import Binary, Interval, Multiclass, Regression
 from schemas.validation import Rules
 from scorer.model import load
-from scorer.native.library import lane_for
+from scorer.native.lane import lane_for
 from scorer.native.predictions import NativePredictions, SealedBatch
 from scorer.pipeline import Pipeline, encoder_for, predictions_of
 

@@ -6,9 +6,10 @@ that an odd record has its neighbours read as fast as ever.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,14 @@ from schemas import timestamps
 from schemas.bundle import EventMapping, Feature, Manifest
 from schemas.event import DecodedBatch, EventDecoder, merged, number_bounds
 from schemas.features import Columns
-from schemas.validation import Record, Rules
+from schemas.validation import Record, Rules, features_object
 
 
-def unfit(manifest: Manifest, form: str) -> str | None:
-    """Return why the library cannot read a bundle's events; None if it can. form: in which the model is scored."""
+def unfit(manifest: Manifest) -> str | None:
+    """Return why the library cannot read a bundle's events; None if it can."""
     mapping = manifest.event
     if not mapping.is_envelope or mapping.model_copy(update={"tombstones": "reject"}) != EventMapping():
         return "events are not in the default envelope"
-    if form != "direct":
-        return "the model is scored in frame form, which needs the values as they were"
     if odd := [feature.name for feature in manifest.features if not _plain(feature)]:
         return f"{odd[0]}: a feature with a conversion or a place of its own"
     return None
@@ -100,3 +99,57 @@ class NativeDecoder:
         if read.rest is None:
             return plain
         return merged([(accepted.tolist(), plain), (decoded.rest, self._python.assemble(read.rest))])
+
+
+def differs_on_events(decoder: NativeDecoder, manifest: Manifest, rules: Rules) -> str | None:
+    """Return None if the golden rows, as events, have the same columns in both lanes, else one line.
+
+    Each comes plain, with a category that is new, and without its time.
+    """
+    now_ms = timestamps.parse("2026-11-22T06:00:00Z") or 0
+    records: list[Any] = []
+    for row in manifest.golden.rows:
+        features = features_object(manifest.features, {f.name: row.get(f.name) for f in manifest.features})
+        event = {
+            "event_id": "e-1",
+            "customer_id": "c-1",
+            "event_time": "2026-11-22T05:59:59.1239Z",
+            "features": features,
+        }
+        new = {f.name: f"{features.get(f.name)} new" for f in manifest.features if f.kind == "categorical"}
+        odd: tuple[dict[str, object], ...] = (
+            {},
+            {"features": {**features, **new}},
+            {"event_time": None},
+            {"schema_version": 1},
+        )
+        records += [
+            SimpleNamespace(
+                topic="t",
+                partition=0,
+                offset=len(records) + at,
+                timestamp=0,
+                timestamp_type=0,
+                key=b"c-2",
+                value=json.dumps({**event, **change}).encode(),
+                headers=(),
+            )
+            for at, change in enumerate(odd)
+        ]
+    python = EventDecoder(manifest.features, manifest.event, rules).decode(records, now_ms)
+    native = decoder.decode(records, now_ms)
+    parts = [
+        (
+            batch.rejections,
+            batch.accepted.tolist(),
+            [*batch.event_ids],
+            [*batch.customer_ids],
+            [*batch.event_times],
+            batch.event_time_ms.tolist(),
+            batch.columns.numeric.tobytes(),
+            batch.columns.codes.tobytes(),
+            (batch.unknown_fields, batch.key_mismatches, batch.ignored),
+        )
+        for batch in (native, python)
+    ]
+    return None if parts[0] == parts[1] else "driftline-native reads the golden rows differently"

@@ -1,15 +1,17 @@
 """Which lane serves: the library where it is installed, wanted, of the right interface and equal on golden rows."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from support import bundles
 from support.events import NOW_MS, raw, record
 
+from kafka_runtime.native.library import INTERFACE, NAME
 from schemas.validation import Rules
 from scorer.model import load
-from scorer.native.library import INTERFACE, NAME, lane_for
+from scorer.native.lane import lane_for
 from scorer.pipeline import Pipeline
 
 
@@ -129,3 +131,13 @@ def test_a_split_has_no_lane(model):
     """Its predictions are of two models."""
     with pytest.raises(ValueError, match="one model"):
         Pipeline(model, Rules(), "g", 900_000, SimpleNamespace(), lane=SimpleNamespace())
+
+
+def test_a_model_in_frame_form_has_its_events_read_by_python(model, monkeypatch):
+    """It needs the values as they were, and the library keeps numbers and codes only."""
+    monkeypatch.setitem(sys.modules, NAME, _library())
+    lane = lane_for("auto", replace(model, form="frame"), "g", Rules())
+    assert (lane.events, lane.why_not_events) == (
+        None,
+        "the model is scored in frame form, which needs the values as they were",
+    )

@@ -12,8 +12,8 @@ from support.events import FEATURES, GOOD, NOW_MS, raw, record, with_features, w
 
 from schemas.bundle import EventMapping
 from schemas.event import EventDecoder
+from schemas.native_events import NativeDecoder, unfit
 from schemas.validation import Rules
-from scorer.native.events import NativeDecoder, unfit
 
 library = pytest.importorskip("driftline_native", reason="driftline-native is not built: make native")
 
@@ -49,6 +49,7 @@ def _parts(batch):
         "times": batch.event_time_ms.tolist(),
         "numeric": batch.columns.numeric.tobytes(),
         "codes": batch.columns.codes.tobytes(),
+        "unseen": sorted(batch.unseen),
         "counts": (batch.columns.n, batch.unknown_fields, batch.key_mismatches, batch.ignored),
     }
 
@@ -178,18 +179,17 @@ def test_the_limit_of_bytes_counts_key_and_headers(size, headers):
 
 
 @pytest.mark.parametrize(
-    ("changes", "form", "why"),
+    ("changes", "why"),
     [
-        ({"event": EventMapping(event_time="")}, "direct", "default envelope"),
-        ({"event": EventMapping(time_unit="ms")}, "direct", "default envelope"),
-        ({"event": EventMapping(format="avro")}, "direct", "default envelope"),
-        ({"event": EventMapping(only={"schema_version": [1]})}, "direct", "default envelope"),
-        ({}, "frame", "frame form"),
-        ({"features": (FEATURES[0].model_copy(update={"parse": "number"}), *FEATURES[1:])}, "direct", "tenure"),
-        ({"features": (*FEATURES[:6], FEATURES[6].model_copy(update={"from_": "a.b"}))}, "direct", "partner"),
+        ({"event": EventMapping(event_time="")}, "default envelope"),
+        ({"event": EventMapping(time_unit="ms")}, "default envelope"),
+        ({"event": EventMapping(format="avro")}, "default envelope"),
+        ({"event": EventMapping(only={"schema_version": [1]})}, "default envelope"),
+        ({"features": (FEATURES[0].model_copy(update={"parse": "number"}), *FEATURES[1:])}, "tenure"),
+        ({"features": (*FEATURES[:6], FEATURES[6].model_copy(update={"from_": "a.b"}))}, "partner"),
     ],
 )
-def test_other_events_are_read_by_python(changes, form, why):
+def test_other_events_are_read_by_python(changes, why):
     """What the library knows is one envelope, and values that need no conversion."""
-    assert why in unfit(MANIFEST.model_copy(update=changes), form)
-    assert unfit(MANIFEST.model_copy(update={"event": EventMapping(tombstones="ignore")}), "direct") is None
+    assert why in unfit(MANIFEST.model_copy(update=changes))
+    assert unfit(MANIFEST.model_copy(update={"event": EventMapping(tombstones="ignore")})) is None

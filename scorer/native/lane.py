@@ -1,34 +1,26 @@
-"""Finds the library, and tries it on a model's golden rows before it serves that model."""
+"""What the library does for one model, tried on its golden rows before it serves."""
 
 from __future__ import annotations
 
-import importlib
-import json
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
 
 import numpy as np
 
 from kafka_runtime.clients import MAX_BATCH_BYTES
 from kafka_runtime.kafka_types import ConsumerRecord
-from kafka_runtime.service import logs
+from kafka_runtime.native.library import Wanted, find, refused, state_of
 from kafka_runtime.sinks import record_batches
 from schemas import headers as h
 from schemas import timestamps
 from schemas.event import DecodedBatch, EventDecoder
 from schemas.features import Layout
-from schemas.validation import Rules, features_object
+from schemas.native_events import NativeDecoder, differs_on_events, unfit
+from schemas.validation import Rules
 from scorer.model import Model
-from scorer.native.events import NativeDecoder, unfit
 from scorer.native.predictions import NativePredictions
 from scorer.pipeline import encoder_for, predictions_of
 
-log = logs.get(__name__)
-
-NAME = "driftline_native"
-#: Of the calls that this version makes.
-INTERFACE = 2
 #: A batch of the trial holds a few records, so that there are several.
 TRIAL_BYTES = 3000
 _TRACE = (h.TRACEPARENT, b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -46,35 +38,29 @@ class Lane:
     def state(self) -> dict[str, dict[str, str | None]]:
         """Return the member `lane` of `/health`."""
         return {
-            "events": _state(self.events, self.why_not_events),
-            "predictions": _state(self.predictions, self.why_not_predictions),
+            "events": state_of(self.events, self.why_not_events),
+            "predictions": state_of(self.predictions, self.why_not_predictions),
         }
 
 
-def _state(part: object, why_not: str | None) -> dict[str, str | None]:
-    return {"served_by": "python" if part is None else "native", "why_not_native": why_not}
-
-
-def lane_for(
-    wanted: Literal["auto", "python"], model: Model, group: str, rules: Rules, *, prevented: str | None = None
-) -> Lane:
+def lane_for(wanted: Wanted, model: Model, group: str, rules: Rules, *, prevented: str | None = None) -> Lane:
     """Return the lane that serves a model: each part of the library that proves itself on the golden rows.
 
     prevented: why Python must encode the predictions, None if it need not. A library that fails is logged, and Python
     serves.
     """
-    library = _library() if wanted == "auto" else "SCORER_LANE is python"
+    library = find(wanted)
     if isinstance(library, str):
         return Lane(None, None, library, library)
     manifest = model.manifest
-    why_not_events, why_not_predictions = unfit(manifest, model.form), prevented
+    why_not_events, why_not_predictions = _unfit(model), prevented
     events, predictions = None, None
     if why_not_events is None:
         events = NativeDecoder(library, manifest, rules, EventDecoder(manifest.features, manifest.event, rules))
-        why_not_events = _refused(differs_on_events(events, model, rules))
+        why_not_events = refused(differs_on_events(events, manifest, rules))
     if why_not_predictions is None:
         predictions = NativePredictions(library, model, MAX_BATCH_BYTES)
-        why_not_predictions = _refused(differs_on_predictions(library, model, group))
+        why_not_predictions = refused(differs_on_predictions(library, model, group))
     return Lane(
         events if why_not_events is None else None,
         predictions if why_not_predictions is None else None,
@@ -83,73 +69,11 @@ def lane_for(
     )
 
 
-def _library() -> ModuleType | str:
-    """Return the library, or why there is none that fits."""
-    try:
-        library = importlib.import_module(NAME)
-    except ModuleNotFoundError:
-        return "driftline-native is not installed"
-    except ImportError as error:
-        return _refused(f"driftline-native cannot be imported: {error}") or ""
-    if library.INTERFACE != INTERFACE:
-        has = f"driftline-native {library.VERSION} has interface {library.INTERFACE}, expected {INTERFACE}"
-        return _refused(has) or ""
-    return library
-
-
-def _refused(why: str | None) -> str | None:
-    """Log a reason against the library, if there is one; return it."""
-    if why is not None:
-        log.warning("native_lane_refused", reason=why)
+def _unfit(model: Model) -> str | None:
+    """Return why the library cannot read a model's events; None if it can."""
+    if (why := unfit(model.manifest)) is None and model.form != "direct":
+        return "the model is scored in frame form, which needs the values as they were"
     return why
-
-
-def differs_on_events(decoder: NativeDecoder, model: Model, rules: Rules) -> str | None:
-    """Return None if the golden rows, as events, have the same columns in both lanes, else one line.
-
-    Each comes plain, with a category that is new, and without its time.
-    """
-    manifest = model.manifest
-    now_ms = timestamps.parse("2026-11-22T06:00:00Z") or 0
-    records: list[ConsumerRecord] = []
-    for row in manifest.golden.rows:
-        features = features_object(manifest.features, {f.name: row.get(f.name) for f in manifest.features})
-        event = {
-            "event_id": "e-1",
-            "customer_id": "c-1",
-            "event_time": "2026-11-22T05:59:59.1239Z",
-            "features": features,
-        }
-        new = {f.name: f"{features.get(f.name)} new" for f in manifest.features if f.kind == "categorical"}
-        odd: tuple[dict[str, object], ...] = (
-            {},
-            {"features": {**features, **new}},
-            {"event_time": None},
-            {"schema_version": 1},
-        )
-        records += [
-            ConsumerRecord(
-                "t", 0, len(records) + at, 0, 0, b"c-2", json.dumps({**event, **change}).encode(), None, 3, 0, ()
-            )
-            for at, change in enumerate(odd)
-        ]
-    python = EventDecoder(manifest.features, manifest.event, rules).decode(records, now_ms)
-    native = decoder.decode(records, now_ms)
-    parts = [
-        (
-            batch.rejections,
-            batch.accepted.tolist(),
-            [*batch.event_ids],
-            [*batch.customer_ids],
-            [*batch.event_times],
-            batch.event_time_ms.tolist(),
-            batch.columns.numeric.tobytes(),
-            batch.columns.codes.tobytes(),
-            (batch.unknown_fields, batch.key_mismatches, batch.ignored),
-        )
-        for batch in (native, python)
-    ]
-    return None if parts[0] == parts[1] else "driftline-native reads the golden rows differently"
 
 
 def differs_on_predictions(library: ModuleType, model: Model, group: str) -> str | None:

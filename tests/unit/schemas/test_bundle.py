@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support import bundles
-from support.events import FEATURES, GOOD_FEATURES
+from support.events import GOOD_FEATURES
 
 from schemas.bundle import (
     BundleError,

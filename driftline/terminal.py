@@ -11,12 +11,14 @@ import functools
 import json
 import re
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from kafka_runtime.service.printable import clean as clean  # noqa: PLC0414 - commands take it from here
+from kafka_runtime.service.printable import clean_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -27,27 +29,6 @@ PIPE_WIDTH = 160
 # Printed of one cell at most: the detail of a forged record may be as large as a record.
 MAX_CELL = 1000
 _LINE_BREAKS = re.compile(r"\r\n|[\n\r]")
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-
-def clean(text: object) -> str:
-    r"""Return the text with every control character as an escape: what is printed is what is shown.
-
-    The escapes are those of JSON and TOML, so that a document stays one.
-
-    >>> clean("a\x1b[2Jb\n[bold]"), clean("évian – 12 %")
-    ('a\\u001b[2Jb\\n[bold]', 'évian – 12 %')
-    """
-    text = str(text)
-    return text if text.isprintable() else "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    # Spaces other than " " are not printable by Python's rule, and harmless.
-    if character.isprintable() or unicodedata.category(character) == "Zs":
-        return character
-    code = ord(character)
-    return _SHORT.get(character) or (f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}")
 
 
 def one_line(text: object) -> str:
@@ -112,15 +93,7 @@ def show_encoded(encoded: str, *, indent: bool = False) -> None:
         encoded = _LINE_BREAKS.sub(" ", encoded)
     lines = encoded.split("\n") if indent else [encoded]
     for line in lines:
-        sys.stdout.write((line if line.isprintable() else "".join(map(_visible_in_json, line))) + "\n")
-
-
-def _visible_in_json(character: str) -> str:
-    shown = _visible(character)
-    if not shown.startswith("\\U"):
-        return shown
-    pair = character.encode("utf-16-be").hex()
-    return f"\\u{pair[:4]}\\u{pair[4:]}"
+        sys.stdout.write(clean_json(line) + "\n")
 
 
 def show_table(

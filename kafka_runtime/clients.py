@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import hashlib
 import ssl
@@ -21,6 +22,7 @@ from aiokafka.protocol.admin import SaslAuthenticateRequest
 from pydantic import SecretStr
 
 from kafka_runtime import decompression
+from kafka_runtime.errors import CertificateRefusedError
 from kafka_runtime.login import oauth, reauthentication
 from kafka_runtime.service import logs
 from kafka_runtime.service.settings import OAUTHBEARER, TOKEN_MECHANISMS, KafkaSettings
@@ -40,6 +42,8 @@ METADATA_MAX_AGE_MS = 10_000
 MAX_POLL_INTERVAL_MS = 300_000
 # Explicit reconnects must not keep a process from draining.
 REFUSAL_TIMEOUT_S = 5.0
+# With TLS 1.3, a broker rejects a certificate after the handshake. One that accepts it is silent until it is asked.
+ALERT_TIMEOUT_S = 1.0
 # One partition's part, half of it, must fill a batch of 5,000 events of 600 bytes. Otherwise batches become small and
 # transactions many: with 2.5 MiB the throughput was a fifth less. aiokafka holds a response three times while it parses
 # it: without a bound, four partitions took 40 MB more.
@@ -128,27 +132,53 @@ def credentials(settings: KafkaSettings) -> bytes:
 
 
 async def refusal(settings: KafkaSettings) -> KafkaError | None:
-    """Return the error if the broker rejects our user name, password, token or mechanism, or if there is no token.
+    """Return the error if the broker rejects our certificate, user name, password, token or mechanism.
 
-    None if it does not. aiokafka's clients only log it, and raise the same as for a broker that is not there.
+    Also if its own certificate is not trusted, or if there is no token. None if nothing is rejected. aiokafka's clients
+    only log it, and raise the same as for a broker that is not there.
     """
-    if not settings.kafka_security_protocol.startswith("SASL"):
+    protocol = settings.kafka_security_protocol
+    if protocol == "PLAINTEXT":
         return None
     options = connection(settings)
     del options["retry_backoff_ms"]
     for host, port, _ in collect_hosts(options.pop("bootstrap_servers")):
         try:
             async with asyncio.timeout(REFUSAL_TIMEOUT_S):
+                if protocol.endswith("SSL"):
+                    await _check_certificates(host, port, options["ssl_context"])
+                if not protocol.startswith("SASL"):
+                    return None
                 connected = await create_conn(host, port, **options)
                 if _logs_in_with_a_token(settings):
                     await _check_token(connected)
-        except (SaslAuthenticationFailed, UnsupportedSaslMechanismError) as error:
+        except (CertificateRefusedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError) as error:
             return error
         except (KafkaError, OSError, TimeoutError):
             continue
         connected.close()
         return None
     return None
+
+
+async def _check_certificates(host: str, port: int, context: ssl.SSLContext) -> None:
+    """Raise CertificateRefusedError if one side rejects the other's certificate; OSError if there is no connection."""
+    writer: asyncio.StreamWriter | None = None
+    try:
+        stream, writer = await asyncio.open_connection(host, port, ssl=context)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ALERT_TIMEOUT_S):
+                await stream.read(1)
+    except ssl.SSLError as error:
+        # other errors of TLS mean that the port speaks another protocol
+        if isinstance(error, ssl.SSLCertVerificationError) or "ALERT" in (error.reason or ""):
+            raise CertificateRefusedError(error.strerror or str(error)) from None
+        raise
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):  # what ended the connection, and was raised above
+                await writer.wait_closed()
 
 
 async def _check_token(connected: AIOKafkaConnection) -> None:

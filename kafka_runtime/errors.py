@@ -25,6 +25,10 @@ class BlockedError(kafka.KafkaError):  # type: ignore[misc] # the base class has
     """A record to be read is behind an open transaction of another program."""
 
 
+class CertificateRefusedError(kafka.KafkaError):  # type: ignore[misc] # the base class has no types
+    """TLS: the broker rejects this client's certificate, or the broker's own is not trusted here."""
+
+
 _FENCED = (kafka.ProducerFenced, kafka.InvalidProducerEpoch)
 _NOT_AUTHORISED = (
     kafka.TopicAuthorizationFailedError,
@@ -33,6 +37,7 @@ _NOT_AUTHORISED = (
     kafka.TransactionalIdAuthorizationFailed,
     kafka.SaslAuthenticationFailed,
     kafka.UnsupportedSaslMechanismError,
+    CertificateRefusedError,
 )
 _TOPIC_MISSING = (kafka.UnknownTopicOrPartitionError, kafka.InvalidTopicError)
 _NO_OFFSET = (kafka.NoOffsetForPartitionError, kafka.OffsetOutOfRangeError)

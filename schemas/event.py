@@ -564,15 +564,17 @@ class _Tree:
     `closed` is as strict, and rejects unknown categories as well: a known one is the same object every time, its hash
     already computed, and nothing is allocated.
 
-    A path through an array or a text that is JSON has no struct. `plain` is then false, and the rows are what the
-    validator found.
+    A path through an array or a text that is JSON has no struct, nor has a name that JSON escapes. `plain` is then
+    false, and the rows are what the validator found.
     """
 
     def __init__(self, features: Sequence[Feature], mapping: EventMapping, shape: Shape) -> None:
         self._leaves = leaves_of(features, mapping)
         written = [*mapping.only, mapping.event_id, mapping.customer_id, mapping.event_time, mapping.features]
         written += [feature.from_ for feature in features if feature.from_ is not None]
-        self.plain = all(path.startswith("$") or is_plain(steps_of(path)) for path in written)
+        self.plain = all(path.startswith("$") or is_plain(steps_of(path)) for path in written) and not any(
+            _ESCAPED.search(path) for path in self._leaves
+        )
         types: dict[str, tuple[Any, ...]] = {
             path: (int | float | str | bool | None, None) for path in mapping.only if not path.startswith("$")
         }
@@ -625,6 +627,8 @@ class _Tree:
         return out
 
 
+# msgspec takes no such name for a field.
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,15}")
 
 

@@ -242,7 +242,7 @@ def class_text(member: object) -> str | None:
 
 def class_texts(estimator: Any) -> tuple[str, ...] | str:
     """Return the classes of a fitted estimator as texts, in its order; or why they cannot be a model's."""
-    members = _members(estimator) if hasattr(estimator, "classes_") else []
+    members = _members(estimator) if has_classes(estimator) else []
     texts = tuple(text for member in members if (text := class_text(member)) is not None)
     if not MIN_CLASSES <= len(members) <= MAX_CLASSES:
         return f'task is "multiclass", and this has {len(members)} classes; expected {MIN_CLASSES} to {MAX_CLASSES}'
@@ -272,7 +272,7 @@ class Regression:
 
     def unfit(self, estimator: Any) -> str | None:
         """Require the method, and no classes."""
-        if hasattr(estimator, "classes_"):
+        if has_classes(estimator):
             return 'task is "regression", and this is a classifier: it has classes'
         if not hasattr(estimator, self.method):
             return f'task is "regression", and this has no {self.method}'
@@ -333,6 +333,17 @@ class Regression:
         except OverflowError:
             return None
         return number if math.isfinite(number) else None
+
+
+def has_classes(estimator: Any) -> bool:
+    """Return whether an estimator is a fitted classifier. CatBoost's regressors have an empty list of classes.
+
+    >>> class Regressor: classes_ = ()
+    >>> has_classes(Regressor()), has_classes(object())
+    (False, False)
+    """
+    classes = getattr(estimator, "classes_", None)
+    return classes is not None and len(classes) > 0
 
 
 def _members(estimator: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 
+from kafka_runtime.service.printable import clean
 from kafka_runtime.service.settings import EventSettings, SettingsError
 from schemas.bundle import BundleError
 from schemas.features import Layout
@@ -46,7 +47,7 @@ def main() -> int:
     try:
         model = load(arguments.model, arguments.public_key)
     except BundleError as error:
-        sys.stderr.write(f"model refused: {error}\n")
+        sys.stderr.write(f"model refused: {clean(error)}\n")
         return WRONG_USE
     if arguments.check:
         _write({"form": model.form, "why_not_direct": model.why_not_direct or None}, DONE)
@@ -63,7 +64,7 @@ def main() -> int:
     try:
         rules = Rules.of(EventSettings.read(os.environ, KNOWN))
     except SettingsError as error:
-        sys.stderr.write(f"{'; '.join(str(error).splitlines())}\n")
+        sys.stderr.write(f"{clean('; '.join(str(error).splitlines()))}\n")
         return WRONG_USE
     try:
         return _write(Predictor(model, rules).answer(body, time.time_ns() // 1_000_000), DONE)

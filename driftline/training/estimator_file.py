@@ -16,7 +16,7 @@ import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
 from schemas.bundle import SCOPE
-from schemas.task import MAX_CLASSES, MIN_CLASSES, Binary, Task
+from schemas.task import MAX_CLASSES, MIN_CLASSES, Binary, Task, has_classes
 
 MAX_PARTS = 100_000
 
@@ -114,16 +114,15 @@ def classes_of(path: Path, estimator: Any) -> list[Any]:
     if not hasattr(estimator, "predict_proba"):
         method = next((name for name in ("score_samples", "predict") if hasattr(estimator, name)), None)
         other = ""
-        if method is not None and not hasattr(estimator, "classes_"):
+        if method is not None and not has_classes(estimator):
             stated = "" if method == "predict" else ' and method = "score_samples"'
             other = f' ([model] task = "regression"{stated} is for such)'
         raise ExistingError(
             f"{path}: {type(estimator).__name__} has no predict_proba{other}; Driftline's scope: {SCOPE}"
         )
-    classes = getattr(estimator, "classes_", None)
-    if classes is None:
+    if not has_classes(estimator):
         raise ExistingError(f"{path}: {type(estimator).__name__} is not fitted, or no classifier; scope: {SCOPE}")
-    members: list[Any] = np.asarray(classes).tolist()
+    members: list[Any] = np.asarray(estimator.classes_).tolist()
     if len(members) != 2 or any(isinstance(member, list) for member in members):
         other = ' ([model] task = "multiclass" is for such)' if MIN_CLASSES <= len(members) <= MAX_CLASSES else ""
         raise ExistingError(f"{path}: {len(members)} classes{other}; Driftline's scope: {SCOPE}")

@@ -64,6 +64,10 @@ def guess_format(columns: Mapping[str, Sequence[object]], target: str, form: Dat
     features = [found for name, found in texts.items() if name != target]
     sorted_texts = [_Texts.of(found, form) for found in features]
     numbers = _number_format(sorted_texts, form, separator)
+    # the target counts where the features leave it open: an amount may be the only number with a decimal mark
+    wider = _number_format([*sorted_texts, _Texts.of(texts[target], form)], form, separator)
+    if all(parse_number(text, wider) == parse_number(text, numbers) for found in features for text in found):
+        numbers = wider
     if numbers != form:
         sorted_texts = [_Texts.of(found, numbers) for found in features]
     labels = texts[target]
@@ -75,7 +79,7 @@ def guess_format(columns: Mapping[str, Sequence[object]], target: str, form: Dat
         name: Counter({mark: found[mark] for mark in sorted(marks) if found[mark]}) for name, found in texts.items()
     }
     guessed = numbers.model_copy(update={"missing": tuple(sorted({*form.missing, *marks}))})
-    return FormatGuess(guessed, _example(features, form, guessed), {n: c for n, c in seen.items() if c})
+    return FormatGuess(guessed, _example([*texts.values()], form, guessed), {n: c for n, c in seen.items() if c})
 
 
 def _number_format(columns: Sequence[_Texts], form: DataFormat, separator: str) -> DataFormat:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from driftline.training.dataset import (
     parse_boolean,
     parse_number,
     problems_of,
+    read_outcomes,
     typed_column,
 )
 from driftline.training.infer_format import FormatGuess, guess_format
@@ -80,17 +82,14 @@ def infer_spec(path: Path, target: str) -> str:
     numbers = len(values) > 2 and all(parse_number(cell, guess.form) is not None for cell in labels if cell is not None)
     several = MIN_CLASSES <= len(values) <= MAX_CLASSES and not numbers
     if len(values) != 2 and not numbers and not several:
-        shown = ", ".join(_plain(value) for value in list(values)[:5])
-        raise DatasetError(
-            f"{path}: {target}: {len(values)} different values ({shown}); a label has two, or with task = "
-            f'"multiclass" {MIN_CLASSES} to {MAX_CLASSES}, or with task = "regression" is a number'
-        )
+        raise DatasetError(f"{path}: {target}: {_no_label(labels, values, guess.form)}")
     found = [_column(name, cells, labels, guess, twice=name in twice) for name, cells in columns.items()]
     customer_id = next((c.name for c in found if c.left_out == _ID and _CUSTOMER.search(c.name)), None)
     customer_id = customer_id or next((c.name for c in found if c.left_out == _ID), None)
     if not any(c.kind for c in found):
         raise DatasetError(f"{path}: no column that a model could use")
     missing = sum(cell is None for cell in labels)
+    positive = [] if numbers or several else _positive(labels, values, guess.form)
     kind = "ridge" if numbers else "logistic_regression"
     return "\n".join(
         [
@@ -104,8 +103,9 @@ def infer_spec(path: Path, target: str) -> str:
             "",
             "[data]",
             f"target = {_text(target)}",
-            *([] if numbers or several else _positive(labels, values, guess.form)),
+            *positive,
             *([f"#? {missing} rows have no label: training rejects them"] if missing else []),
+            *_rejected(labels, target, positive, guess.form, several=several),
             *([f"id = {_text(customer_id)}  #? the customer's id, for `driftline produce`"] if customer_id else []),
             *_format_lines(file, guess),
             "",
@@ -119,6 +119,35 @@ def infer_spec(path: Path, target: str) -> str:
             "",
         ]
     )
+
+
+def _no_label(labels: Sequence[object], values: Counter[str], form: DataFormat) -> str:
+    """Return why a column is no target."""
+    cells = [cell for cell in labels if cell is not None]
+    others = Counter(str(cell) for cell in cells if parse_number(cell, form) is None)
+    if len(values) > MAX_CLASSES and others.total() < 0.5 * len(cells):
+        shown = ", ".join(_plain(text) for text, _ in others.most_common(3))
+        verb = "is" if others.total() == 1 else "are"
+        return f"{len(cells) - others.total()} of {len(cells)} cells are numbers; {others.total()} {verb} not ({shown})"
+    shown = ", ".join(_plain(value) for value in list(values)[:5])
+    return (
+        f"{len(values)} different value{'' if len(values) == 1 else 's'} ({shown}); a label has two, or with task = "
+        f'"multiclass" {MIN_CLASSES} to {MAX_CLASSES}, or with task = "regression" is a number'
+    )
+
+
+def _rejected(
+    labels: Sequence[object], target: str, positive: Sequence[str], form: DataFormat, *, several: bool
+) -> list[str]:
+    """Return a question with the reason for which training would reject the target; [] if it would not."""
+    some = next(cell for cell in labels if cell is not None)
+    meant = tomllib.loads("\n".join(positive)).get("positive")
+    try:
+        cells = [some if cell is None else cell for cell in labels]
+        read_outcomes(cells, target, meant, form, "multiclass" if several else None)
+    except DatasetError as error:
+        return [f"#? training rejects the target: {_plain(str(error).removeprefix(f'{target}: '))}"]
+    return []
 
 
 def _task_line(values: Counter[str], *, numbers: bool, several: bool) -> str:

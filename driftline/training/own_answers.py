@@ -253,24 +253,68 @@ def own_answers(
 def _compared(
     estimator: Any, frames: list[pd.DataFrame], order: FittedOrder, columns: Columns, score: Scores, task: Task
 ) -> _Comparison:
-    """Ask the estimator with every frame as it is; if it takes none, with booleans as 0 and 1, then True and False."""
+    """Ask the estimator with every frame as it is; if it takes none, with booleans as 0 and 1, then True and False.
+
+    Last, with the texts of categories that pandas reads as numbers, where the estimator takes texts and no numbers.
+    """
     found = _Comparison()
-    for prepare in (_as_read, _with_numbers, _with_booleans):
-        for frame in frames:
-            for asked in _inputs(_with_categories(prepare(frame, columns), columns), order):
-                try:
-                    own = answers(estimator, asked, task)
-                except Exception as error:  # noqa: BLE001 - it was not fitted on such a frame, and says so
-                    found.failed = found.failed or error
+    for read in (False, True):
+        texts = [_with_texts(estimator, frame, order, columns, task) for frame in frames] if read else frames
+        for prepare in (_as_read, _with_numbers, _with_booleans):
+            for frame in texts:
+                if frame is None:
                     continue
-                difference = np.abs(own - score)
-                if bool((difference <= task.tolerances(score, SAME)).all()):
-                    found.own = own
-                    return found
-                found.differences.append((difference, frame))
-        if found.differences:
-            break
+                for asked in _inputs(_with_categories(prepare(frame, columns), columns), order):
+                    try:
+                        own = answers(estimator, asked, task)
+                    except Exception as error:  # noqa: BLE001 - it was not fitted on such a frame, and says so
+                        found.failed = found.failed or error
+                        continue
+                    difference = np.abs(own - score)
+                    if bool((difference <= task.tolerances(score, SAME)).all()):
+                        found.own = own
+                        return found
+                    found.differences.append((difference, frame))
+            if found.differences and not read:
+                break
     return found
+
+
+def _with_texts(
+    estimator: Any, frame: pd.DataFrame, order: FittedOrder, columns: Columns, task: Task
+) -> pd.DataFrame | None:
+    """Return the frame with texts where the estimator knows only these; None if there is no such column.
+
+    "1", "2" and "3" are texts to whoever fitted on `astype(str)`, and numbers in a file that pandas reads. Which of
+    them the estimator knows is seen when they change places: its answers follow the ones that it was fitted on.
+    """
+    taken: dict[str, pd.Series] = {}
+    for feature, values in zip(columns.layout.features, columns.values, strict=True):
+        name = feature.name
+        if feature.kind != "categorical" or feature.dtype is not None or not _no_texts(frame[name]):
+            continue
+        texts = pd.Series([np.nan if value is None else value for value in values], dtype=object, index=frame.index)
+        if not _follows(estimator, frame, name, order, columns, task) and _follows(
+            estimator, frame.assign(**{name: texts}), name, order, columns, task
+        ):
+            taken[name] = texts
+    return frame.assign(**taken) if taken else None
+
+
+def _no_texts(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
+
+
+def _follows(estimator: Any, frame: pd.DataFrame, name: str, order: FittedOrder, columns: Columns, task: Task) -> bool:
+    """Return whether the estimator takes the frame, and its answers change with the places of one column's values."""
+    moved = frame.assign(**{name: frame[name].sample(frac=1.0, random_state=0).set_axis(frame.index)})
+    for prepare in (_as_read, _with_numbers, _with_booleans):
+        here, there = (_inputs(_with_categories(prepare(one, columns), columns), order) for one in (frame, moved))
+        for asked, other in zip(here, there, strict=True):
+            with contextlib.suppress(Exception):  # it was not fitted on such a frame, and says so
+                difference = np.abs(answers(estimator, asked, task) - answers(estimator, other, task))
+                return bool((difference > SAME).any())
+    return False
 
 
 def _as_read(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
@@ -279,12 +323,16 @@ def _as_read(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 
 
 def _with_categories(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return the frame with pandas' type `category`, and the recorded categories, where the estimator had it."""
-    categories = {
-        feature.name: frame[feature.name].astype(pd.CategoricalDtype(list(feature.categories or ())))
-        for feature in columns.layout.features
-        if feature.dtype == "category" and not isinstance(frame[feature.name].dtype, pd.CategoricalDtype)
-    }
+    """Return the frame with pandas' type `category`, and the recorded categories, where the estimator had it.
+
+    The categories are texts. Where pandas reads numbers, the file's own texts are taken.
+    """
+    categories = {}
+    for feature, values in zip(columns.layout.features, columns.values, strict=True):
+        column = frame[feature.name]
+        if feature.dtype == "category" and not isinstance(column.dtype, pd.CategoricalDtype):
+            texts = pd.Series(list(values), dtype=object, index=frame.index) if _no_texts(column) else column
+            categories[feature.name] = texts.astype(pd.CategoricalDtype(list(feature.categories or ())))
     return frame.assign(**categories)
 
 

@@ -3,6 +3,7 @@
 settings.py   environment → frozen settings
 setting_types.py  types of settings: addresses, durations, files, names
 process.py    CPU, memory and file descriptors of the process
+printable.py  text with control characters made visible
 logs.py       one JSON object a line
 metrics.py    building blocks of metrics
 tracing.py    spans by OTLP (the extra `otel`)

@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol, TypeVar
 import orjson
 
 from kafka_runtime.service import logs
+from kafka_runtime.service.printable import clean, clean_json
 from kafka_runtime.service.process import raise_descriptor_limit
 from kafka_runtime.service.settings import ServiceSettings, SettingsError
 
@@ -84,21 +85,27 @@ def main(
     try:
         settings = settings_type.read(os.environ, known)
     except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(error)
         raise SystemExit(EXIT_WRONG_USE) from None
     if parsed.print_settings:
         options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-        sys.stdout.write(orjson.dumps(settings.public(), default=str, option=options).decode())
+        lines = orjson.dumps(settings.public(), default=str, option=options).decode().splitlines()
+        sys.stdout.write("".join(f"{clean_json(line)}\n" for line in lines))
         raise SystemExit(EXIT_DONE)
     logs.configure(settings, prog.rpartition(" ")[2].replace("_", "-"))
     raise_descriptor_limit()
     try:
         made = service(settings, version("driftline"))
     except RefusedError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(error)
         raise SystemExit(EXIT_WRONG_USE) from None
     settle_memory()
     _end(run(made.run, settings.scorer_drain_timeout.total_seconds()))
+
+
+def _complain(error: Exception) -> None:
+    """Write why the process does not start, one line for each problem."""
+    sys.stderr.write("".join(f"{clean(line)}\n" for line in str(error).split("\n")))
 
 
 def _end(code: int) -> NoReturn:

@@ -9,12 +9,14 @@ import secrets
 import sys
 import threading
 import time
-from typing import Any
+import traceback
+from typing import Any, TextIO
 
 import orjson
 import structlog
 from aiokafka.errors import KafkaError
 
+from kafka_runtime.service.printable import clean, clean_json
 from kafka_runtime.service.settings import LogSettings
 
 # Lines of one kind, by a library and by this code: enough to see what happens, and a bound during a long failure.
@@ -110,7 +112,10 @@ def configure(settings: LogSettings, service: str) -> None:
         renderers.append(structlog.processors.format_exc_info)
         renderers.append(structlog.processors.JSONRenderer(_json))
     else:
-        renderers.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        renderers.append(_printable)
+        colours = sys.stderr.isatty()
+        # structlog's default for exceptions prints local variables: settings with secrets, customers
+        renderers.append(structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=_plain_exception))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -139,10 +144,25 @@ def _with_message(_logger: Any, _method: str, event: structlog.typing.EventDict)
 
 def _json(line: Any, **_: Any) -> str:
     try:
-        return orjson.dumps(line, default=str).decode()
+        return clean_json(orjson.dumps(line, default=str).decode())
     except TypeError:
         # half a surrogate pair, an integer beyond 64 bits, a key that is no string: slower, and never rejected
         return json.dumps(line, default=str)
+
+
+def _printable(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Make the event of a console line one that a terminal shows and does not obey."""
+    return {clean(name): value if name == "exc_info" else _shown(value) for name, value in event.items()}
+
+
+def _shown(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float) else clean(value)
+
+
+def _plain_exception(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """Write a traceback, each line indented: none looks like a line of the log."""
+    text = "".join(traceback.format_exception(*exc_info))
+    stream.write("".join(f"\n  {clean(line)}" for line in text.splitlines()))
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

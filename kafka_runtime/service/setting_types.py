@@ -126,9 +126,23 @@ def _broker(entry: str) -> None:
         raise ValueError(f"expected a port from 1 to 65535 in {entry!r}")
 
 
+def file_problem(path: Path) -> str | None:
+    """Return why a path is not that of a file; None if it is. Never a content that was given instead: it may be a key.
+
+    >>> file_problem(Path("-----BEGIN PRIVATE KEY-----")), file_problem(Path("none.pem"))
+    ('expected the path of a file, got the content of one', 'no such file: none.pem')
+    """
+    if str(path).lstrip().startswith("-----BEGIN") or "\n" in str(path):
+        return "expected the path of a file, got the content of one"
+    try:
+        return None if path.is_file() else f"no such file: {path}"
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        return f"no such file: {error.strerror}"
+
+
 def _existing_file(path: Path) -> Path:
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+    if (problem := file_problem(path)) is not None:
+        raise ValueError(problem)
     return path
 
 

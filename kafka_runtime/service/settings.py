@@ -22,6 +22,7 @@ from kafka_runtime.service.setting_types import (
     Text,
     at_least,
     at_most,
+    file_problem,
     written_duration,
 )
 
@@ -274,7 +275,7 @@ class KafkaSettings(Settings):
     def _file_problems(self) -> list[str]:
         names = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile", "kafka_oauth_cafile")
         paths: dict[str, Path] = {name: path for name in names if (path := getattr(self, name)) is not None}
-        problems = [f"{name.upper()}: no such file: {path}" for name, path in paths.items() if not path.is_file()]
+        problems = [f"{name.upper()}: {why}" for name, path in paths.items() if (why := file_problem(path)) is not None]
         if self.kafka_ssl_keyfile is not None and self.kafka_ssl_certfile is None:
             problems.append("KAFKA_SSL_CERTFILE: needed for KAFKA_SSL_KEYFILE")
         if problems:
@@ -324,8 +325,8 @@ class RegistrySettings(Settings):
         if self.schema_registry_token is not None and self.schema_registry_username is not None:
             problems.append("SCHEMA_REGISTRY_TOKEN: set it or SCHEMA_REGISTRY_USERNAME, not both")
         path = self.schema_registry_cafile
-        if path is not None and not path.is_file():
-            problems.append(f"SCHEMA_REGISTRY_CAFILE: no such file: {path}")
+        if path is not None and (why := file_problem(path)) is not None:
+            problems.append(f"SCHEMA_REGISTRY_CAFILE: {why}")
         elif path is not None:
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)

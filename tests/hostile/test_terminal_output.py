@@ -5,16 +5,18 @@ A terminal acts on control characters, and the table library on markup. What is 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from support import preloaded
+from support import bundles, preloaded
 from support.oracle import send
 from support.processes import running
 from support.stage import Stage
@@ -183,3 +185,113 @@ def test_names_in_a_persons_files_are_text(tmp_path: pathlib.Path) -> None:
         check(driftline(*command))
     for name in ("TOPIC_EVENTS", "KAFKA_BOOTSTRAP_SERVERS", "SCORER_GROUP", f"SCORER_{HOSTILE}"):
         check(driftline("topics", "create", "--print", **{name.replace("=", ""): HOSTILE}))
+
+
+@pytest.fixture
+def registry_of_a_stranger() -> Iterator[tuple[str, list[tuple[int, object]]]]:
+    """Its address, and the answers that it gives one after the other; the last one for ever."""
+    answers: list[tuple[int, object]] = [(500, RAW)]
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            code, document = answers.pop(0) if len(answers) > 1 else answers[0]
+            body = document if isinstance(document, bytes) else json.dumps(document).encode()
+            self.send_response(code)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", answers
+        server.shutdown()
+
+
+def test_what_a_registry_answers_is_text(registry_of_a_stranger, tmp_path: pathlib.Path) -> None:
+    """Errors, a schema's names and defaults, an unknown type; by every command that asks it."""
+    url, answers = registry_of_a_stranger
+    record = {"type": "record", "name": "a", "doc": HOSTILE, "fields": [{"name": f"f{HOSTILE}", "type": "double"}]}
+    objects = {"type": "object", "title": HOSTILE, "properties": {f"p{HOSTILE}": {"enum": [HOSTILE]}}}
+    schemas = {
+        "AVRO": json.dumps(record),
+        "PROTOBUF": f'syntax="proto3"; /* {HOSTILE} */ message A{HOSTILE} {{ double x = 1; }}',
+        "JSON": json.dumps(objects),
+        HOSTILE: HOSTILE,
+    }
+    spec = tmp_path / "spec.toml"
+    spec.write_text(f'[event]\nformat = "avro"\n[features.{json.dumps(HOSTILE)}]\nkind = "numeric"\n', encoding="utf-8")
+    events = tmp_path / "events"
+    events.write_text(base64.b64encode(b"\0\0\0\0\7" + RAW).decode() + "\n")
+    answered = [
+        (200, {"subject": HOSTILE, "version": 1, "id": 7, "schema": schema, "schemaType": kind})
+        for kind, schema in schemas.items()
+    ]
+    infer, validate = (
+        ("spec", "infer", "--subject", f"s{HOSTILE}"),
+        ("validate", "--spec", str(spec), "--events", str(events)),
+    )
+    for answer in [(500, RAW), (404, {"error_code": 40401, "message": HOSTILE}), (200, {HOSTILE: HOSTILE}), *answered]:
+        answers[:] = [answer]
+        check(driftline(*infer, SCHEMA_REGISTRY_URL=url))
+    for answer in [(401, RAW), answered[0]]:
+        answers[:] = [answer]
+        check(driftline(*validate, SCHEMA_REGISTRY_URL=url))
+
+
+def test_events_and_specs_of_strangers_are_text(tmp_path: pathlib.Path) -> None:
+    """Names, values, keys and headers, by the commands that read them from files; and specs that are refused."""
+    names = {part: f"{part}{HOSTILE}" for part in ("id", "n", "k")}
+    quoted = {part: json.dumps(name) for part, name in names.items()}
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        f'[model]\nname = "m"\nversion = "1.0.0"\n[event]\nevent_id = {quoted["id"]}\ncustomer_id = ""\n'
+        f'event_time = ""\nfeatures = ""\n[features.{quoted["n"]}]\nkind = "numeric"\n[features.{quoted["k"]}]\n'
+        f'kind = "categorical"\ncategories = [{quoted["k"]}]\n',
+        encoding="utf-8",
+    )
+    rows = [{names["id"]: HOSTILE, names["n"]: 1, names["k"]: HOSTILE}, {names["id"]: "e2", names["n"]: HOSTILE},
+            {names["id"]: "e3", names["n"]: 1, names["k"]: HOSTILE, f"x{HOSTILE}": 1}, {HOSTILE: HOSTILE}]  # fmt: skip
+    lines = [json.dumps(row) for row in rows]
+    events, records, refused = tmp_path / "events.jsonl", tmp_path / "records.jsonl", tmp_path / "refused.toml"
+    events.write_text("\n".join([*lines, "{" + HOSTILE.replace("\r", "")]), encoding="utf-8")
+    made = [json.dumps({"key": HOSTILE, "headers": {HOSTILE: HOSTILE}, "value": line}) for line in lines]
+    records.write_text("\n".join(made), encoding="utf-8")
+    accepted = check(driftline("validate", "--spec", str(spec), "--events", str(events)))
+    assert "Renamed" not in accepted
+    for command in (
+        ("validate", "--spec", str(spec), "--events", str(events), "--json"),
+        ("validate", "--spec", str(spec), "--records", str(records)),
+        ("spec", "infer", "--event", str(records)),
+        ("retrain", "--model", str(tmp_path), "--spec", str(spec), "--data", str(events), "--out", str(tmp_path / "r")),
+        ("skip", "--topic", HOSTILE, "--partition", "0", "--to-offset", "1", "--why", HOSTILE),
+        ("dead-letters", "show", "--reason", HOSTILE),
+        ("alerts", "forward", "--to", f"http://{HOSTILE}"),
+        ("topics", "create", "--print", "strimzi", "--cluster", HOSTILE),
+        ("scorer", "--print-settings"),
+    ):
+        check(driftline(*command, KAFKA_SASL_USERNAME=HOSTILE, RUNBOOK_URL=HOSTILE))
+    name = json.dumps(HOSTILE)
+    for text in (
+        HOSTILE, f"[model]\nname = {name}\n", f"[{name}]\na = 1\n",
+        f"[features.{name}]\nkind = {name}\n[event]\nformat = {name}\ntime_zone = {name}\n",
+        f'[features.x]\nkind = "numeric"\nfrom = {name}\n[event]\nonly = {{ {name} = [{name}] }}\n',
+    ):  # fmt: skip
+        refused.write_text(text, encoding="utf-8", newline="")
+        check(driftline("validate", "--spec", str(refused), "--events", str(events)))
+
+
+@pytest.mark.parametrize("service", ["scorer", "drift-worker"])
+def test_a_bundle_of_a_stranger_ends_a_service_with_text(service: str, tmp_path: pathlib.Path) -> None:
+    """The line names what is wrong in the manifest, and shows what it holds."""
+    folder = tmp_path / "model"
+    bundles.write(folder)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    for change in ({"name": HOSTILE}, {HOSTILE: HOSTILE}):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        done = driftline(service, SCORER_MODEL=str(folder))
+        assert done.returncode == 2, done.stderr
+        check(done)
+    assert driftline(service, SCORER_MODEL=f"{folder}{HOSTILE.replace('/', '')}").returncode == 2

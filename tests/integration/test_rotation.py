@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,58 @@ def test_a_rotated_password_needs_no_restart(secured: SecuredBroker, stage: Stag
         stage.reader.wait_for(200)
         for service in (scorer, worker):
             wait_until(lambda service=service: service.reasons() == [], "it is ready again")
+        wait_until(lambda: worker.metric("driftline_drift_read_records_total") >= 400, "all is counted")
+        assert (scorer.stop(), worker.stop()) == (0, 0)
+    assert_exactly_once(sent, stage.reader.answers)
+
+
+# A certificate of the test lives so long: both services have started by then, on a busy machine, too.
+LIFE = timedelta(seconds=60)
+
+
+@pytest.mark.row(29)
+@pytest.mark.long_only
+def test_a_rotated_certificate_needs_no_restart(secured: SecuredBroker, stage: Stage) -> None:
+    """Certificates expire, and the broker rejects new connections; both services go on with what is in their files."""
+    users = {section: f"{stage.names.prefix}-mutual-{section.split(maxsplit=1)[0].lower()}" for section in USERS}
+    issued_s = time.monotonic()
+    settings = {}
+    for section, user in users.items():
+        certificate, key = secured.authority.issue(user, "old horse", LIFE)
+        secured.grant(documented_acls(section, stage.names, user))
+        secret = stage.folder / f"{user}.password"
+        secret.write_text("old horse")
+        settings[section] = documented_settings("Mutual TLS") | {
+            "KAFKA_BOOTSTRAP_SERVERS": secured.local.address("SSL"),
+            "KAFKA_SSL_CAFILE": str(secured.authority.ca),
+            "KAFKA_SSL_CERTFILE": str(certificate),
+            "KAFKA_SSL_KEYFILE": str(key),
+            "KAFKA_SSL_KEY_PASSWORD_FILE": str(secret),
+        }
+    scorer_settings, worker_settings = (settings[section] for section in USERS)
+    worker = Service(
+        "drift_worker",
+        {"SCORER_MODEL": str(stage.bundle), **stage.names.environment, **worker_settings},
+        stage.folder / "drift.log",
+    )
+    sent = stage.send_customers(100)
+    with stage.scorer(**scorer_settings) as scorer, worker:
+        stage.reader.wait_for(100)
+        worker.wait_ready()
+        time.sleep(max(0.0, issued_s + LIFE.total_seconds() + 1 - time.monotonic()))
+        secured.local.kill()  # open connections outlive their certificate
+        secured.local.start()
+        for service in (scorer, worker):
+            wait_until(lambda s=service: (s.reasons() or [""])[0] == "not_authorised", "the old one is rejected")
+            assert "certificate" in service.get("/health").json()["refusal"].lower()
+            assert service.get("/livez").status_code == 200
+        for user in users.values():  # in two steps, as a secret is written: the key and its password first
+            secured.authority.issue(user, NEW)
+            (stage.folder / f"{user}.password").write_text(NEW)
+        sent.records.update(stage.send_customers(100, seed=2).records)
+        stage.reader.wait_for(200)
+        for service in (scorer, worker):
+            wait_until(lambda s=service: s.reasons() == [], "it is ready again")
         wait_until(lambda: worker.metric("driftline_drift_read_records_total") >= 400, "all is counted")
         assert (scorer.stop(), worker.stop()) == (0, 0)
     assert_exactly_once(sent, stage.reader.answers)

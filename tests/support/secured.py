@@ -125,11 +125,13 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, common_name: str, password: str | None = None) -> tuple[Path, Path]:
+    def issue(
+        self, common_name: str, password: str | None = None, valid: timedelta = timedelta(hours=12)
+    ) -> tuple[Path, Path]:
         """Certificate and private key (PKCS #8, encrypted if there is a password) of `common_name` at 127.0.0.1."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        certificate = self._signed(subject, key.public_key(), authority=False)
+        certificate = self._signed(subject, key.public_key(), authority=False, valid=valid)
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password is not None:
             encryption = serialization.BestAvailableEncryption(password.encode())
@@ -152,7 +154,14 @@ class Authority:
             "ssl.truststore.location": str(self.ca),
         }
 
-    def _signed(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool) -> x509.Certificate:
+    def _signed(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        authority: bool,
+        valid: timedelta = timedelta(hours=12),
+    ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
             x509.CertificateBuilder()
@@ -161,7 +170,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=12))
+            .not_valid_after(now + valid)
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -103,3 +108,62 @@ def test_certificates_are_loaded_for_every_client_and_the_last_good_ones_kept(tm
     certificate.write_bytes(good + b"\n")
     assert clients.connection(settings)["ssl_context"] not in {first, last}
     assert clients.credentials(settings) != before
+
+
+def _refusal(authority: Authority, certificate, key, ca) -> str | None:
+    """What a client reports about a TLS server that asks for a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("broker"))
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def serve() -> None:
+        connected, _ = listening.accept()
+        with connected, contextlib.suppress(OSError), context.wrap_socket(connected, server_side=True) as talking:
+            talking.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(serve)
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=f"127.0.0.1:{listening.getsockname()[1]}",
+            kafka_security_protocol="SSL",
+            kafka_ssl_cafile=ca,
+            kafka_ssl_certfile=certificate,
+            kafka_ssl_keyfile=key,
+        )
+        error = asyncio.run(clients.refusal(settings))
+        served.result(10)
+    return None if error is None else str(error).lower().replace("_", " ")
+
+
+def test_a_certificate_that_one_side_rejects_is_named(tmp_path, monkeypatch) -> None:
+    """Expired, none at all, of another authority; and a server that is not trusted. A good one is not rejected."""
+    monkeypatch.setattr(clients, "ALERT_TIMEOUT_S", 0.2)
+    own, foreign = (Authority(folder) for folder in (tmp_path / "own", tmp_path / "foreign") if folder.mkdir() is None)
+    assert _refusal(own, *own.issue("scorer"), own.ca) is None
+    expired = own.issue("expired", valid=timedelta(minutes=-30))
+    assert "certificate expired" in (_refusal(own, *expired, own.ca) or "")
+    assert "certificate required" in (_refusal(own, None, None, own.ca) or "")
+    assert "unknown ca" in (_refusal(own, *foreign.issue("scorer"), own.ca) or "")
+    assert "certificate verify failed" in (_refusal(own, *own.issue("scorer"), foreign.ca) or "")
+
+
+def test_a_port_without_tls_rejects_no_certificate(tmp_path) -> None:
+    """It speaks another protocol: that is no question of access."""
+
+    async def asks() -> object:
+        async def answers(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+
+        async with await asyncio.start_server(answers, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            settings = KafkaSettings(
+                kafka_bootstrap_servers=f"127.0.0.1:{port}",
+                kafka_security_protocol="SSL",
+                kafka_ssl_cafile=Authority(tmp_path).ca,
+            )
+            return await clients.refusal(settings)
+
+    assert asyncio.run(asks()) is None

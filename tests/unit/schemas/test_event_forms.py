@@ -223,6 +223,30 @@ def test_a_feature_that_cannot_be_read_is_refused(members, message):
 
 # --- places ---------------------------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize(
+    "name", ['size "in"', "back\\slash", "tab\tname", "a\nb", "\x1b[2J", "\x9b\u202e", "[/x]", "é", "{0}%s"]
+)
+def test_a_name_may_have_any_character(name):
+    """Of a feature, of a category, and on a path; one that JSON writes as an escape, too."""
+    features = (
+        Feature(name=name, kind="numeric"),
+        Feature(name="plan", kind="categorical", categories=(name,), nullable=True),
+        Feature(name="inner", kind="numeric", nullable=True, **{"from": f"{name}2.x"}),
+    )
+    events = Decoders(features=features)
+    assert events.row(_event(features={name: 5, "plan": name, f"{name}2": {"x": 6}})) == {
+        name: 5.0, "plan": name, "inner": 6.0,
+    }  # fmt: skip
+    assert events.row(_event(features={name: 5, "plan": f"{name}x"}))["plan"] == f"{name}x"
+    assert events.reason(_event(features={name: "5"})) == "wrong_type"
+    assert events.reason(_event(features={f"{name} ": 5})) == "missing_feature"
+    mapped = Decoders(EventMapping(event_id=name, customer_id="c", event_time="t", features="f"), features)
+    at = "2026-11-22T05:00:00Z"
+    batch = mapped.one(json.dumps({name: "e1", "c": "c1", "t": at, "f": {name: 5}}).encode())
+    assert list(batch.event_ids) == ["e1"]
+
+
 ITEMS = Decoders(
     EventMapping(
         event_id="meta.0", customer_id="$key.customer.id", event_time="$header.at", features="body|json.rows.1"

@@ -132,6 +132,14 @@ def test_another_estimator_has_not_several_classes(estimator, why):
     assert why in (ABC.unfit(estimator) or "")
 
 
+def test_a_regressor_with_an_empty_list_of_classes_is_one():
+    """As CatBoost's regressors have it."""
+    estimator = Ridge().fit(X, range(6))
+    estimator.classes_ = np.array([])
+    assert Regression().unfit(estimator) is None
+    assert "it has classes" in (Regression().unfit(BY_CLASS) or "")
+
+
 def test_whole_numbers_are_classes_by_their_decimal_text():
     """A target of 0, 1, 2, and the floats that pandas makes of it."""
     for kind in (int, float):

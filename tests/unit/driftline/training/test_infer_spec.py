@@ -174,7 +174,7 @@ def test_names_and_values_of_any_kind_stay_toml(tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("nobody", "no column nobody; there are: amount, left"), ("left", "left: 1 different values (yes)")],
+    [("nobody", "no column nobody; there are: amount, left"), ("left", "left: 1 different value (yes)")],
 )
 def test_a_target_that_is_no_label_is_refused(tmp_path, target, words):
     """With the columns there are, or the values it has."""
@@ -364,6 +364,57 @@ def test_separators_and_marks_of_numbers_are_proposed(tmp_path, separator, cells
     text = infer_spec(path, "left")
     assert all(line in text for line in lines), text
     assert read_dataset(path, parse_spec(text)).columns.values[0][10] == number
+
+
+@pytest.mark.parametrize(
+    ("cell", "lines", "first"),
+    [
+        ("{i},25", ['decimal = ","  #? "0,25" is read as 0.25'], 0.25),
+        ("1,{i:03}.50", ['decimal = "."', 'thousands = ","  #?'], 1000.5),
+        ("1.{i:03},50", ['decimal = ","', 'thousands = "."  #?'], 1000.5),
+    ],
+)
+def test_the_target_may_be_the_only_number_with_a_mark(tmp_path, cell, lines, first):
+    """Of a regression; its features are names and whole numbers, which say nothing about marks."""
+    rows = [f"{'ab'[i % 2]}|{i}|{cell.format(i=i)}" for i in range(SIZE)]
+    path = _text_file(tmp_path, "plan|months|amount", rows)
+    text = infer_spec(path, "amount")
+    assert all(line in text for line in lines), text
+    assert read_dataset(path, parse_spec(text)).labels[0] == first
+
+
+def test_a_target_changes_nothing_about_how_features_are_read(tmp_path):
+    """Features with a decimal point and a target with a comma cannot be read alike: that is said about the target."""
+    rows = [f"{i}.5|{i},25" for i in range(200)]
+    path = _text_file(tmp_path, "months|amount", rows)
+    with pytest.raises(DatasetError, match=r"amount: 200 different values \(0,25"):
+        infer_spec(path, "amount")
+
+
+def test_a_target_with_a_few_cells_that_are_no_numbers_names_these(tmp_path):
+    """Not the numbers, of which there are many."""
+    rows = [f"{i}.5|{'inf' if i == 3 else i}" for i in range(200)]
+    path = _text_file(tmp_path, "months|amount", rows)
+    with pytest.raises(DatasetError, match=r"amount: 199 of 200 cells are numbers; 1 is not \(inf\)"):
+        infer_spec(path, "amount")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([1, True, 0, 0], 'no text of a class, and [model] task is "multiclass" in 10 rows, first in row 2'),
+        ([2, True, False, 0], 'no text of a class, and [model] task is "multiclass" in 20 rows, first in row 2'),
+        ([1.5, "1e400", 0.5, 2.5], 'not a number, and [model] task is "regression" in 10 rows, first in row 2'),
+    ],
+)
+def test_a_target_that_training_would_reject_is_a_question(tmp_path, labels, words):
+    """With the reason that training gives."""
+    path = _labelled(tmp_path, labels * (SIZE // 4), "jsonl")
+    text = infer_spec(path, "left")
+    assert f"#? training rejects the target: {words}" in text
+    with pytest.raises(DatasetError) as caught:
+        read_dataset(path, parse_spec(text))
+    assert words in str(caught.value)
 
 
 def test_an_encoding_that_is_not_utf_8_is_proposed(tmp_path):

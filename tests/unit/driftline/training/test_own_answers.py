@@ -354,6 +354,37 @@ def test_categories_and_booleans_of_a_booster_keep_their_types(make, tmp_path):
     assert np.allclose(score, estimator.predict_proba(native(frame))[frame["plan"] == "plus", 1], atol=1e-9)
 
 
+def coded(rows=200, seed=5):
+    """A plan as a code, which pandas reads as a number, and to whoever fits on texts is none."""
+    random = np.random.default_rng(seed)
+    return pd.DataFrame({"plan": random.choice([1, 2, 3], rows), "age": random.integers(18, 90, rows)})
+
+
+CODED = MIXED.replace('[features.senior]\nkind = "boolean"\n', "")
+
+
+@pytest.mark.parametrize("make", [lightgbm, lambda: xgboost().set_params(enable_categorical=True)])
+def test_codes_that_a_booster_has_as_categories_of_texts_are_texts(make, tmp_path):
+    """As the documents advise, `astype(str).astype("category")`: pandas reads the file's codes as numbers."""
+    frame = coded()
+    fitted_on = frame.assign(plan=frame["plan"].astype(str).astype("category"))
+    estimator = make().fit(fitted_on, (frame["plan"] == 2).astype(int))
+    score, _ = answered(estimator, tmp_path, text=CODED, frame=frame)
+    assert np.allclose(score, estimator.predict_proba(fitted_on)[:, 1], atol=1e-9)
+
+
+def test_codes_are_texts_where_the_estimator_was_fitted_on_texts_and_only_there(tmp_path):
+    """An encoder that ignores what it does not know takes both, and its answers follow one of them."""
+    frame = coded()
+    label = (frame["plan"] == 2).astype(int)
+    fitted_on = frame.assign(plan=frame["plan"].astype(str))
+    estimator = mixed_pipeline(["plan"]).fit(fitted_on, label)
+    score, _ = answered(estimator, tmp_path, text=CODED, frame=frame)
+    assert np.allclose(score, estimator.predict_proba(fitted_on)[:, 1], atol=1e-9)
+    line = refused(mixed_pipeline(["plan"]).fit(frame, label), tmp_path, text=CODED, frame=frame)
+    assert "look at the kind of plan in the spec" in line
+
+
 def test_a_type_that_the_spec_contradicts_is_named(tmp_path):
     """A boolean of the spec that was a category, categories that were numbers, and others than the spec lists."""
     frame = mixed()

@@ -189,6 +189,36 @@ def test_a_terminal_gets_lines_for_people_unless_json_is_asked_for(configured):
     assert not stream.getvalue().startswith("{")
 
 
+HOSTILE = "a\x1b[2J\x9b31m[/x]\u202e\r\n2026-11-30T00:00:00Z [error    ] forged"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_text_of_strangers_moves_no_cursor_and_forges_no_line(configured, form):
+    """In an event, a name, a value, a library's message and an exception; line by line, everything is printable."""
+    stream = configured(log_format=form)
+    logs.get("x").info("event", topic=HOSTILE, **{HOSTILE: [HOSTILE]})
+    logs.get("x").info(HOSTILE)
+    logging.getLogger("aiokafka").error("no topic %s", HOSTILE)
+    logging.getLogger("aiokafka").error("lost", exc_info=ValueError(HOSTILE))
+    lines = stream.getvalue().splitlines()
+    assert all(line.isprintable() for line in lines), lines
+    assert [line for line in lines if line.startswith(("2026-11-30T00:00:00Z", "level"))] == []
+    assert sum(line.startswith(("{", "20")) for line in lines) == 4
+    assert "[/x]" in lines[0]
+
+
+def test_an_exception_on_a_terminal_shows_no_local_variables(configured):
+    """These hold settings with secrets, and customers."""
+    stream = configured(_Terminal())
+    secret = "tiger-9f2c".upper()
+    try:
+        int("none" if secret else secret)
+    except ValueError as error:
+        logs.get("x").error("task_failed", exc_info=error)
+    assert "ValueError: invalid literal" in stream.getvalue()
+    assert "TIGER" not in stream.getvalue()
+
+
 def test_context_is_on_every_line_of_its_block(configured):
     """A value that is bound once, as a request's id, need not be passed again."""
     stream = configured()

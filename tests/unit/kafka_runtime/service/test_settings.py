@@ -733,3 +733,26 @@ def test_python_without_assertions_is_refused():
     done = _scorer("--print-settings", PYTHONOPTIMIZE="1")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+FILES = {
+    "KAFKA_SSL_CAFILE": {"KAFKA_SECURITY_PROTOCOL": "SSL"},
+    "KAFKA_SSL_CERTFILE": {"KAFKA_SECURITY_PROTOCOL": "SSL"},
+    "KAFKA_SSL_KEYFILE": {"KAFKA_SECURITY_PROTOCOL": "SSL"},
+    "KAFKA_OAUTH_CAFILE": {},
+    "KAFKA_OAUTH_TOKEN_FILE": {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"},
+    "SCHEMA_REGISTRY_CAFILE": {},
+    "MODEL_PUBLIC_KEY": {},
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("length", [1, 40])
+def test_the_content_of_a_file_is_no_path_and_is_not_shown(name, length):
+    """People put a certificate or a private key into the variable that wants its path."""
+    content = "-----BEGIN PRIVATE KEY-----\n" + "tiger9f2cAB/" * 5 * length + "\n-----END PRIVATE KEY-----\n"
+    found = _problems({**FILES[name], name: content})
+    assert f"{name}: expected the path of a file, got the content of one" in found
+    assert "tiger" not in "\n".join(found)
+    too_long = _problems({**FILES[name], name: "a" * 5000})
+    assert f"{name}: no such file: File name too long" in too_long

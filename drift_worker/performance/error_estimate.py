@@ -2,8 +2,8 @@
 
 The method is direct loss estimation (DLE), as NannyML describes it (https://nannyml.readthedocs.io, "How it works",
 "Direct Loss Estimation"): a second model predicts the size of the first one's errors. Here its only input is the value,
-because predictions hold nothing else: the bundle's `error_curve` (driftline/training/error_curve.py) has the mean size
-of out-of-fold errors at a value. The estimate is its mean over all values.
+because predictions hold nothing else: the bundle's `error_curve` has the mean size of out-of-fold errors at a value
+(driftline/training/without_labels/error_curve.py). The estimate is its mean over all values.
 
 The band is the sum of two parts, as in drift_worker/performance/label_free_estimate.py. Sampling: errors of a size
 vary around its mean by the curve's `spread`. Calibration: how far the estimate was off, as a share of it, when some

@@ -8,7 +8,7 @@ here is a function of the outcomes y; its estimate is the function at y = q.
 Each band is the sum of two parts. Sampling: outcomes are independent draws of probability q; a Poisson-binomial sum has
 variance Σ q(1-q). The gradient dy carries it to the metric (delta method), at 95 %. Calibration: how far the estimate
 was off on training customers when some of them were made more frequent. The bundle stores this part
-(driftline/training/calibration.py).
+(driftline/training/without_labels/calibration.py).
 
 The estimate is wrong when P(y | x) changes: customers who look the same then behave differently. Scores alone cannot
 show that. So a realised metric outside both bands is an alert (docs/model-life.md).

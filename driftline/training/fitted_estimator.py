@@ -24,8 +24,6 @@ from sklearn.pipeline import Pipeline
 
 from drift_worker.performance.regression_metrics import regression_metrics
 from drift_worker.statistics.self_check import unwatched
-from driftline.training.calibration import calibrate
-from driftline.training.class_calibration import calibrate_classes
 from driftline.training.dataset import (
     Labels,
     Table,
@@ -35,7 +33,6 @@ from driftline.training.dataset import (
     read_table,
     typed_features,
 )
-from driftline.training.error_curve import error_curve
 from driftline.training.estimator_file import (
     ExistingError,
     classes_of,
@@ -71,6 +68,9 @@ from driftline.training.train import (
     measure_values,
     value_members,
 )
+from driftline.training.without_labels.calibration import calibrate
+from driftline.training.without_labels.class_calibration import calibrate_classes
+from driftline.training.without_labels.error_curve import error_curve
 from schemas.bundle import MODEL, REFERENCE, SCOPE, DataFormat, Manifest, TrainingData, write_bundle
 from schemas.features import Columns, Layout
 from schemas.fitted_columns import columns_of

@@ -40,13 +40,13 @@ from drift_worker.performance.classification_metrics import Rows, performance
 from drift_worker.performance.multiclass_metrics import ClassRows, class_performance
 from drift_worker.performance.regression_metrics import regression_metrics, residual_interval
 from drift_worker.statistics.self_check import self_check, unwatched
-from driftline.training.calibration import calibrate
-from driftline.training.class_calibration import calibrate_classes
 from driftline.training.dataset import Dataset, read_dataset
-from driftline.training.error_curve import error_curve
 from driftline.training.estimators import EstimatorError, build_estimator
 from driftline.training.golden_rows import golden_rows, golden_values
 from driftline.training.spec import FeatureSpec, Spec
+from driftline.training.without_labels.calibration import calibrate
+from driftline.training.without_labels.class_calibration import calibrate_classes
+from driftline.training.without_labels.error_curve import error_curve
 from schemas.bundle import (
     MODEL,
     REFERENCE,

@@ -1,8 +1,8 @@
 """Out-of-fold values and outcomes → the bundle's `error_curve`: the size of the error to expect at a value.
 
 The values are cut into at most 20 groups of equal size; each is a point of the curve: the mean value, the mean size of
-its errors, and their standard deviation. The band is measured as that of a calibration
-(driftline/training/calibration.py): curves fitted without one fifth of the rows, on customers that are tilted.
+its errors, and their standard deviation. The band is measured as that of a calibration: curves fitted without one fifth
+of the rows, on customers that are tilted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
-from driftline.training.calibration import FOLDS, band_of
+from driftline.training.without_labels.calibration import FOLDS, band_of
 from schemas.bundle import ErrorCurve
 from schemas.features import Columns
 

@@ -1,7 +1,7 @@
 """Out-of-fold probabilities of several classes → the bundle's `class_calibration`.
 
-As driftline/training/calibration.py does it for one score: an isotonic regression per class, of whether a customer has
-it on its probability, and a band per metric, measured out of fold on customers that are tilted.
+As for one score: an isotonic regression per class, of whether a customer has it on its probability, and a band per
+metric, measured out of fold on customers that are tilted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from drift_worker.performance.class_estimate import OF_A_CLASS, calibrated, metrics, ranked
-from driftline.training.calibration import FOLDS, band_of, curve_of, measuring_rows
+from driftline.training.without_labels.calibration import FOLDS, band_of, curve_of, measuring_rows
 from schemas.bundle import ClassCalibration, Curve
 from schemas.features import Columns
 from schemas.task import SHOWN_CLASSES

@@ -47,6 +47,10 @@ def bars(measured: Measured) -> list[Bar]:
             at_least=True),
         Bar("gradient boosting (100 trees) ÷ linear, throughput", ratio(measured, "driftline-boosting", "driftline"),
             0.6, "×", at_least=True),
+        Bar("regression ÷ binary, throughput", ratio(measured, "driftline-regression", "driftline"), 0.9, "×",
+            at_least=True),
+        Bar("five classes ÷ binary, throughput", ratio(measured, "driftline-classes", "driftline"), 0.7, "×",
+            at_least=True),
         *(
             Bar(f"{title}, CPU per customer event (event and prediction) ÷ the scorer's in Python",
                 _share(_cpu(measured, name), _cpu(measured, "driftline")), 1.0, "×", at_least=False)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from schemas.task import TaskName
+
 Model = Literal["logistic_regression", "hist_gradient_boosting"]
 PARTITIONS = 4
 
@@ -20,7 +22,8 @@ class Contestant:
         guarantee: what its documentation guarantees for this configuration.
         script: the program in peers/; None is the scorer. BENCH_* variables configure it (peers/model.py reads them).
         requirements: peers/<requirements>.lock is installed into a separate environment; None: this environment.
-        model: which model it applies; None copies the event as it is.
+        model: which model it applies; None copies the event as it is. Of a regression, the linear one is `ridge`.
+        task: what that model predicts of the same 19 features.
         environment: added to the process's own.
         kind: ours, a copy without a model, a peer, or a drift worker.
         module: that it needs besides; without it, it has an error instead of figures.
@@ -37,6 +40,7 @@ class Contestant:
     form: Literal["json", "table", "wide", "avro", "protobuf"] = "json"
     requirements: str | None = None
     model: Model | None = "logistic_regression"
+    task: TaskName = "binary"
     module: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     partitions: int = PARTITIONS
@@ -70,6 +74,8 @@ CONTESTANTS: tuple[Contestant, ...] = (
         "ours",
         model="hist_gradient_boosting",
     ),
+    Contestant("driftline-regression", "Driftline, regression", "exactly-once", None, "ours", task="regression"),
+    Contestant("driftline-classes", "Driftline, five classes", "exactly-once", None, "ours", task="multiclass"),
     Contestant(
         "driftline-table", "Driftline, epoch times, numbers as strings", "exactly-once", None, "ours", form="table"
     ),

@@ -22,6 +22,7 @@ METHOD = """\
 - Events are those of `driftline produce` for the Telco customers: 19 features, JSON, about 500 bytes, 4 partitions.
   Events of 5 KB have further texts, which no feature reads; of these, {wide:,} wait.
   Every contestant with a model applies the same fitted scikit-learn pipeline and writes one JSON answer per event.
+  A regression and five classes have the same features: they predict a customer's next revenue, and its band.
   Driftline also validates every event, writes headers and counts metrics, as in production; the peers do none of this.
 - Peers are written the way their documentation shows; their scripts are in `bench/peers`. They get good
   events only. They share a function that builds a DataFrame column by column and calls the model once per batch. They
@@ -63,6 +64,7 @@ def as_json(run: Run) -> dict[str, Any]:
                 "title": c.title,
                 "guarantee": c.guarantee,
                 "model": c.model,
+                "task": c.task,
                 "events_per_s": run.figures[c.name].rate,
                 "cpu_us_per_event": run.figures[c.name].cpu_us,
                 "peak_bytes": run.figures[c.name].peak_bytes,

@@ -85,7 +85,7 @@ def measure(contestants: Sequence[Contestant], plan: Plan, folder: Path, say: Ca
     with Stage(folder) as stage:
         for contestant in contestants:
             if contestant.model is not None:
-                stage.model(contestant.model).result()  # no training during a measurement
+                stage.model(contestant.model, contestant.task).result()  # no training during a measurement
         for form in dict.fromkeys(c.form for c in contestants if c.partitions == PARTITIONS):
             stage.create([TOPICS[form]])
             stage.feeder.send(TOPICS[form], 0, plan.offered(form), form=form)

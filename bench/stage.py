@@ -5,17 +5,20 @@ All readers use confluent-kafka (librdkafka), which shares no code with the serv
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import quantiles
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
@@ -28,6 +31,7 @@ from bench.forms import IDS, Registry, with_form
 from driftline.errors import CommandError
 from driftline.local_kafka.broker import LocalBroker
 from schemas.bundle import read_bundle
+from schemas.task import TaskName
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples" / "telco_churn.csv"
@@ -46,7 +50,7 @@ class Stage:
         self.backlog_events = 0
         self._things = ExitStack()
         self._registry: Registry | None = None
-        self._models: dict[Model, Future[Path]] = {}
+        self._models: dict[tuple[Model, TaskName], Future[Path]] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as things:
@@ -65,15 +69,15 @@ class Stage:
     ) -> None:
         self._things.close()
 
-    def model(self, kind: Model) -> Future[Path]:
+    def model(self, kind: Model, task: TaskName = "binary") -> Future[Path]:
         """Return the bundle's folder; train the model at the first call."""
-        if kind not in self._models:
-            self._models[kind] = self._trainer.submit(_train, kind, self.folder / kind)
-        return self._models[kind]
+        if (kind, task) not in self._models:
+            self._models[kind, task] = self._trainer.submit(_train, kind, task, self.folder / f"{kind}-{task}")
+        return self._models[kind, task]
 
     def bundle(self, contestant: Contestant) -> Path:
         """Return the folder of the bundle for a contestant's events; train the model at the first call."""
-        made = self.model(contestant.model or "logistic_regression").result()
+        made = self.model(contestant.model or "logistic_regression", contestant.task).result()
         if contestant.form in {"json", "wide"}:
             return made
         out = made.with_name(f"{made.name}-{contestant.form}")
@@ -121,13 +125,35 @@ class Stage:
             removed.result(WAIT_S)
 
 
-def _train(kind: Model, out: Path) -> Path:
+def _train(kind: Model, task: TaskName, out: Path) -> Path:
     from driftline.training.spec import read_spec
     from driftline.training.train import train_bundle
 
-    spec = read_spec(SPEC)
-    spec = spec.model_copy(update={"estimator": spec.estimator.model_copy(update={"kind": kind})})
-    train_bundle(spec, DATA, out, datetime.now(UTC).replace(microsecond=0))
+    spec, data = read_spec(SPEC), DATA
+    kinds: Mapping[str, str] = {"logistic_regression": "ridge"} if task == "regression" else {}
+    tables: dict[str, Any] = {"estimator": {"kind": kinds.get(kind, kind)}}
+    if task != "binary":
+        data = write_revenue(out.with_suffix(".csv"))
+        target = "revenue" if task == "regression" else "band"
+        tables |= {"model": {"task": task}, "data": {"target": target, "positive": None, "absent_label": None}}
+    changed = {name: getattr(spec, name).model_copy(update=keys) for name, keys in tables.items()}
+    spec = spec.model_copy(update={**changed, **({} if task == "binary" else {"business": None})})
+    train_bundle(spec, data, out, datetime.now(UTC).replace(microsecond=0))
+    return out
+
+
+def write_revenue(out: Path) -> Path:
+    """Write the Telco customers with the next year's revenue, and its band: none, or one of four."""
+    with DATA.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    limits = quantiles([float(row["monthly_charges"]) for row in rows], n=4)
+    with out.open("w", encoding="utf-8", newline="") as file:
+        written = csv.writer(file)
+        written.writerow([*rows[0], "revenue", "band"])
+        for row in rows:
+            charges, stays = float(row["monthly_charges"]), row["churn"] != "Yes"
+            band = f"band {bisect(limits, charges) + 1}" if stays else "none"
+            written.writerow([*row.values(), round(12 * charges, 2) if stays else 0, band])
     return out
 
 

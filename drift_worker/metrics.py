@@ -48,6 +48,12 @@ REALISED = {
     "r2": ("r2", "Of a regression, R squared by labels"),
     "interval_coverage": ("interval_coverage_ratio", "Of a regression, share of outcomes within their intervals"),
 }
+# The same of what is estimated from scores alone.
+ESTIMATED = {
+    "accuracy": ("estimated_accuracy", "Accuracy to be expected from the scores alone"),
+    "f1_macro": ("estimated_f1_macro", "Of several classes, the mean F1 to be expected from the probabilities alone"),
+    "mae": ("estimated_mae", "Of a regression, the mean absolute error to be expected from the values alone"),
+}
 OUTCOMES = ("committed", "aborted", "fenced", "unknown")
 REBUILD_CAUSES = ("fenced", "rebuild", "lost", "no_offset")
 
@@ -169,7 +175,7 @@ class DriftMetrics:
             return Gauge(MODEL_PREFIX + name, text, [*COHORT, *labels], registry=registry)
 
         self.realised = {metric: gauge(name, text) for metric, (name, text) in REALISED.items()}
-        self.estimated_accuracy = gauge("estimated_accuracy", "Accuracy to be expected from the scores alone")
+        self.estimated = {metric: gauge(name, text) for metric, (name, text) in ESTIMATED.items()}
         self.label_coverage = gauge("label_coverage_ratio", "Known outcomes over predictions", ["outcome"])
         self.business_value = gauge("business_value", "Money of the outcomes that are known", ["currency"])
         self.cohort_end = gauge("cohort_end_timestamp_seconds", "End of the cohort that the other series are of")
@@ -188,7 +194,7 @@ class DriftMetrics:
         """Remove the series of cohorts: the next ones may be of other versions and other cohorts."""
         for gauge in (
             *self.realised.values(),
-            self.estimated_accuracy,
+            *self.estimated.values(),
             self.label_coverage,
             self.business_value,
             self.cohort_end,

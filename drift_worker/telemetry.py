@@ -258,19 +258,21 @@ class DriftTelemetry:
             labels = (model, version, status)
             for name, gauge in m.realised.items():
                 put(gauge, labels, one.metrics[name].value if name in one.metrics else None)
+            for name, gauge in m.estimated.items():
+                band = one.estimated.get(name)
+                put(gauge, labels, None if band is None else band.value)
             put(m.label_coverage, [*labels, "all"], one.coverage.all)
+            if one.business is not None:
+                put(m.business_value, [*labels, one.business.currency], one.business.total.value)
             if isinstance(one, Performance):
                 self._binary(labels, one)
             m.cohort_end.labels(*labels).set((parse(one.cohort.end) or 0) / 1000)
 
     def _binary(self, labels: Sequence[str], one: Performance) -> None:
         """Show what only the cohorts of a binary model have."""
-        m, accuracy = self._metrics, one.estimated.get("accuracy")
-        put(m.estimated_accuracy, labels, None if accuracy is None else accuracy.value)
+        m = self._metrics
         put(m.label_coverage, [*labels, "positive"], one.coverage.positive)
         put(m.label_coverage, [*labels, "negative"], one.coverage.negative)
-        if one.business is not None:
-            put(m.business_value, [*labels, one.business.currency], one.business.total.value)
 
     def _measured(self, measurements: Sequence[Measurement]) -> None:
         """Log and count every window; show the newest of each length: a backlog closes fifty in one transaction."""

@@ -91,8 +91,13 @@ class Paired:
         *,
         everywhere: bool = True,
         task: TaskName = "binary",
+        classes: Sequence[str] = (),
     ) -> None:
-        """Start. `everywhere`: whether positions of customers without a label are kept, for `coverage`."""
+        """Start. `everywhere`: whether positions of customers without a label are kept, for `coverage`.
+
+        classes: those that get the first codes in rows of several classes, in this order; others follow.
+        """
+        self.classes = classes
         self.task = task
         self._facts = facts_of(_TASKS[task])
         self._events = events_topic.encode()
@@ -243,7 +248,7 @@ class Paired:
         return predictions, positions, has, told, known_ms
 
     def _labelled(self, made: label_join.Predictions, told: NDArray[Any]) -> Labelled:
-        return Labelled(_COMPARED[self.task](made, told), made["time_ms"].copy())
+        return Labelled(_COMPARED[self.task](made, told, self.classes), made["time_ms"].copy())
 
 
 def _decoded(value: bytes | None) -> AnyPrediction | None:
@@ -262,21 +267,25 @@ def _members(one: AnyPrediction, model: int) -> tuple[Any, ...]:
     return one.value, np.nan, np.nan, model
 
 
-def _binary(made: label_join.Predictions, told: NDArray[Any]) -> AnyRows:
+def _binary(made: label_join.Predictions, told: NDArray[Any], classes: Sequence[str]) -> AnyRows:  # noqa: ARG001
     return Rows(told, made["probability"].copy(), made["positive"].copy(), made["customer"].copy())
 
 
-def _values(made: label_join.Predictions, told: NDArray[Any]) -> AnyRows:
+def _values(made: label_join.Predictions, told: NDArray[Any], classes: Sequence[str]) -> AnyRows:  # noqa: ARG001
     return ValueRows(told, made["value"].copy(), made["customer"].copy())
 
 
-def _classes(made: label_join.Predictions, told: NDArray[Any]) -> AnyRows:
-    _, codes = np.unique(np.concatenate([told, made["label"]]), return_inverse=True)
+def _classes(made: label_join.Predictions, told: NDArray[Any], classes: Sequence[str]) -> AnyRows:
+    first = np.array([label_join.identify(name) for name in classes], dtype=np.uint64)
+    found = np.concatenate([told, made["label"]])
+    names = np.concatenate([first, np.setdiff1d(found, first)])
+    order = np.argsort(names)
+    codes = order[np.searchsorted(names[order], found)]
     outcome, predicted = codes[: len(told)], codes[len(told) :]
     return ClassRows(outcome, predicted, np.empty((len(told), 0)), made["customer"].copy())
 
 
-_COMPARED: Mapping[TaskName, Callable[[label_join.Predictions, NDArray[Any]], AnyRows]] = {
+_COMPARED: Mapping[TaskName, Callable[[label_join.Predictions, NDArray[Any], Sequence[str]], AnyRows]] = {
     "binary": _binary,
     "multiclass": _classes,
     "regression": _values,

@@ -24,12 +24,14 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     FiniteFloat,
     SerializerFunctionWrapHandler,
     StrictBool,
     StrictInt,
     StrictStr,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -67,6 +69,7 @@ Kind = Literal["numeric", "categorical", "boolean"]
 SemVer = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$", max_length=64)]
 Bound = Annotated[float | None, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
 Scalar = StrictBool | StrictInt | FiniteFloat | StrictStr
 Listed = Annotated[
     tuple[Scalar, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
@@ -425,6 +428,51 @@ class Business(_Frozen):
     false_negative: float = 0.0
 
 
+class ClassBusiness(_Frozen):
+    """Money per outcome and predicted class, in `currency`. matrix: outcome → prediction → money; absent: 0."""
+
+    currency: str = "EUR"
+    matrix: Annotated[dict[ClassName, dict[ClassName, float]], Field(min_length=1)]
+
+
+class ValueBusiness(_Frozen):
+    """Money per unit by which a value is over its outcome, and under it, in `currency`."""
+
+    currency: str = "EUR"
+    over: float
+    under: float
+
+
+#: Words that pydantic adds to the place of a fault, and that readers do not need, begin with this.
+TAGGED = "tagged-"
+
+
+def _kind_of_business(stated: Any) -> str:
+    members = stated if isinstance(stated, dict) else dict(stated) if isinstance(stated, BaseModel) else {}
+    task = "multiclass" if "matrix" in members else "regression" if {"over", "under"} & set(members) else "binary"
+    return TAGGED + task
+
+
+AnyBusiness = Annotated[
+    Annotated[Business, Tag(f"{TAGGED}binary")]
+    | Annotated[ClassBusiness, Tag(f"{TAGGED}multiclass")]
+    | Annotated[ValueBusiness, Tag(f"{TAGGED}regression")],
+    Discriminator(_kind_of_business),
+]
+#: By task: how a bundle states what outcomes are worth.
+BUSINESS: Mapping[TaskName, type[Business | ClassBusiness | ValueBusiness]] = {
+    "binary": Business,
+    "multiclass": ClassBusiness,
+    "regression": ValueBusiness,
+}
+
+
+def unknown_in_matrix(business: ClassBusiness, classes: Sequence[str]) -> list[str]:
+    """Return the names in a matrix that are no classes."""
+    named = {*business.matrix, *(said for cells in business.matrix.values() for said in cells)}
+    return sorted(named - set(classes))
+
+
 class Inflation(_Frozen):
     """How far a statistic differs from its null distribution on one reference.
 
@@ -484,10 +532,61 @@ class Calibration(_Frozen):
 
     @model_validator(mode="after")
     def _monotone(self) -> Calibration:
-        if not self.x or len(self.x) != len(self.y):
-            raise ValueError("calibration: as many y as x are needed, and at least one")
-        if any(a >= b for a, b in pairwise(self.x)) or any(a > b for a, b in pairwise(self.y)):
-            raise ValueError("calibration: x must increase, and y must not decrease")
+        _check_rising(self.x, self.y)
+        return self
+
+
+class Curve(_Frozen):
+    """A rising curve from 0 to 1: breakpoints as of a `Calibration`."""
+
+    x: tuple[Share, ...]
+    y: tuple[Share, ...]
+
+    @model_validator(mode="after")
+    def _monotone(self) -> Curve:
+        _check_rising(self.x, self.y)
+        return self
+
+
+def _check_rising(x: Sequence[float], y: Sequence[float]) -> None:
+    if not x or len(x) != len(y):
+        raise ValueError("calibration: as many y as x are needed, and at least one")
+    if any(a >= b for a, b in pairwise(x)) or any(a > b for a, b in pairwise(y)):
+        raise ValueError("calibration: x must increase, and y must not decrease")
+
+
+class ClassCalibration(_Frozen):
+    """The probabilities of several classes as frequencies, from out-of-fold scores of `rows` labelled customers.
+
+    curves: of each class, against the rest; calibrated probabilities are divided by their sum. band: as of a
+    `Calibration`, of metrics over all classes. class_band: of each class's own.
+    """
+
+    curves: dict[ClassName, Curve]
+    rows: Annotated[int, Field(ge=1)]
+    band: dict[str, NotNegative]
+    class_band: dict[ClassName, dict[str, Share]]
+
+
+class ErrorCurve(_Frozen):
+    """The size of the error to expect at a value, |outcome - value|, from `rows` out-of-fold values.
+
+    x: values, strictly increasing. y: the mean size there, linear between two values and constant beyond. spread: its
+    standard deviation. band: the error of an estimate as a share of it, as of a `Calibration`.
+    """
+
+    x: tuple[FiniteFloat, ...]
+    y: tuple[NotNegative, ...]
+    spread: tuple[NotNegative, ...]
+    rows: Annotated[int, Field(ge=1)]
+    band: NotNegative
+
+    @model_validator(mode="after")
+    def _increasing(self) -> ErrorCurve:
+        if not self.x or not len(self.x) == len(self.y) == len(self.spread):
+            raise ValueError("error_curve: as many y and spread as x are needed, and at least one")
+        if any(a >= b for a, b in pairwise(self.x)):
+            raise ValueError("error_curve: x must increase")
         return self
 
 
@@ -529,17 +628,18 @@ class Residuals(_Frozen):
 
 #: Members of the manifest that models of one task alone have.
 _OF_TASK: Mapping[TaskName, tuple[str, ...]] = {
-    "binary": ("absent_label", "calibration", "business"),
-    "multiclass": ("classes",),
-    "regression": ("method", "value", "residuals"),
+    "binary": ("absent_label", "calibration"),
+    "multiclass": ("classes", "class_calibration"),
+    "regression": ("method", "value", "residuals", "error_curve"),
 }
 
 
 class Manifest(_Frozen):
     """The content of `manifest.json`. `files` lists every other file of the bundle except the signature.
 
-    task: None is binary. positive_class, threshold, absent_label, calibration, business: of a binary model. method,
-    value, residuals: of a regression; method None is `predict`. classes: of a model with several, in its order.
+    task: None is binary. positive_class, threshold, absent_label, calibration: of a binary model. method,
+    value, residuals, error_curve: of a regression; method None is `predict`. classes, class_calibration: of a model
+    with several, in its order.
 
     metric_errors: the standard errors of `metrics`, where they are known. absent_label: the meaning of an absent label
     at the horizon; None: unknown. data_format: how the training file writes its cells; None: as the defaults. input: of
@@ -574,7 +674,9 @@ class Manifest(_Frozen):
     golden: Golden
     self_check: SelfCheck = SelfCheck()
     calibration: Calibration | None = None
-    business: Business | None = None
+    class_calibration: ClassCalibration | None = None
+    error_curve: ErrorCurve | None = None
+    business: AnyBusiness | None = None
 
     @property
     def predicts(self) -> Task:
@@ -620,6 +722,8 @@ class Manifest(_Frozen):
         foreign = [name for other, names in _OF_TASK.items() if other != task for name in names]
         if found := [name for name in foreign if getattr(self, name) is not None]:
             raise ValueError(f"{found[0]}: not of a model whose task is {task}")
+        if self.business is not None and not isinstance(self.business, BUSINESS[task]):
+            raise ValueError(f"business: not of a model whose task is {task}")
         if self.golden.task not in {task, None} or (self.golden.task is None and self.golden.rows):
             raise ValueError(f"golden: not of a model whose task is {task}")
         if task == "multiclass":
@@ -627,6 +731,10 @@ class Manifest(_Frozen):
                 raise ValueError("classes: expected every class of the model once")
             if any(len(one) != len(self.classes) for one in self.golden.distributions or ()):
                 raise ValueError("golden: as many probabilities as classes are needed in each row")
+            if self.class_calibration is not None and set(self.class_calibration.curves) != set(self.classes):
+                raise ValueError("class_calibration: expected a curve of every class")
+            if isinstance(self.business, ClassBusiness) and (unknown := unknown_in_matrix(self.business, self.classes)):
+                raise ValueError(f"business: {unknown[0]!r} is no class of the model")
         return self
 
     @model_validator(mode="after")
@@ -690,7 +798,8 @@ def parse_manifest(raw: bytes) -> Manifest:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        parts = [str(part) for part in first["loc"]]
+        where = ".".join(part for part in parts if not part.startswith(TAGGED)) or "top level"
         raise BundleError(f"{MANIFEST}: {where}: {first['msg']}") from None
 
 

@@ -144,7 +144,10 @@ class ValuePerformance(msgspec.Struct, frozen=True, kw_only=True):
     labels: ValueLabelCount
     coverage: ValueCoverage
     metrics: dict[str, Metric] = {}
+    business: Value | None = None
     expected: dict[str, Metric] = {}
+    estimated: dict[str, Band | None] = {}
+    estimated_labelled: dict[str, Band | None] = {}
     judged: bool = False
     state: str = "inactive"
     reason: str | None = None
@@ -184,7 +187,7 @@ class ClassPerformance(msgspec.Struct, frozen=True, kw_only=True):
     """One cohort of one version of a model with several classes: the members of `Performance` that it has.
 
     predicted: how many predictions have each class as their label. classes: precision, recall and F1 of each class that
-    outcomes or predictions have.
+    outcomes or predictions have. estimated_classes: the same by the probabilities of all predictions.
     """
 
     version: int = VERSION
@@ -201,7 +204,11 @@ class ClassPerformance(msgspec.Struct, frozen=True, kw_only=True):
     coverage: ClassCoverage
     metrics: dict[str, Metric] = {}
     classes: dict[str, dict[str, Metric]] = {}
+    business: Value | None = None
     expected: dict[str, Metric] = {}
+    estimated: dict[str, Band | None] = {}
+    estimated_classes: dict[str, dict[str, Band | None]] = {}
+    estimated_labelled: dict[str, Band | None] = {}
     judged: bool = False
     state: str = "inactive"
     reason: str | None = None

@@ -10,6 +10,11 @@ def _cohort(name: str, by: str, where: str = "") -> str:
     return f'max by ({by}) (driftline_model_{name}{{model=~"$model", status="final"{where}}})'
 
 
+def _estimated(name: str) -> str:
+    """Return a series that is estimated without labels, by version and status of the cohort."""
+    return f'max by (version, status) (driftline_model_estimated_{name}{{model=~"$model"}})'
+
+
 _SERVED = '* on (job, instance) group_left (name) driftline_model_info{name=~"$model"}'
 
 
@@ -91,8 +96,7 @@ BUSINESS = [
                 "percentunit",
                 {
                     "{{version}}, realised": _cohort("accuracy", "version"),
-                    "{{version}}, estimated, {{status}}": "max by (version, status) "
-                    '(driftline_model_estimated_accuracy{model=~"$model"})',
+                    "{{version}}, estimated, {{status}}": _estimated("accuracy"),
                 },
                 width=12,
             ),
@@ -111,10 +115,12 @@ BUSINESS = [
             ),
             Panel(
                 "Macro F1 and ROC AUC of several classes",
-                "Of the newest final cohort, by labels: means over the classes.",
+                "Of the newest final cohort, by labels: means over the classes. Estimated: from the probabilities "
+                "alone, also of the newest day, whose labels are still to come.",
                 "percentunit",
                 {
                     "{{version}}, macro F1": _cohort("f1_macro", "version"),
+                    "{{version}}, macro F1, estimated, {{status}}": _estimated("f1_macro"),
                     "{{version}}, ROC AUC": _cohort("auc_ovr", "version"),
                 },
                 width=12,
@@ -122,10 +128,11 @@ BUSINESS = [
             Panel(
                 "Errors of a regression",
                 "Of the newest final cohort, by labels, in the value's unit: mean absolute error, root mean square "
-                "error, and the mean of value minus outcome.",
+                "error, and the mean of value minus outcome. Estimated: from the values alone, also of the newest day.",
                 "short",
                 {
                     "{{version}}, MAE": _cohort("mae", "version"),
+                    "{{version}}, MAE, estimated, {{status}}": _estimated("mae"),
                     "{{version}}, RMSE": _cohort("rmse", "version"),
                     "{{version}}, bias": _cohort("bias", "version"),
                 },
@@ -154,7 +161,7 @@ BUSINESS = [
             ),
             Panel(
                 "Money",
-                "What the outcomes of the newest final cohort are worth, by the spec's money per outcome.",
+                "What the outcomes of the newest final cohort are worth, by the money in the spec.",
                 "short",
                 {"{{version}}, {{currency}}": _cohort("business_value", "version, currency")},
             ),

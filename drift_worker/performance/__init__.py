@@ -10,8 +10,11 @@ clustered_error.py         the standard error of a metric when customers repeat
 multiclass_metrics.py      accuracy, macro and per-class precision, recall, F1, ROC AUC of several classes
 regression_metrics.py      MAE, RMSE, bias, R², MAPE; the interval of residuals
 any_rows.py                rows of any task, and the influence of each on a metric
-classification_metrics.py  accuracy, F1, ROC AUC, Brier score, money, with intervals
+classification_metrics.py  accuracy, F1, ROC AUC, Brier score, with intervals
+money.py                   what the outcomes of any task are worth
 label_free_estimate.py     the same, estimated from scores alone
+class_estimate.py          multiclass_metrics.py, estimated from probabilities alone
+error_estimate.py          the mean absolute error, estimated from values alone
 day_variation.py           how much a metric varies from day to day beyond its error
 performance_drop.py        cohorts → PerformanceDrop
 """

@@ -1,4 +1,4 @@
-"""Joined rows → performance: the usual metrics, with intervals for repeated customers, and money. Pure numpy.
+"""Joined rows → performance: the usual metrics, with intervals for repeated customers. Pure numpy.
 
 Values equal scikit-learn's on the same rows. An undefined metric (no positive, no row labelled positive) is None with a
 reason; scikit-learn returns `zero_division` or warns.
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.performance.clustered_error import NO_ROWS, ONE_CUSTOMER, Estimated, Floats, Valued, Z, estimated
-from schemas.bundle import Business
+from drift_worker.performance.clustered_error import NO_ROWS, Estimated, Floats, Valued, estimated
 
 METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "brier", "log_loss")
 ONE_CLASS = "one_class"
@@ -40,21 +39,6 @@ class Rows:
     probability: Floats
     predicted: Bools
     customer: NDArray[np.generic]
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """The worth of each outcome: [business] of the spec."""
-
-    true_positive: float = 0.0
-    false_positive: float = 0.0
-    true_negative: float = 0.0
-    false_negative: float = 0.0
-
-
-def money_of(business: Business | None) -> Money | None:
-    """Return [business] of a bundle; None if the bundle has none."""
-    return None if business is None else Money(**business.model_dump(exclude={"currency"}))
 
 
 def performance(rows: Rows) -> dict[str, Estimated]:
@@ -79,36 +63,6 @@ def influence(metric: str, rows: Rows) -> tuple[float, Floats] | str:
     The difference of two metrics needs the influences: errors of the same rows cancel row by row.
     """
     return _DEFINED[metric][0](rows) if len(rows.outcome) else NO_ROWS
-
-
-def worth(rows: Rows, money: Money) -> Floats:
-    """Return each row's outcome in money, float64 (n,)."""
-    return np.where(
-        rows.outcome,
-        np.where(rows.predicted, money.true_positive, money.false_negative),
-        np.where(rows.predicted, money.false_positive, money.true_negative),
-    )
-
-
-def business_value(rows: Rows, money: Money) -> Estimated:
-    """Return the sum of the rows' outcomes in money; its error is for the same number of similar customers.
-
-    >>> import numpy as np
-    >>> told, scored = np.array([True, False, True]), np.array([0.9, 0.8, 0.1])
-    >>> rows = Rows(told, scored, scored >= 0.5, np.arange(3))
-    >>> business_value(rows, Money(true_positive=100.0, false_positive=-10.0)).value
-    90.0
-    """
-    if not len(rows.outcome):
-        return Estimated(None, reason=NO_ROWS)
-    values = worth(rows, money)
-    _, customer = np.unique(rows.customer, return_inverse=True)
-    sums = np.bincount(customer, weights=values)
-    total = math.fsum(values.tolist())
-    if len(sums) < 2:
-        return Estimated(total, reason=ONE_CUSTOMER)
-    error = math.sqrt(len(sums) / (len(sums) - 1) * float(np.sum((sums - sums.mean()) ** 2)))
-    return Estimated(total, error, total - Z * error, total + Z * error)
 
 
 def _mean(of_rows: Floats) -> tuple[float, Floats]:

@@ -6,18 +6,20 @@ accuracy of .81 reads .55. So a provisional cohort shows the number of known out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_worker.performance import label_free_estimate
-from drift_worker.performance.classification_metrics import Money, Rows, business_value, money_of, performance
+from drift_worker.performance import class_estimate, error_estimate, label_free_estimate
+from drift_worker.performance.any_rows import AnyRows
+from drift_worker.performance.classification_metrics import Rows, performance
 from drift_worker.performance.clustered_error import Estimated, Floats
 from drift_worker.performance.label_join import UNKNOWN, Ints, Joined, Predictions, identify, join, matched
 from drift_worker.performance.label_store import DAY_MS, DayVersion, LabelStore, day_name
+from drift_worker.performance.money import business_value, money_of
 from drift_worker.performance.multiclass_metrics import ClassRows, class_performance, of_each_class
 from drift_worker.performance.regression_metrics import ValueRows, value_performance
 from drift_worker.performance.task_facts import ClassFacts
@@ -56,10 +58,11 @@ class CohortConfig:
     #: The same, as it is set.
     horizon: str
 
-    @property
-    def money(self) -> Money | None:
-        """Return the worth of each outcome; None if the bundle has none."""
-        return money_of(self.manifest.business)
+    def business(self, rows: AnyRows) -> Value | None:
+        """Return what the rows are worth; None if the bundle does not state it."""
+        stated = self.manifest.business
+        money = money_of(stated, self.manifest.classes)
+        return None if money is None or stated is None else Value(stated.currency, _metric(business_value(rows, money)))
 
 
 def evaluate(
@@ -142,13 +145,25 @@ class _JoinedValues:
         told = made[known]
         ends = () if bool(np.isnan(made["low"]).all()) else (_array(told["low"]), _array(told["high"]))
         found = ValueRows(self._outcome[rows][known], _array(told["value"]), told["customer"], *ends)
+        manifest = self._config.manifest
+        ours = head["model_version"] == manifest.version
         return ValuePerformance(
             **head,
             labels=ValueLabelCount(int(known.sum())),
             coverage=ValueCoverage(float(known.mean())),
             metrics={name: _metric(one) for name, one in value_performance(found).items()},
-            expected=_expected(self._config.manifest, head["model_version"]),
+            business=self._config.business(found),
+            expected=_expected(manifest, head["model_version"]),
+            estimated=_estimated_error(manifest, made) if ours else {},
+            estimated_labelled=_estimated_error(manifest, told) if ours else {},
         )
+
+
+def _estimated_error(manifest: Manifest, made: Predictions) -> dict[str, Band | None]:
+    """Return the error estimated from the values alone; empty if the bundle has no curve."""
+    if manifest.error_curve is None or not len(made):
+        return {}
+    return _bands(error_estimate.estimate(_array(made["value"]), manifest.error_curve, _customers(made)))
 
 
 def _array(column: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Floats:
@@ -186,6 +201,9 @@ class _JoinedClasses:
         n = len(self._classes)
         unseen = {name: count for name, count in zip(names[n:], of_outcomes[n:], strict=True) if count}
         most = sorted(unseen.items(), key=lambda pair: (-pair[1], pair[0]))[:UNSEEN_NAMES]
+        ours = head["model_version"] == self._config.manifest.version
+        promised = self._estimates(made) if ours else None
+        of_labelled = self._estimates(made[known]) if ours else None
         of_predictions = _codes(predicted, names)
         made_of = _counted(of_predictions, names)
         heard_of = _counted(of_predictions[known], names)
@@ -203,8 +221,21 @@ class _JoinedClasses:
                 names[code]: {name: _metric(one) for name, one in each.items()}
                 for code, each in of_each_class(found).items()
             },
+            business=self._config.business(found),
             expected=_expected(self._config.manifest, head["model_version"]),
+            estimated={} if promised is None else _bands(promised.overall),
+            estimated_classes={}
+            if promised is None
+            else {name: _bands(one) for name, one in zip(self._classes, promised.classes, strict=True)},
+            estimated_labelled={} if of_labelled is None else _bands(of_labelled.overall),
         )
+
+    def _estimates(self, made: Predictions) -> class_estimate.ClassEstimates | None:
+        """Return what the probabilities alone promise; None if the bundle has no calibration, or none are known."""
+        calibration, shares = self._config.manifest.class_calibration, self._probabilities(made)
+        if calibration is None or not len(made) or bool(np.isnan(shares).any()):
+            return None
+        return class_estimate.estimate(shares, self._classes, calibration, _customers(made))
 
     def _ordered(self, *hashes: NDArray[np.uint64]) -> list[str]:
         """Return the names of the model's classes, then of others that occur, in the order of their names."""
@@ -266,16 +297,13 @@ def _binary(config: CohortConfig, head: Head, made: Predictions, joined: Joined)
     )
     manifest = config.manifest
     ours = head["model_version"] == manifest.version
-    money = config.money
     positive = int(rows.outcome.sum())
     return Performance(
         **head,
         labels=LabelCount(positive, int(known.sum()) - positive, absent=int((known & (joined.label < 0)).sum())),
         coverage=_coverage(config, made, joined, ours=ours),
         metrics={name: _metric(one) for name, one in performance(rows).items()},
-        business=None
-        if money is None or manifest.business is None
-        else Value(manifest.business.currency, _metric(business_value(rows, money))),
+        business=config.business(rows),
         expected=_expected(manifest, head["model_version"]),
         estimated=_estimated(config, made) if ours else {},
         estimated_labelled=_estimated(config, made[known]) if ours else {},
@@ -310,11 +338,18 @@ def _estimated(config: CohortConfig, made: Predictions) -> dict[str, Band | None
     calibration = config.manifest.calibration
     if calibration is None or not len(made):
         return {}
-    _, customers = np.unique(made["customer"], return_inverse=True)
     probability: Floats = np.ascontiguousarray(made["probability"])
-    found = label_free_estimate.estimate(
-        probability, config.manifest.binary("performance").threshold, calibration, customers
-    )
+    threshold = config.manifest.binary("performance").threshold
+    return _bands(label_free_estimate.estimate(probability, threshold, calibration, _customers(made)))
+
+
+def _customers(made: Predictions) -> Ints:
+    """Return int64 (n,), equal for rows of one customer."""
+    codes: Ints = np.unique(made["customer"], return_inverse=True)[1]
+    return codes
+
+
+def _bands(found: Mapping[str, label_free_estimate.Estimate | None]) -> dict[str, Band | None]:
     return {
         name: None if one is None else Band(one.value, one.low, one.high, one.sampling, one.calibration)
         for name, one in found.items()

@@ -8,7 +8,7 @@ here is a function of the outcomes y; its estimate is the function at y = q.
 Each band is the sum of two parts. Sampling: outcomes are independent draws of probability q; a Poisson-binomial sum has
 variance Σ q(1-q). The gradient dy carries it to the metric (delta method), at 95 %. Calibration: how far the estimate
 was off on training customers when some of them were made more frequent. The bundle stores this part
-(driftline/training/calibration.py).
+(driftline/training/without_labels/calibration.py).
 
 The estimate is wrong when P(y | x) changes: customers who look the same then behave differently. Scores alone cannot
 show that. So a realised metric outside both bands is an alert (docs/model-life.md).
@@ -34,11 +34,12 @@ Valued = tuple[float, Floats]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric estimated without labels. sampling, calibration: the band's halves; low and high are within 0 to 1."""
+    """A metric estimated without labels. sampling, calibration: the band's halves, which is within 0 to `most`."""
 
     value: float
     sampling: float
     calibration: float
+    most: float = 1.0
 
     @property
     def low(self) -> float:
@@ -48,7 +49,7 @@ class Estimate:
     @property
     def high(self) -> float:
         """Return the upper end of the band."""
-        return min(1.0, self.value + self.sampling + self.calibration)
+        return min(self.most, self.value + self.sampling + self.calibration)
 
 
 def calibrated(probability: Floats, calibration: Calibration) -> Floats:
@@ -83,13 +84,20 @@ def estimate(
             found[name] = None
             continue
         value, gradient = valued
-        parts: Floats = gradient * spread
-        variance = float(np.sum(parts**2))
-        if which is not None:
-            # a customer with rows on both sides of the threshold would be right in one of them for certain: not assumed
-            variance = max(variance, float(np.sum(np.bincount(which, weights=parts) ** 2)))
-        found[name] = Estimate(value, Z * math.sqrt(variance), stated)
+        found[name] = Estimate(value, sampling(gradient * spread, which), stated)
     return found
+
+
+def sampling(parts: Floats, which: NDArray[np.int64] | None) -> float:
+    """Return the band's half for chance alone. parts: (n,), by how much one standard deviation of a row moves a metric.
+
+    which: int64 (n,), 0 to m - 1, equal for rows of one customer; None: each row is a customer.
+    """
+    variance = float(np.sum(parts**2))
+    if which is not None:
+        # a customer with rows on both sides of the threshold would be right in one of them for certain: not assumed
+        variance = max(variance, float(np.sum(np.bincount(which, weights=parts) ** 2)))
+    return Z * math.sqrt(variance)
 
 
 def metrics(
@@ -116,19 +124,19 @@ def metrics(
     if labelled + positive > 0.0:
         f1 = 2.0 * hits / (labelled + positive)
         found["f1"] = f1, w * (2.0 * label - f1) / (labelled + positive)
-    found["roc_auc"] = _roc_auc(w * outcome, w * (1.0 - outcome), probability, w)
+    found["roc_auc"] = roc_auc(w * outcome, w * (1.0 - outcome), np.unique(probability, return_inverse=True)[1], w)
     return found
 
 
-def _roc_auc(positive: Floats, negative: Floats, probability: Floats, weight: Floats) -> Valued | None:
+def roc_auc(positive: Floats, negative: Floats, place: NDArray[np.int64], weight: Floats) -> Valued | None:
     """Share of pairs of different rows, one positive and one negative, of which the positive has the higher score.
 
-    Ties count half. A row's own pair does not exist: it cannot be both.
+    Ties count half. A row's own pair does not exist: it cannot be both. place: (n,), the rank of each row's score among
+    the distinct ones, from 0. positive, negative: (n,), mass of each row. weight: how often it counts.
     """
-    values, place = np.unique(probability, return_inverse=True)
     # per distinct score: mass at it, and below it
-    at_negative = np.bincount(place, weights=negative, minlength=len(values))
-    at_positive = np.bincount(place, weights=positive, minlength=len(values))
+    at_negative = np.bincount(place, weights=negative)
+    at_positive = np.bincount(place, weights=positive)
     beaten = (np.cumsum(at_negative) - 0.5 * at_negative)[place] - 0.5 * negative
     above = (at_positive.sum() - np.cumsum(at_positive) + 0.5 * at_positive)[place] - 0.5 * positive
     other_negative, other_positive = negative.sum() - negative, positive.sum() - positive

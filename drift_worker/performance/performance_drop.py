@@ -12,9 +12,8 @@ customers, or with the estimate's sampling part. Until that variation is known, 
 SURE times the evidence. A year of daily cohorts without any change raises less than one page:
 tests/quality/test_performance_drop.py simulates it, docs/model-life.md has numbers.
 
-Of several classes, accuracy and macro F1 are compared with those of held-out customers alone. Of a regression, the mean
-absolute error (MAE) is, and the effect is in units of that: an error has the outcome's unit, so points would mean
-nothing.
+Of several classes, accuracy and macro F1 are compared with both. Of a regression, the mean absolute error (MAE) is, and
+the effect is a share of what it is compared with: an error has the outcome's unit, so points would mean nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +32,14 @@ from drift_worker.performance.day_variation import Variation
 from drift_worker.performance.label_free_estimate import Z
 from drift_worker.performance.label_store import DAY_MS
 from schemas.alert import Alert, AlertName, Severity, fingerprint
-from schemas.performance import AnyPerformance, Band, ClassPerformance, Performance, Value, ValuePerformance
+from schemas.performance import (
+    AnyPerformance,
+    Band,
+    ClassPerformance,
+    Metric,
+    Performance,
+    ValuePerformance,
+)
 from schemas.timestamps import parse, render
 
 METRICS = ("accuracy", "roc_auc")
@@ -296,42 +302,42 @@ def drops(cohort: AnyPerformance, variation: Mapping[str, Variation] | None = No
     if isinstance(cohort, ClassPerformance):
         found = _class_drops(cohort, errors)
     else:
-        found = _binary_drops(cohort, errors) if isinstance(cohort, Performance) else _value_drops(cohort, errors)
+        found = (
+            _point_drops(METRICS, cohort, errors) if isinstance(cohort, Performance) else _value_drops(cohort, errors)
+        )
     return sorted(found, key=lambda drop: -drop.by)
 
 
 def _class_drops(cohort: ClassPerformance, errors: Mapping[str, float]) -> list[Drop]:
-    """Return accuracy, and macro F1 where there are outcomes enough of every class."""
+    """Return those of accuracy, and of macro F1 where there are outcomes enough of every class."""
     enough = min(cohort.labels.classes.values(), default=0) >= MIN_OF_A_CLASS
-    found = []
-    for name in CLASS_METRICS if enough else CLASS_METRICS[:1]:
-        realised, expected = cohort.metrics.get(name), cohort.expected.get(name)
-        if realised is None or realised.value is None or realised.error is None:
-            continue
-        if expected is None or expected.value is None or expected.error is None:
-            continue
-        needed = errors.get(name, EVIDENCE) * math.hypot(realised.error, expected.error)
-        found.append(Drop(name, "expected", realised.value, expected.value, expected.value - realised.value, needed))
-    return found
+    return _point_drops(CLASS_METRICS if enough else CLASS_METRICS[:1], cohort, errors)
 
 
 def _value_drops(cohort: ValuePerformance, errors: Mapping[str, float]) -> list[Drop]:
-    realised, expected = cohort.metrics.get("mae"), cohort.expected.get("mae")
-    if realised is None or realised.value is None or realised.error is None:
+    realised, expected, promised = (
+        of.get("mae") for of in (cohort.metrics, cohort.expected, cohort.estimated_labelled)
+    )
+    if not isinstance(realised, Metric) or realised.value is None or realised.error is None:
         return []
-    if expected is None or expected.value is None or expected.error is None or not expected.value > 0.0:
-        return []
-    times = realised.value / expected.value
-    # of a quotient, to first order
-    error = math.hypot(realised.error, times * expected.error) / expected.value
-    return [
-        Drop("mae", "expected", realised.value, expected.value, times - 1.0, errors.get("mae", EVIDENCE) * error, MORE)
-    ]
+    found, sure = [], errors.get("mae", EVIDENCE)
+    if isinstance(expected, Metric) and expected.value and expected.error is not None:
+        times = realised.value / expected.value
+        # of a quotient, to first order
+        error = math.hypot(realised.error, times * expected.error) / expected.value
+        found.append(Drop("mae", "expected", realised.value, expected.value, times - 1.0, sure * error, MORE))
+    if isinstance(promised, Band) and promised.value > 0.0:
+        needed = (promised.sampling * sure / Z + promised.calibration) / promised.value
+        times = realised.value / promised.value
+        found.append(Drop("mae", "estimated", realised.value, promised.value, times - 1.0, needed, MORE))
+    return found
 
 
-def _binary_drops(cohort: Performance, errors: Mapping[str, float]) -> list[Drop]:
+def _point_drops(
+    metrics: Sequence[str], cohort: Performance | ClassPerformance, errors: Mapping[str, float]
+) -> list[Drop]:
     found = []
-    for name in METRICS:
+    for name in metrics:
         realised = cohort.metrics.get(name)
         if realised is None or realised.value is None or realised.error is None:
             continue
@@ -352,7 +358,7 @@ def _binary_drops(cohort: Performance, errors: Mapping[str, float]) -> list[Drop
 def evidence(cohort: AnyPerformance, found: list[Drop]) -> dict[str, Any]:
     """Return the alert's `evidence`."""
     if isinstance(cohort, Performance):
-        return _evidence(cohort, found, METRICS, POINTS, cohort.estimated_labelled, cohort.business)
+        return _evidence(cohort, found, METRICS, POINTS)
     if isinstance(cohort, ClassPerformance):
         return _evidence(cohort, found, CLASS_METRICS, POINTS)
     return _evidence(cohort, found, VALUE_METRICS, MORE)
@@ -363,8 +369,6 @@ def _evidence(
     found: list[Drop],
     metrics: Sequence[str],
     limits: Limits,
-    estimated: Mapping[str, Band | None] | None = None,
-    business: Value | None = None,
 ) -> dict[str, Any]:
     return {
         "model_version": cohort.model_version,
@@ -372,7 +376,7 @@ def _evidence(
         "horizon": cohort.horizon,
         "statistic": {name: msgspec.to_builtins(cohort.metrics[name]) for name in metrics if name in cohort.metrics},
         "expected": {name: msgspec.to_builtins(cohort.expected[name]) for name in metrics if name in cohort.expected},
-        "estimated": {} if estimated is None else {n: msgspec.to_builtins(estimated.get(n)) for n in metrics},
+        "estimated": {n: msgspec.to_builtins(cohort.estimated_labelled.get(n)) for n in metrics},
         "drops": [
             {"metric": drop.metric, "against": drop.against, "by": drop.by, "evidence_needed": drop.needed}
             for drop in found
@@ -388,7 +392,7 @@ def _evidence(
             "labels": msgspec.to_builtins(cohort.labels),
             "coverage": msgspec.to_builtins(cohort.coverage),
         },
-        "business": None if business is None else msgspec.to_builtins(business),
+        "business": None if cohort.business is None else msgspec.to_builtins(cohort.business),
     }
 
 
@@ -396,7 +400,8 @@ def _summary(found: list[Drop], *, resolved: bool) -> str:
     if not found:
         return "performance cannot be compared"
     worst = max(found, key=lambda drop: (drop.grade, drop.by))
-    yardstick = "of held-out customers" if worst.against == "expected" else "estimated from the scores"
+    estimated = f"estimated from the {'values' if worst.limits is MORE else 'scores'}"
+    yardstick = "of held-out customers" if worst.against == "expected" else estimated
     value, compared = (f"{n:.3f}" if worst.limits is POINTS else f"{n:.4g}" for n in (worst.value, worst.yardstick))
     text = f"{_NAMES[worst.metric]} {value}, {compared} {yardstick} ({worst.limits.text})"
     return f"resolved: {text}" if resolved else text
@@ -407,7 +412,7 @@ def _description(cohort: AnyPerformance, found: list[Drop], resolved: bool) -> s
     surprised = any(drop.against == "estimated" and drop.grade for drop in found)
     if resolved:
         parts.append("Back above the limit for three cohorts.")
-    elif not isinstance(cohort, Performance):
+    elif not isinstance(cohort, Performance) and not cohort.estimated_labelled:
         parts.append("Outcomes differ more from what is predicted than in training. See what drifted, then retrain.")
     elif surprised:
         parts.append("The scores predict a better value: customers who look the same behave differently. Retrain.")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.performance.any_rows import rows_of_task
-from drift_worker.performance.classification_metrics import money_of
+from drift_worker.performance.money import money_of
 from driftline.model_life.labelled_customers import Labelled, held_out
 from driftline.model_life.model_comparison import Comparison, Metric, compare
 from driftline.model_life.trained_rows import digests, to_bytes, unseen
@@ -123,9 +123,10 @@ def judge(champion: Loaded, candidate: Loaded, rows: Labelled, metric: Metric, c
         rows_of_task(one.manifest.predicts, rows.outcome[which], one.score(columns[id(one)].take(which)), codes)
         for one in (champion, candidate)
     ]
-    return Judged(
-        compare(metric, *sides, confidence=confidence, money=money_of(champion.manifest.business)), fresh, sure
-    )
+    # each side's codes are of its own classes
+    money, another = (money_of(champion.manifest.business, one.manifest.classes) for one in (champion, candidate))
+    found = compare(metric, *sides, confidence=confidence, money=money, challengers_money=another)
+    return Judged(found, fresh, sure)
 
 
 def load_pair(champion: Path, candidate: Path, public_key_pem: bytes | None) -> tuple[Loaded, Loaded]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift_worker.performance.classification_metrics import money_of
+from drift_worker.performance.money import money_of
 from driftline import terminal
 from driftline.errors import CommandError
 from driftline.model_life.model_comparison import METRICS, Comparison, Metric, compare, deciding
@@ -14,7 +15,7 @@ from driftline.paired_predictions import Coverage, Labelled, ModelName, Paired
 from driftline.settings import CommandSettings
 from driftline.since import SKEW_MS
 from kafka_runtime.topic_reader import READ_ERRORS, Reader, reader
-from schemas.bundle import Business
+from schemas.bundle import AnyBusiness
 from schemas.prediction import AnyPrediction, decode_any
 from schemas.task import TaskName
 
@@ -50,7 +51,7 @@ def decide(
     metric: Metric,
     horizon: int,
     needed: int,
-    business: Business | None,
+    business: AnyBusiness | None,
     *,
     margin: float,
     confidence: float,
@@ -68,11 +69,14 @@ def decide(
         return Findings(mode, champion, challenger, coverage, min(counts), needed, None, None, None)
     until = max(known)
     kept = [_deciding(side, needed, until, exact=mode == "shadow").rows for side in sides]
-    money = money_of(business) if found.task == "binary" else None
-    others = () if found.task == "binary" else tuple(name for name in METRICS[found.task] if name != metric)
+    money = money_of(business, found.classes)
+    others: tuple[Metric, ...] = ()
+    if found.task != "binary":
+        others = tuple(name for name in METRICS[found.task] if name not in {metric, "business_value"})
+    in_money: tuple[Metric, ...] = () if money is None else ("business_value",)
     answers = {
         name: compare(name, *kept, margin=margin if name == metric else 0.0, confidence=confidence, money=money)
-        for name in ((metric, "business_value") if money is not None else (metric, *others))
+        for name in dict.fromkeys((metric, *others, *in_money))
     }
     value, also = answers.get("business_value"), tuple(answers[name] for name in others)
     return Findings(mode, champion, challenger, coverage, min(counts), needed, until, answers[metric], value, also)
@@ -84,16 +88,21 @@ def _deciding(side: Labelled, needed: int, until: int, *, exact: bool) -> Labell
 
 
 async def read_pairs(
-    settings: CommandSettings, labels: Path | None, since_ms: int, now_ms: int, champion: ModelName | None = None
+    settings: CommandSettings,
+    labels: Path | None,
+    since_ms: int,
+    now_ms: int,
+    champion: ModelName | None = None,
+    classes: Sequence[str] = (),
 ) -> Paired:
     """Read all three topics, in the order in which predictions of customers without a label can be dropped at once.
 
-    champion: whose task is that of the comparison; None: the model that answered last.
+    champion: whose task is that of the comparison; None: the model that answered last. classes: get the first codes.
     """
     try:
         async with reader(settings, blocked=terminal.note_blocked) as reading:
             task = await task_on(reading, settings.topic_predictions, since_ms, champion)
-            found = Paired(settings.topic_events, now_ms, SKEW_MS, task=task)
+            found = Paired(settings.topic_events, now_ms, SKEW_MS, task=task, classes=classes)
             if labels is not None:
                 with labels.open("rb") as lines:
                     for line in lines:

@@ -23,16 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.performance.any_rows import AnyRows, influence_of
-from drift_worker.performance.classification_metrics import Bools, Money, Rows, worth
+from drift_worker.performance.classification_metrics import Bools, Rows
 from drift_worker.performance.clustered_error import NO_ROWS, NO_SPREAD, ONE_CUSTOMER, Floats, Valued
+from drift_worker.performance.money import AnyMoney
 from schemas.task import TaskName
 
 Metric = Literal["accuracy", "f1", "auc", "brier", "business_value", "f1_macro", "mae", "rmse"]
 # By task. Where no metric is given, the first one of a task decides, unless the model is binary.
 METRICS: Mapping[TaskName, tuple[Metric, ...]] = {
     "binary": ("accuracy", "f1", "auc", "brier", "business_value"),
-    "multiclass": ("accuracy", "f1_macro"),
-    "regression": ("mae", "rmse"),
+    "multiclass": ("accuracy", "f1_macro", "business_value"),
+    "regression": ("mae", "rmse", "business_value"),
 }
 # The names in performance.py, where they differ.
 _NAMES = {"auc": "roc_auc"}
@@ -107,9 +108,12 @@ def compare(
     *,
     margin: float = 0.0,
     confidence: float = 0.95,
-    money: Money | None = None,
+    money: AnyMoney | None = None,
+    challengers_money: AnyMoney | None = None,
 ) -> Comparison:
     """Return the challenger's advantage, with its interval. The rows are the same ones for both, or each has others.
+
+    money: of the champion's rows. challengers_money: of the other rows, if their codes of classes are others.
 
     >>> outcome = np.tile([True, False], 50)
     >>> exact = np.where(outcome, 0.9, 0.1)
@@ -125,7 +129,8 @@ def compare(
         champion.customer, challenger.customer
     )
     rows = len(champion.customer) if paired else len(everyone)
-    one, other = (_valued(metric, side, money) for side in (champion, challenger))
+    one = _valued(metric, champion, money)
+    other = _valued(metric, challenger, challengers_money or money)
     before, was = (None, None) if isinstance(one, str) else one
     after, now = (None, None) if isinstance(other, str) else other
     known = Comparison(metric, len(names), rows, before, after)
@@ -172,16 +177,15 @@ def deciding(time_ms: Ints, customer: NDArray[np.generic], n: int) -> tuple[Bool
     return among[code] & (time_ms <= until), len(names), until
 
 
-def _valued(metric: Metric, rows: AnyRows, money: Money | None) -> Valued:
+def _valued(metric: Metric, rows: AnyRows, money: AnyMoney | None) -> Valued:
     if metric != "business_value":
         return influence_of(_NAMES.get(metric, metric), rows)
-    assert isinstance(rows, Rows), "no other task has money"  # noqa: S101
     if not len(rows.outcome):
         return NO_ROWS
     if money is None:
         raise ValueError("business_value: what an outcome is worth was not given")
     # a customer counts once, with any number of rows: the mean over customers of their sums
     _, code, count = np.unique(rows.customer, return_inverse=True, return_counts=True)
-    values, customers = worth(rows, money), len(count)
+    values, customers = money.worth(rows), len(count)
     value = math.fsum(values.tolist()) / customers
     return value, (values - value / count[code]) / customers

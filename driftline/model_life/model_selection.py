@@ -11,11 +11,13 @@ from driftline.errors import CommandError
 from driftline.model_life.model_comparison import Metric, metric_of, relative
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from drift_worker.performance.any_rows import AnyRows
+    from drift_worker.performance.label_free_estimate import Estimate
     from schemas.bundle import Manifest
     from schemas.task import Task, TaskName
 
@@ -123,36 +125,50 @@ _Found = tuple[dict[str, Any], dict[str, Any]]
 
 
 def _binary(manifest: Manifest, probability: Floats, rows: Labelled, customers: Ints) -> _Found:
-    from drift_worker.performance.classification_metrics import Rows, business_value, money_of, performance
+    from drift_worker.performance.classification_metrics import Rows, performance
     from drift_worker.performance.label_free_estimate import estimate
 
     task = manifest.binary("driftline evaluate")
     table = Rows(rows.positive, probability, task.labels(probability), customers)
     metrics = {name: asdict(one) for name, one in performance(table).items()}
     if manifest.calibration is not None:
-        for name, one in estimate(probability, task.threshold, manifest.calibration, customers).items():
-            expected = None if one is None else {"value": one.value, "low": one.low, "high": one.high}
-            metrics[name]["expected"] = expected
-    worth, money = None, money_of(manifest.business)
-    if manifest.business is not None and money is not None:
-        worth = {"currency": manifest.business.currency, **asdict(business_value(table, money))}
-    found = {"threshold": task.threshold, "metrics": metrics, "business": worth}
+        _add_expected(metrics, estimate(probability, task.threshold, manifest.calibration, customers))
+    found = {"threshold": task.threshold, "metrics": metrics, "business": _worth(manifest, table)}
     return counted(task, rows), found
+
+
+def _worth(manifest: Manifest, rows: AnyRows) -> dict[str, Any] | None:
+    """Return what the rows are worth; None if the bundle does not state it."""
+    from drift_worker.performance.money import business_value, money_of
+
+    money = money_of(manifest.business, manifest.classes)
+    if manifest.business is None or money is None:
+        return None
+    return {"currency": manifest.business.currency, **asdict(business_value(rows, money))}
+
+
+def _add_expected(metrics: dict[str, dict[str, Any]], promised: Mapping[str, Estimate | None]) -> None:
+    """Add to each metric what the scores alone promise."""
+    for name, one in promised.items():
+        metrics[name]["expected"] = None if one is None else {"value": one.value, "low": one.low, "high": one.high}
 
 
 def _values(manifest: Manifest, value: Floats, rows: Labelled, customers: Ints) -> _Found:
     from drift_worker.performance.any_rows import rows_of_task
+    from drift_worker.performance.error_estimate import estimate
     from drift_worker.performance.regression_metrics import ValueRows, value_performance
 
     table = rows_of_task(manifest.predicts, rows.outcome, value, customers)
     assert isinstance(table, ValueRows), "the caller has looked"  # noqa: S101
-    return counted(manifest.predicts, rows), {
-        "metrics": {name: asdict(one) for name, one in value_performance(table).items()}
-    }
+    metrics = {name: asdict(one) for name, one in value_performance(table).items()}
+    if manifest.error_curve is not None:
+        _add_expected(metrics, estimate(value, manifest.error_curve, customers))
+    return counted(manifest.predicts, rows), {"metrics": metrics, "business": _worth(manifest, table)}
 
 
 def _classes(manifest: Manifest, shares: Floats, rows: Labelled, customers: Ints) -> _Found:
     from drift_worker.performance.any_rows import names_of, rows_of_task
+    from drift_worker.performance.class_estimate import estimate
     from drift_worker.performance.multiclass_metrics import ClassRows, class_performance, of_each_class
     from schemas.task import Multiclass
 
@@ -165,7 +181,13 @@ def _classes(manifest: Manifest, shares: Floats, rows: Labelled, customers: Ints
         for code, metrics in of_each_class(table).items()
     }
     metrics = {name: asdict(one) for name, one in class_performance(table).items()}
-    return counted(task, rows), {"metrics": metrics, "classes": each}
+    if manifest.class_calibration is not None:
+        promised = estimate(shares, task.classes, manifest.class_calibration, customers)
+        _add_expected(metrics, promised.overall)
+        for name, one in zip(task.classes, promised.classes, strict=True):
+            if name in each:
+                _add_expected(each[name], one)
+    return counted(task, rows), {"metrics": metrics, "classes": each, "business": _worth(manifest, table)}
 
 
 _MEASURED: dict[TaskName, Callable[[Manifest, Floats, Labelled, Ints], _Found]] = {

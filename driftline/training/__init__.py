@@ -8,7 +8,7 @@ infer_format.py         separator, decimal mark and missing marks of a file
 text_columns.py         columns that look like dates or free text
 estimators.py           [estimator] of a spec → an unfitted estimator
 train.py                columns → a fitted model, its reference and manifest
-calibration.py          how far estimates from scores may be off
+without_labels/         what estimates from scores alone need, and how far they may be off
 golden_rows.py          rows whose scores a bundle repeats when it is loaded
 estimator_formats.py    files of skops, MLflow and boosters → joblib's bytes, or the way to them
 estimator_file.py       a file → an estimator that could be served

@@ -24,7 +24,6 @@ from sklearn.pipeline import Pipeline
 
 from drift_worker.performance.regression_metrics import regression_metrics
 from drift_worker.statistics.self_check import unwatched
-from driftline.training.calibration import calibrate
 from driftline.training.dataset import (
     Labels,
     Table,
@@ -61,6 +60,7 @@ from driftline.training.train import (
     class_members,
     drift_reference,
     errors_of,
+    foreign_money,
     golden_of,
     libraries,
     measure,
@@ -68,6 +68,9 @@ from driftline.training.train import (
     measure_values,
     value_members,
 )
+from driftline.training.without_labels.calibration import calibrate
+from driftline.training.without_labels.class_calibration import calibrate_classes
+from driftline.training.without_labels.error_curve import error_curve
 from schemas.bundle import MODEL, REFERENCE, SCOPE, DataFormat, Manifest, TrainingData, write_bundle
 from schemas.features import Columns, Layout
 from schemas.fitted_columns import columns_of
@@ -146,6 +149,7 @@ def bundle_existing(
         data_format=spec.data.recorded(),
         notes=tuple(notes),
         golden=golden_of(task, rows, _golden(model, estimator, golden, task, order)),
+        business=spec.business,
         **_of_its_task(spec, task, labels, score, columns),
     )
     files = {MODEL: raw, REFERENCE: reference.to_bytes()}
@@ -168,6 +172,8 @@ def _task(spec: FeatureSpec, model: Path, estimator: Any) -> Binary | Multiclass
         texts = class_texts(estimator) if hasattr(estimator, "predict_proba") else "has no predict_proba"
         if isinstance(texts, str):
             raise ExistingError(f"{model}: {texts}")
+        if why := foreign_money(spec, Multiclass(texts)):
+            raise ExistingError(why)
         return Multiclass(texts)
     classes = classes_of(model, estimator)
     return Binary(classes[_positive(spec, classes)])
@@ -195,15 +201,15 @@ def _of_its_task(
             **value_members(spec, outcome - score),
             "metrics": measure_values(outcome, score),
             "metric_errors": {name: one.error for name, one in found.items() if one.error is not None},
+            "error_curve": error_curve(outcome, score, columns, spec.training.seed),
         }
     if isinstance(task, Multiclass):
-        return _of_classes(task, labels, score)
+        return _of_classes(task, labels, score, columns, spec.training.seed)
     threshold = _threshold(spec, labels, task.positive_class, score)
     members: dict[str, Any] = {
         "positive_class": task.positive_class,
         "threshold": threshold,
         "absent_label": spec.data.absent_label,
-        "business": spec.business,
     }
     if labels is None:
         return members
@@ -216,7 +222,9 @@ def _of_its_task(
     }
 
 
-def _of_classes(task: Multiclass, labels: Labels | None, score: NDArray[np.float64]) -> dict[str, Any]:
+def _of_classes(
+    task: Multiclass, labels: Labels | None, score: NDArray[np.float64], columns: Columns, seed: int
+) -> dict[str, Any]:
     """Return what the manifest of a model with several classes has; ExistingError if the labels are others."""
     if labels is None:
         return class_members(task)
@@ -224,8 +232,14 @@ def _of_classes(task: Multiclass, labels: Labels | None, score: NDArray[np.float
     if foreign := sorted(set(labels.tolist()) - codes.keys()):
         shown = ", ".join(map(json.dumps, foreign[:5]))
         raise ExistingError(f"[data] target: {shown}: no class of the model, which has {', '.join(task.classes[:5])}")
-    metrics, errors = measure_classes(np.array([codes[text] for text in labels.tolist()], dtype=np.int64), score)
-    return {**class_members(task), "metrics": metrics, "metric_errors": errors}
+    outcome = np.array([codes[text] for text in labels.tolist()], dtype=np.int64)
+    metrics, errors = measure_classes(outcome, score)
+    return {
+        **class_members(task),
+        "metrics": metrics,
+        "metric_errors": errors,
+        "class_calibration": calibrate_classes(outcome, score, task.classes, columns, seed),
+    }
 
 
 def _positive(spec: FeatureSpec, classes: list[Any]) -> int:

@@ -17,8 +17,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from schemas.bundle import (
+    BUSINESS,
     SCOPE,
-    Business,
+    TAGGED,
+    AnyBusiness,
     DataFormat,
     EventMapping,
     Feature,
@@ -207,7 +209,7 @@ class EventSpec(_Table):
     data: LabelsTable = LabelsTable()
     estimator: EstimatorTable = EstimatorTable()
     training: TrainingTable = TrainingTable()
-    business: Business | None = None
+    business: AnyBusiness | None = None
     features: Annotated[dict[Name, FeatureTable], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -256,12 +258,14 @@ class EventSpec(_Table):
                 "[model] threshold": "threshold" in model.model_fields_set,
                 "[data] positive": self.data.positive is not None,
                 "[data] absent_label": self.data.absent_label is not None,
-                "[business]": self.business is not None,
             }
         if model.task != "regression":
             names = ("method", "unit", "min", "max")
             foreign |= {f"[model] {name}": name in model.model_fields_set for name in names}
         problems = [f'{name}: not with task = "{model.task}"' for name, there in foreign.items() if there]
+        if self.business is not None and not isinstance(self.business, BUSINESS[model.task]):
+            keys = ", ".join(name for name in BUSINESS[model.task].model_fields if name != "currency")
+            problems.append(f'[business]: not with task = "{model.task}", where it has {keys}')
         if model.min is not None and model.max is not None and model.min > model.max:
             problems.append(f"[model] min: {model.min:g} is above max {model.max:g}")
         return problems
@@ -400,7 +404,7 @@ def _not_the_features(columns: Sequence[str], features: Mapping[str, object]) ->
 
 def _problem(detail: ErrorDetails) -> str:
     """Return one of pydantic's findings as `[table] key: what is wrong`."""
-    where = [str(part) for part in detail["loc"] if not str(part).startswith(("function-", "tagged-"))]
+    where = [str(part) for part in detail["loc"] if not str(part).startswith(("function-", TAGGED))]
     depth = 2 if where[:1] == ["features"] else 1
     table, key = ".".join(where[:depth]), ".".join(where[depth:])
     message = detail["msg"].removeprefix("Value error, ")

@@ -1,14 +1,16 @@
 """Customers and a spec → a model bundle. The same data, spec and library versions give the same bytes.
 
 Rows are split once, of a classifier stratified by label. The model is fitted on the training rows and measured on the
-held-out ones. Five folds over the training rows give out-of-fold scores. They choose an "f1" threshold, fit the
-calibration or the interval of residuals, and are stored in the drift reference. A training row's in-sample score would
-be too extreme and would look like drift in every stream (a random forest: D = 0.17 without any drift).
+held-out ones. Five folds over the training rows give out-of-fold scores. They choose an "f1" threshold, fit what
+estimates without labels need and the interval of residuals, and are stored in the drift reference. A training row's
+in-sample score would be too extreme and would look like drift in every stream (a random forest: D = 0.17 without any
+drift).
 """
 
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import platform
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -38,21 +40,25 @@ from drift_worker.performance.classification_metrics import Rows, performance
 from drift_worker.performance.multiclass_metrics import ClassRows, class_performance
 from drift_worker.performance.regression_metrics import regression_metrics, residual_interval
 from drift_worker.statistics.self_check import self_check, unwatched
-from driftline.training.calibration import calibrate
 from driftline.training.dataset import Dataset, read_dataset
 from driftline.training.estimators import EstimatorError, build_estimator
 from driftline.training.golden_rows import golden_rows, golden_values
 from driftline.training.spec import FeatureSpec, Spec
+from driftline.training.without_labels.calibration import calibrate
+from driftline.training.without_labels.class_calibration import calibrate_classes
+from driftline.training.without_labels.error_curve import error_curve
 from schemas.bundle import (
     MODEL,
     REFERENCE,
     SCOPE,
+    ClassBusiness,
     Golden,
     Libraries,
     Manifest,
     Residuals,
     TrainingData,
     ValueFacts,
+    unknown_in_matrix,
     write_bundle,
 )
 from schemas.features import Columns
@@ -141,7 +147,6 @@ def _train_binary(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
         "metric_errors": errors_of(positive[fitted.test], score[fitted.test], float(threshold)),
         "absent_label": spec.data.absent_label,
         "calibration": calibrate(positive[fit], score[fit], dataset.columns.take(fit), float(threshold), seed),
-        "business": spec.business,
     }
     return _described(spec, dataset, now, fitted, Binary(spec.positive, float(threshold)), members, measured)
 
@@ -150,6 +155,8 @@ def _train_multiclass(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
     seed = spec.training.seed
     # sorted, as classes_ are; the fitted model's own order is checked below
     task = Multiclass(tuple(np.unique(dataset.labels).tolist()))
+    if why := foreign_money(spec, task):
+        raise TrainingError(why)
     rows = _split(dataset.labels, spec.training.test_size, seed)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     fitted = _fit(spec, dataset, *rows, folds, task)
@@ -158,7 +165,13 @@ def _train_multiclass(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
     def measured(rows: NDArray[np.int64]) -> dict[str, float]:
         return measure_classes(outcome[rows], fitted.score[rows])[0]
 
-    members = {**class_members(task), "metric_errors": measure_classes(outcome[rows[1]], fitted.score[rows[1]])[1]}
+    fit, test = rows
+    columns = dataset.columns.take(fit)
+    members = {
+        **class_members(task),
+        "metric_errors": measure_classes(outcome[test], fitted.score[test])[1],
+        "class_calibration": calibrate_classes(outcome[fit], fitted.score[fit], task.classes, columns, seed),
+    }
     return _described(spec, dataset, now, fitted, task, members, measured)
 
 
@@ -186,6 +199,7 @@ def _train_regression(spec: Spec, dataset: Dataset, now: datetime) -> Trained:
     members = {
         **value_members(spec, outcome[fitted.fit] - score[fitted.fit]),
         "metric_errors": {name: one.error for name, one in found.items() if one.error is not None},
+        "error_curve": error_curve(outcome[fitted.fit], score[fitted.fit], dataset.columns.take(fitted.fit), seed),
     }
     return _described(spec, dataset, now, fitted, task, members, measured)
 
@@ -258,6 +272,7 @@ def _described(
         data_format=spec.data.recorded(),
         metrics=measured(fitted.test),
         golden=golden_of(task, rows, task.scores(shipped, golden_columns.frame())),
+        business=spec.business,
         **members,
     )
     files = {MODEL: model_bytes, REFERENCE: reference.to_bytes()}
@@ -303,6 +318,17 @@ def value_members(spec: FeatureSpec, residuals: Floats | None) -> dict[str, Any]
         "value": None if facts == ValueFacts() else facts,
         "residuals": known,
     }
+
+
+def foreign_money(spec: FeatureSpec, task: Multiclass) -> str | None:
+    """Return that [business] names something that is no class of the model; None if it does not."""
+    if not isinstance(spec.business, ClassBusiness):
+        return None
+    unknown = unknown_in_matrix(spec.business, task.classes)
+    known = ", ".join(map(json.dumps, task.classes[:5]))
+    return (
+        f"[business] matrix: {json.dumps(unknown[0])} is no class of the model, which has {known}" if unknown else None
+    )
 
 
 def class_members(task: Multiclass) -> dict[str, Any]:

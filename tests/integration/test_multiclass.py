@@ -236,6 +236,8 @@ def test_labels_measure_the_classes_whatever_is_killed(stage: Stage) -> None:
         wait_until(lambda: len(last.get("/performance").json()["cohorts"]) == 4, "the last one has them, too")
         assert 0 < last.metric("driftline_model_f1_macro", status="final") < 0.6
         assert last.metric("driftline_model_auc_ovr", status="final") > 0
+        for name in ("accuracy", "f1_macro"):
+            assert 0 < last.metric(f"driftline_model_estimated_{name}", status="final") < 1, name
         assert last.stop() == 0
     assert len(final()) == 3
     for cohort in final():
@@ -244,6 +246,7 @@ def test_labels_measure_the_classes_whatever_is_killed(stage: Stage) -> None:
             assert cohort["metrics"][name]["value"] == pytest.approx(number, rel=1e-12, abs=1e-12), name
         assert cohort["labels"]["unseen"] == {"Voucher": sum(told == "Voucher" for told, _ in rows)}
         assert set(cohort["classes"]) == {*manifest.classes, "Voucher"}
+        assert set(cohort["estimated_classes"]) == set(manifest.classes)
     assert [c["state"] for c in final()] == ["inactive", "critical", "critical"]
     (fired,) = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PerformanceDrop"]
     assert {drop["metric"] for drop in fired["evidence"]["drops"]} == {"accuracy", "f1_macro"}

@@ -229,6 +229,9 @@ def test_labels_measure_the_error_whatever_is_killed(stage: Stage) -> None:
         wait_until(lambda: last.reasons() is not None, "it answers")
         wait_until(lambda: len(last.get("/performance").json()["cohorts"]) == 9, "the last one has them, too")
         assert last.metric("driftline_model_mae", status="final", version="1.0.0") > 1.5 * manifest.metrics["mae"]
+        # the values are as in training, and promise no more error than there
+        promised = last.metric("driftline_model_estimated_mae", status="final", version="1.0.0")
+        assert 0.5 * manifest.metrics["mae"] < promised < 1.5 * manifest.metrics["mae"]
         for name in ("rmse", "bias", "r2", "interval_coverage_ratio"):
             assert last.metric(f"driftline_model_{name}", status="final") != 0, name
         assert last.metric("driftline_model_label_coverage_ratio", status="final", outcome="positive") == 0
@@ -245,6 +248,7 @@ def test_labels_measure_the_error_whatever_is_killed(stage: Stage) -> None:
     assert states == ["inactive", "inactive", "critical", "critical"]
     (fired,) = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PerformanceDrop"]
     assert (fired["labels"]["severity"], fired["evidence"]["drops"][0]["metric"]) == ("critical", "mae")
+    assert {drop["against"] for drop in fired["evidence"]["drops"]} == {"expected", "estimated"}
 
 
 def _wait_joining(worker: Service) -> None:

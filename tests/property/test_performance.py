@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from drift_worker.performance.classification_metrics import METRICS, Money, Rows, business_value, performance
+from drift_worker.performance.classification_metrics import METRICS, Rows, performance
+from drift_worker.performance.money import Money, business_value
 
 # Few values, so that ties are the rule; and the ends, where the logarithm is cut.
 PROBABILITY = st.sampled_from([0.0, 1e-300, 0.1, 0.25, 0.5, 0.5000000000000001, 0.75, 0.9, 1.0]) | st.floats(0.0, 1.0)

@@ -20,11 +20,11 @@ from schemas import timestamps
 from schemas.timestamps import render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from driftline.model_life.challenger_comparison import Findings
     from driftline.paired_predictions import ModelName, Paired
-    from schemas.bundle import Business
+    from schemas.bundle import AnyBusiness
     from schemas.measurement import Measurement
 
 
@@ -79,17 +79,20 @@ def command(
     """
     from driftline.drift_history import read_newest, share_lines
     from driftline.model_life.challenger_comparison import decide, models, read_pairs
+    from schemas.bundle import BUSINESS
 
-    business = _business(model)
+    business, classes = _business(model)
     if metric == "business_value" and business is None:
         raise CommandError("--metric business_value: --model BUNDLE must hold the worth of outcomes ([business])")
     settings, now_ms = read_settings(), time.time_ns() // 1_000_000
     named = _named("--champion", champion), _named("--challenger", challenger)
-    found = asyncio.run(read_pairs(settings, labels, _begun(since), now_ms, named[0]))
+    found = asyncio.run(read_pairs(settings, labels, _begun(since), now_ms, named[0], classes))
     try:
         asked = metric_of(metric, found.task, "accuracy")
     except ValueError as error:
         raise CommandError(str(error)) from None
+    if business is not None and not isinstance(business, BUSINESS[found.task]):
+        raise CommandError(f"--model {model}: its [business] is of another task than {found.task}")
     pair = models(found, *named)
     findings: Findings | None = None
     newest: Mapping[str, Measurement] = {}
@@ -107,15 +110,17 @@ def command(
     raise typer.Exit(_exit_code(findings))
 
 
-def _business(model: Path | None) -> Business | None:
+def _business(model: Path | None) -> tuple[AnyBusiness | None, Sequence[str]]:
+    """Return what the bundle's outcomes are worth, and its classes."""
     from schemas.bundle import MANIFEST, BundleError, parse_manifest
 
     if model is None:
-        return None
+        return None, ()
     try:
-        return parse_manifest((model / MANIFEST).read_bytes()).business
+        manifest = parse_manifest((model / MANIFEST).read_bytes())
     except (OSError, BundleError) as error:
         raise CommandError(f"--model {model}: {error}") from None
+    return manifest.business, manifest.classes or ()
 
 
 def _begun(since: str | None) -> int:
@@ -163,7 +168,9 @@ def _as_dict(
     return {**base, "data": data, "left_out": dict(found.left_out)}
 
 
-def _show(findings: Findings | None, needed: int, margin: float, confidence: float, business: Business | None) -> None:
+def _show(
+    findings: Findings | None, needed: int, margin: float, confidence: float, business: AnyBusiness | None
+) -> None:
     if findings is None:
         terminal.show(f"not enough data: 0 of {needed:,} labelled customers (no challenger's predictions were found)")
         return

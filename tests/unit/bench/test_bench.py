@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -20,6 +22,7 @@ from bench.contestants import CONTESTANTS, PARTITIONS, QUICK
 from bench.drift import counted
 from bench.figures import Age, Backlog, Figures, age_ms, cpu_between, quantile, steady_window
 from bench.run import TOPICS, Plan, Run
+from bench.stage import write_revenue
 from driftline.errors import CommandError
 
 NAMES = {contestant.name: contestant for contestant in CONTESTANTS}
@@ -142,6 +145,16 @@ def test_bars_are_reached_missed_or_not_measured():
     assert found["memory of a scorer under a backlog"].value == 250
     assert found["memory of a drift worker under a backlog"].value == 140
     assert found["first answer of 200 partitions"].reached is True
+
+
+def test_other_tasks_are_measured_on_the_same_customers(tmp_path: Path):
+    """Those who leave bring nothing; the others are in four bands of about the same size."""
+    with write_revenue(tmp_path / "revenue.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    bands = Counter(row["band"] for row in rows)
+    assert (len(rows), sorted(bands)) == (7043, ["band 1", "band 2", "band 3", "band 4", "none"])
+    assert min(bands.values()) > 1000
+    assert all((float(row["revenue"]) == 0.0) == (row["band"] == "none") == (row["churn"] == "Yes") for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from driftline.commands.model import compare as command
 from driftline.errors import CommandError
 from driftline.model_life.challenger_comparison import decide, models, task_on
 from driftline.paired_predictions import OTHER_TASK, Coverage, Paired
-from schemas.bundle import Business
+from schemas.bundle import Business, ClassBusiness, ValueBusiness
 from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
 from schemas.label import Label
 from schemas.prediction import ModelRef, PredictionEncoder, encoder_of
@@ -172,7 +172,8 @@ def _stream(customers, settled, advantage, split=False, task="binary"):
     rng = np.random.default_rng(7)
     truth = rng.integers(10, size=customers).tolist()
     right = {CHAMPION: rng.random(customers) < 0.7, CHALLENGER: rng.random(customers) < 0.7 + advantage}
-    found = Paired("customer-events", START_MS + 200 * DAY_MS, 0, task=task)
+    classes = TIERS.classes if task == "multiclass" else ()
+    found = Paired("customer-events", START_MS + 200 * DAY_MS, 0, task=task, classes=classes)
     days = [1 + i * MINUTE_MS / DAY_MS for i in range(customers)]
     known = [(f"c{i}", TOLD[task](truth[i]), day) for i, day in enumerate(days)]
     for customer, outcome, day in [*known, ("nobody", known[0][1], 90 + (settled - 1) * MINUTE_MS / DAY_MS)]:
@@ -188,10 +189,16 @@ def _stream(customers, settled, advantage, split=False, task="binary"):
     return found
 
 
-def _decide(found, needed, mode="shadow", metric="accuracy", margin=0.0):
-    return decide(
-        found, CHAMPION, CHALLENGER, mode, metric, 90 * DAY_MS, needed, BUSINESS, margin=margin, confidence=0.95
-    )
+WORTH = {
+    "binary": BUSINESS,
+    "multiclass": ClassBusiness(matrix={name: {name: 1.0} for name in TIERS.classes}),
+    "regression": ValueBusiness(over=-1.0, under=-1.0),
+}
+
+
+def _decide(found, needed, mode="shadow", metric="accuracy", margin=0.0, business=...):
+    worth = WORTH[found.task] if business is ... else business
+    return decide(found, CHAMPION, CHALLENGER, mode, metric, 90 * DAY_MS, needed, worth, margin=margin, confidence=0.95)
 
 
 def test_before_n_customers_there_is_no_verdict_and_afterwards_always_the_same():
@@ -230,7 +237,14 @@ def test_numbers_and_classes_are_decided_by_the_same_rule(mode, task, metric, al
     found = _decide(better, 450, mode, metric)
     assert command._exit_code(found) == 0
     assert (found.comparison.metric, [one.metric for one in found.also]) == (metric, [also])
-    assert (found.value, found.also[0].better) == (None, True)
+    assert found.also[0].better
+    # the worth of a right class is 1, of a unit of error -1
+    sign = 1.0 if task == "multiclass" else -1.0
+    worth, c = found.value, found.comparison
+    assert (worth.metric, worth.champion) == ("business_value", pytest.approx(sign * c.champion))
+    assert worth.challenger == pytest.approx(sign * c.challenger)
+    bare = _decide(better, 450, mode, metric, business=None)
+    assert (bare.value, bare.comparison) == (None, c)
     assert found.comparison.advantage == pytest.approx({"accuracy": 0.2, "mae": 1.2 / 5.8}[metric], abs=0.07)
     assert command._exit_code(_decide(better, 450, mode, metric, margin=0.4)) == 1
     assert command._exit_code(_decide(_stream(2000, 2000, 0.0, split, task), 450, mode, metric)) == 1

@@ -580,7 +580,8 @@ def test_a_regression_is_loaded_and_keeps_its_manifest(tmp_path):
 def test_the_manifest_of_a_binary_model_has_no_member_that_older_versions_reject(bundle):
     """A member `task` is legal, and not written."""
     written = json.loads((bundle / "manifest.json").read_text())
-    assert {"task", "method", "value", "residuals"} & set(written) == set()
+    assert {"task", "method", "value", "residuals", "classes"} & set(written) == set()
+    assert {"class_calibration", "error_curve"} & set(written) == set()
     _edit(bundle, task="binary")
     assert load(bundle, None).manifest.predicts.name == "binary"
 
@@ -664,6 +665,17 @@ def test_a_manifest_of_several_classes_is_read_as_it_was_written():
         ({"threshold": 0.5}, 'a model whose task is "multiclass" has none'),
         ({"absent_label": "negative"}, "absent_label: not of a model whose task is multiclass"),
         ({"business": {"true_positive": 1.0}}, "business: not of a model whose task is multiclass"),
+        ({"business": {"over": 1.0, "under": 1.0}}, "business: not of a model whose task is multiclass"),
+        ({"business": {"matrix": {"a": {"z": 1.0}}}}, "business: 'z' is no class of the model"),
+        ({"business": {"matrix": {"a": {"a": "x"}}}}, "manifest.json: business.matrix.a.a: "),
+        (
+            {"class_calibration": {"curves": {"a": {"x": [0], "y": [0]}}, "rows": 1, "band": {}, "class_band": {}}},
+            "class_calibration: expected a curve of every class",
+        ),
+        (
+            {"error_curve": {"x": [0], "y": [0], "spread": [0], "rows": 1, "band": 0}},
+            "error_curve: not of a model whose task is multiclass",
+        ),
         (
             {"calibration": {"x": [0.0, 1.0], "y": [0.0, 1.0], "rows": 10, "band": {}}},
             "calibration: not of a model whose task is multiclass",

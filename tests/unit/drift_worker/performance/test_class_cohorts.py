@@ -13,7 +13,7 @@ from drift_worker.performance import label_records
 from drift_worker.performance.cohorts import CohortConfig, evaluate
 from drift_worker.performance.label_store import DAY_MS, LabelStore
 from drift_worker.performance.task_facts import facts_of
-from schemas.bundle import Feature, Golden, Libraries, Manifest, TrainingData
+from schemas.bundle import ClassBusiness, ClassCalibration, Curve, Feature, Golden, Libraries, Manifest, TrainingData
 from schemas.performance import decode_performance
 from schemas.task import Multiclass
 
@@ -100,6 +100,40 @@ def test_a_class_that_the_model_does_not_have_is_counted_and_named():
     assert cohort.metrics["accuracy"].value == pytest.approx(1 / 3)
     assert cohort.metrics["roc_auc_ovr"].reason == "class_missing"
     assert cohort.classes["platinum"]["recall"].value == 0.0
+    assert cohort.business is None
+    stated = ClassBusiness(currency="USD", matrix={"gold": {"gold": 12.0}, "silver": {"gold": -5.0}})
+    (worth,) = _cohorts(store, _config(business=stated)).values()
+    assert (worth.business.currency, worth.business.total.value) == ("USD", 12.0)
+    assert decode_performance(worth.encode()) == worth
+
+
+CALIBRATION = ClassCalibration(
+    curves=dict.fromkeys(TASK.classes, Curve(x=(0.0, 1.0), y=(0.0, 1.0))),
+    rows=100,
+    band={"accuracy": 0.02, "f1_macro": 0.03},
+    class_band={"gold": {"precision": 0.04}},
+)
+
+
+def test_metrics_are_estimated_from_the_probabilities_alone():
+    """Of all predictions, of each class, and of those with an outcome; of another version nothing is."""
+    store = _store(
+        _made("ann", "a", DAY_MS, (0.1, 0.8, 0.1)),
+        _made("bob", "b", DAY_MS, (0.1, 0.6, 0.3)),
+        _made("cy", "c", DAY_MS, version="0.9.0"),
+        _said("bob", 2 * DAY_MS, "tin"),
+    )
+    found = _cohorts(store, _config(class_calibration=CALIBRATION))
+    ours, other = found["1970-01-02", "1.0.0"], found["1970-01-02", "0.9.0"]
+    assert ours.estimated["accuracy"].value == pytest.approx(0.7)
+    assert (ours.estimated["accuracy"].calibration, ours.estimated["log_loss"]) == (0.02, None)
+    assert ours.estimated_classes["gold"]["precision"].value == pytest.approx(0.7)
+    assert ours.estimated_classes["silver"] == {"precision": None, "recall": None, "f1": None}
+    assert ours.estimated_labelled["accuracy"].value == pytest.approx(0.6)
+    assert ours.metrics["accuracy"].value == 0.0
+    assert (other.estimated, other.estimated_classes, other.estimated_labelled) == ({}, {}, {})
+    assert decode_performance(ours.encode()) == ours
+    assert all(one.estimated == {} for one in _cohorts(store).values())
 
 
 def test_an_older_version_with_other_classes_has_its_own_names():

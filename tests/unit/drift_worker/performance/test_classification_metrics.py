@@ -5,15 +5,10 @@ import pytest
 
 from drift_worker.performance.classification_metrics import (
     METRICS,
-    Money,
     Rows,
-    business_value,
     influence,
-    money_of,
     performance,
-    worth,
 )
-from schemas.bundle import Business
 
 
 def _rows(outcome, probability, customer=None):
@@ -74,14 +69,3 @@ def test_influences_add_up_to_nothing():
         value, each = influence(metric, ROWS)
         assert value == performance(ROWS)[metric].value
         assert float(each.sum()) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_money_is_the_sum_of_the_outcomes():
-    """2 found, 1 missed, 1 called in vain, 2 left alone."""
-    money = Money(true_positive=100.0, false_negative=-50.0, false_positive=-10.0, true_negative=1.0)
-    assert worth(ROWS, money).tolist() == [100.0, -50.0, 1.0, -10.0, 100.0, 1.0]
-    assert business_value(ROWS, money).value == 142.0
-    assert business_value(_rows([], []), money).reason == "no_labels"
-    assert money_of(None) is None
-    stated = Business(currency="EUR", true_positive=100.0, false_positive=-10.0, true_negative=0.0, false_negative=0.0)
-    assert money_of(stated) == Money(true_positive=100.0, false_positive=-10.0)

@@ -258,6 +258,27 @@ def test_an_error_needs_effect_and_evidence_as_well(mae, changes, reason, graded
     assert any(drop.grade for drop in drops(_values(1, mae, **changes))) == graded
 
 
+def test_an_error_is_judged_by_what_the_values_promise_as_well():
+    """Held-out customers gave nothing; a half more than the estimate, beyond both of its bands, is critical."""
+    promised = {"mae": Band(5.0, 4.6, 5.4, sampling=0.2, calibration=0.2)}
+    judge = DropDetector("charges", "1.0.0", 500, "docs/runbook.md")
+    judge.renew(0)
+    said = [
+        judge.step(_values(day, mae, expected={}, estimated_labelled=promised)) for day, mae in enumerate((5.4, 8.0))
+    ]
+    assert [cohort.judged for cohort, _ in said] == [True, True]
+    (quiet, alert), drop = (one for _, one in said), drops(said[1][0])[0]
+    assert quiet is None
+    assert alert.labels["severity"] == "critical"
+    assert alert.annotations["summary"] == "MAE 8, 5 estimated from the values (limit +25%)"
+    assert "customers who look the same behave differently" in alert.annotations["description"]
+    assert alert.evidence["estimated"]["mae"]["value"] == 5.0
+    # .2 at 1.96 standard errors are .357 at 3.5; with the .2 of the curve, of 5
+    assert (drop.against, drop.needed) == ("estimated", pytest.approx((0.357152 + 0.2) / 5.0, rel=1e-5))
+    wide = {"mae": Band(5.0, 0.0, 10.0, sampling=1.0, calibration=1.5)}
+    assert not any(one.grade for one in drops(_values(1, 8.0, expected={}, estimated_labelled=wide)))
+
+
 def _classes(day, accuracy, f1=0.7, **changes):
     """1,000 customers of three classes; held-out customers gave 0.8 and 0.7, each with an error of 0.01."""
     cohort = ClassPerformance(
@@ -291,6 +312,22 @@ def test_several_classes_are_judged_by_accuracy_and_macro_f1():
     ]
     assert said[1].annotations["summary"] == "macro F1 0.580, 0.700 of held-out customers (limit -0.05)"
     assert [drop["metric"] for drop in said[1].evidence["drops"]] == ["f1_macro", "accuracy"]
+
+
+def test_several_classes_are_judged_by_what_their_probabilities_promise_as_well():
+    """Below the estimate by more than both bands: no input shows it."""
+    promised = {name: Band(0.8, 0.75, 0.85, sampling=0.02, calibration=0.03) for name in ("accuracy", "f1_macro")}
+    cohort = _classes(1, 0.65, 0.79, expected={}, estimated_labelled=promised)
+    judge = DropDetector("tiers", "1.0.0", 500, "docs/runbook.md")
+    judge.renew(0)
+    judged, alert = judge.step(cohort)
+    assert (judged.judged, alert.labels["severity"]) == (True, "critical")
+    assert alert.annotations["summary"] == "accuracy 0.650, 0.800 estimated from the scores (limit -0.05)"
+    assert "customers who look the same behave differently" in alert.annotations["description"]
+    assert [(one["metric"], one["against"]) for one in alert.evidence["drops"]] == [
+        ("accuracy", "estimated"),
+        ("f1_macro", "estimated"),
+    ]
 
 
 @pytest.mark.parametrize(

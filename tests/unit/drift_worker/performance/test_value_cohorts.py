@@ -14,7 +14,7 @@ from drift_worker.performance import label_records
 from drift_worker.performance.cohorts import CohortConfig, evaluate
 from drift_worker.performance.label_store import DAY_MS, LabelStore
 from drift_worker.performance.task_facts import facts_of
-from schemas.bundle import Feature, Golden, Libraries, Manifest, TrainingData
+from schemas.bundle import ErrorCurve, Feature, Golden, Libraries, Manifest, TrainingData, ValueBusiness
 from schemas.performance import decode_performance
 from schemas.task import Regression
 
@@ -95,6 +95,29 @@ def test_what_is_expected_is_known_of_the_bundles_version_alone():
     assert (ours.expected["mae"].value, ours.expected["mae"].error, other.expected) == (2.0, 0.1, {})
     assert "interval_coverage" not in ours.metrics
     assert (ours.metrics["mape"].value, ours.metrics["mape"].reason) == (None, "zeros")
+
+
+def test_the_error_is_estimated_from_the_values_alone():
+    """Of all predictions, and of those with an outcome; of another version, or without a curve, nothing is."""
+    curve = ErrorCurve(x=(0.0, 10.0), y=(1.0, 3.0), spread=(0.5, 0.5), rows=100, band=0.1)
+    values = (("ann", 0.0, "1.0.0"), ("bob", 10.0, "1.0.0"), ("cy", 10.0, "0.9.0"))
+    store = _store(
+        *[_made(name, name, DAY_MS, value, version=version) for name, value, version in values],
+        _said("bob", 2 * DAY_MS, 17.0),
+    )
+    found = _cohorts(store, _config(error_curve=curve))
+    ours, other = found["1970-01-02", "1.0.0"], found["1970-01-02", "0.9.0"]
+    assert ours.estimated["mae"].value == pytest.approx(2.0)
+    assert ours.estimated_labelled["mae"].value == pytest.approx(3.0)
+    assert ours.estimated["mae"].calibration == pytest.approx(0.2)
+    assert ours.metrics["mae"].value == 7.0
+    assert (other.estimated, other.estimated_labelled) == ({}, {})
+    assert ours.business is None
+    worth = _cohorts(store, _config(business=ValueBusiness(over=-1.0, under=-3.0)))["1970-01-02", "1.0.0"]
+    assert (worth.business.currency, worth.business.total.value) == ("EUR", -21.0)
+    assert decode_performance(worth.encode()) == worth
+    assert decode_performance(ours.encode()) == ours
+    assert all(one.estimated == {} for one in _cohorts(store).values())
 
 
 def test_the_larger_of_two_numbers_wins_at_the_same_time():

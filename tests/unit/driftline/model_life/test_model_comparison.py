@@ -9,8 +9,12 @@ import pytest
 from scipy import stats
 
 from drift_worker.performance.any_rows import rows_of_task
-from drift_worker.performance.classification_metrics import Money, Rows
+from drift_worker.performance.classification_metrics import Rows
+from drift_worker.performance.money import Money, ValueMoney, money_of
+from drift_worker.performance.multiclass_metrics import ClassRows
+from drift_worker.performance.regression_metrics import ValueRows
 from driftline.model_life.model_comparison import METRICS, Comparison, compare, deciding, metric_of, rows_of
+from schemas.bundle import ClassBusiness
 from schemas.task import Multiclass, Regression
 
 MONEY = Money(true_positive=100.0, false_positive=-10.0)
@@ -48,6 +52,8 @@ def _classes(rng, n, skill=0.0, rows_each=1):
     return sides
 
 
+PRICES = ClassBusiness(matrix={"a": {"a": 10.0, "b": -2.0, "c": -2.0}, "b": {"b": 20.0, "a": -5.0}, "c": {"c": 30.0}})
+WORTH = {"binary": MONEY, "multiclass": money_of(PRICES, ("a", "b", "c")), "regression": ValueMoney(-1.0, -3.0)}
 DRAWN = {"binary": _pair, "multiclass": _classes, "regression": _values}
 OF_ALL = [(task, metric) for task, metrics in METRICS.items() for metric in metrics]
 
@@ -83,7 +89,7 @@ def test_two_samples_variances_add():
 def test_the_interval_is_as_wide_as_repetition_says(task, metric):
     """Over 300 samples with five rows a customer the advantage's spread is its error; by rows it would be too small."""
     rng = np.random.default_rng(3)
-    found = [compare(metric, *DRAWN[task](rng, 150, rows_each=5), money=MONEY) for _ in range(300)]
+    found = [compare(metric, *DRAWN[task](rng, 150, rows_each=5), money=WORTH[task]) for _ in range(300)]
     spread = np.std([c.advantage for c in found])
     assert np.mean([c.error for c in found]) == pytest.approx(spread, rel=0.12)
 
@@ -92,10 +98,10 @@ def test_the_interval_is_as_wide_as_repetition_says(task, metric):
 def test_a_better_challenger_is_found_better_and_the_other_way_round_it_is_not(task, metric):
     """Whichever direction of the metric is the good one."""
     before, after = DRAWN[task](np.random.default_rng(4), 4000, 1.5)
-    assert compare(metric, before, after, money=MONEY).better is True
-    assert compare(metric, after, before, money=MONEY).better is False
-    advantage = compare(metric, before, after, money=MONEY).advantage
-    assert compare(metric, before, after, money=MONEY, margin=2 * advantage).better is False
+    assert compare(metric, before, after, money=WORTH[task]).better is True
+    assert compare(metric, after, before, money=WORTH[task]).better is False
+    advantage = compare(metric, before, after, money=WORTH[task]).advantage
+    assert compare(metric, before, after, money=WORTH[task], margin=2 * advantage).better is False
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
@@ -121,7 +127,7 @@ def test_a_metric_is_one_of_the_task():
     """Without an option, the task's own decides."""
     assert [metric_of(None, task, "brier") for task in METRICS] == ["brier", "accuracy", "mae"]
     assert metric_of("f1_macro", "multiclass", "brier") == "f1_macro"
-    with pytest.raises(ValueError, match=r"--metric brier: task of the models is regression, and it has mae, rmse"):
+    with pytest.raises(ValueError, match=r"--metric brier: task of the models is regression, and it has mae, rmse, b"):
         metric_of("brier", "regression", "brier")
 
 
@@ -134,6 +140,30 @@ def test_money_is_per_customer():
     assert (found.champion, found.challenger, found.advantage) == (0.0, 95.0, 95.0)
     with pytest.raises(ValueError, match="worth"):
         compare("business_value", nobody, everybody)
+
+
+def test_money_of_several_classes_is_by_each_models_own_codes():
+    """The challenger's classes are in another order; both are right for one customer of two."""
+    stated = ClassBusiness(matrix={"a": {"a": 10.0}, "b": {"b": 4.0}})
+    customers, nothing = np.arange(2), np.zeros((2, 2))
+    one = ClassRows(np.array([0, 1]), np.array([0, 0]), nothing, customers)  # a is code 0: right about a
+    other = ClassRows(np.array([1, 0]), np.array([0, 0]), nothing, customers)  # b is code 0: right about b
+    found = compare(
+        "business_value",
+        one,
+        other,
+        money=money_of(stated, ("a", "b")),
+        challengers_money=money_of(stated, ("b", "a")),
+    )
+    assert (found.champion, found.challenger, found.advantage) == (5.0, 2.0, -3.0)
+
+
+def test_money_of_a_regression_is_what_its_errors_cost():
+    """Both are off by 2, one of them on the side that costs less."""
+    outcome, customers = np.array([10.0, 20.0]), np.arange(2)
+    over, under = (ValueRows(outcome, outcome + by, customers) for by in (2.0, -2.0))
+    found = compare("business_value", under, over, money=ValueMoney(over=-1.0, under=-5.0))
+    assert (found.champion, found.challenger, found.better) == (-10.0, -2.0, True)
 
 
 def test_what_cannot_be_known_has_a_reason_and_no_verdict():

@@ -24,7 +24,15 @@ from driftline.training.golden_rows import golden_values
 from driftline.training.spec import SpecError, parse_spec, read_spec
 from driftline.training.synthetic_customers import generate_customers
 from driftline.training.train import TrainingError, _split, drift_reference, measure, train, train_bundle
-from schemas.bundle import EventMapping, read_bundle, write_bundle
+from schemas.bundle import (
+    ClassBusiness,
+    EventMapping,
+    ValueBusiness,
+    manifest_bytes,
+    parse_manifest,
+    read_bundle,
+    write_bundle,
+)
 from schemas.event import EventDecoder
 from schemas.features import UNSEEN, Layout
 from schemas.reference import Reference
@@ -512,7 +520,11 @@ def test_a_regression_is_trained_measured_and_loaded(kind, earners, tmp_path):
         ({"model": "threshold = 0.5"}, '[model] threshold: not with task = "regression"'),
         ({"model": 'method = "score_samples"'}, '[model] method: "score_samples" is for `driftline bundle`'),
         ({"model": "min = 2\nmax = 1"}, "[model] min: 2 is above max 1"),
-        ({"extra": "[business]\ntrue_positive = 1.0"}, '[business]: not with task = "regression"'),
+        (
+            {"extra": "[business]\ntrue_positive = 1.0"},
+            '[business]: not with task = "regression", where it has over, under',
+        ),
+        ({"extra": "[business]\nover = 1.0"}, "[business] under: is missing"),
     ],
 )
 def test_a_spec_that_mixes_tasks_is_refused(change, words):
@@ -599,6 +611,24 @@ def cities(tmp_path_factory):
     return path
 
 
+MATRIX = '\n[business]\ncurrency = "USD"\n[business.matrix.Bern]\nBern = 2\n%s = -1.5\n'
+
+
+def test_what_outcomes_are_worth_goes_into_the_bundle(cities, earners):
+    """A table of classes, or money per unit of error; a class that the model does not have is refused."""
+    spec = parse_spec(_class_spec(extra=MATRIX % "Lyon"))
+    manifest = train(spec, read_dataset(cities, spec), NOW).manifest
+    assert manifest.business == ClassBusiness(currency="USD", matrix={"Bern": {"Bern": 2.0, "Lyon": -1.5}})
+    assert parse_manifest(manifest_bytes(manifest)) == manifest
+    wrong = parse_spec(_class_spec(extra=MATRIX % "Lion"))
+    with pytest.raises(TrainingError, match=r'\[business\] matrix: "Lion" is no class of the model, which has "Bern"'):
+        train(wrong, read_dataset(cities, wrong), NOW)
+    values = parse_spec(_value_spec() + "\n[business]\nover = -0.5\nunder = -2\n")
+    manifest = train(values, read_dataset(earners, values), NOW).manifest
+    assert manifest.business == ValueBusiness(over=-0.5, under=-2.0)
+    assert parse_manifest(manifest_bytes(manifest)) == manifest
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_classes_are_trained_measured_and_loaded(kind, cities, tmp_path):
     """The scorer's distributions are the estimator's, and the metrics are scikit-learn's of the held-out customers."""
@@ -632,7 +662,10 @@ def test_several_classes_are_trained_measured_and_loaded(kind, cities, tmp_path)
         ({"model": "threshold = 0.5"}, '[model] threshold: not with task = "multiclass"'),
         ({"model": 'unit = "EUR"'}, '[model] unit: not with task = "multiclass"'),
         ({"data": 'absent_label = "negative"'}, '[data] absent_label: not with task = "multiclass"'),
-        ({"extra": "[business]\ntrue_positive = 1.0"}, '[business]: not with task = "multiclass"'),
+        (
+            {"extra": "[business]\ntrue_positive = 1.0"},
+            '[business]: not with task = "multiclass", where it has matrix',
+        ),
     ],
 )
 def test_a_spec_of_several_classes_that_mixes_tasks_is_refused(change, words):

@@ -11,7 +11,7 @@ from support.events import GOOD_FEATURES
 from typer.testing import CliRunner
 
 from driftline.cli import app
-from schemas.bundle import Golden, write_bundle
+from schemas.bundle import ClassCalibration, Curve, ErrorCurve, Golden, read_bundle, write_bundle
 from schemas.reference import Reference
 
 
@@ -25,6 +25,12 @@ def _file(path, target, outcomes):
     lines = [",".join([*bundles.LAYOUT.names, target]), *(",".join(map(str, row)) for row in cells)]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def _with(model, **members):
+    """Write the bundle again with more members in its manifest."""
+    known = read_bundle(model)
+    write_bundle(model, known.manifest.model_copy(update=members), known.files)
 
 
 def _evaluated(model, data, target, *more):
@@ -53,6 +59,9 @@ def test_a_regression_is_evaluated(tmp_path):
     table = _evaluated(tmp_path / "model", data, "bill")
     assert "mae" in table
     assert "expected" not in table
+    curve = ErrorCurve(x=(0.0,), y=(2.5,), spread=(0.0,), rows=60, band=0.1)
+    _with(tmp_path / "model", error_curve=curve)
+    assert "2.5000 (2.2500 to 2.7500)" in _evaluated(tmp_path / "model", data, "bill")
 
 
 def test_several_classes_are_evaluated(tmp_path):
@@ -84,3 +93,12 @@ def test_several_classes_are_evaluated(tmp_path):
     assert found["data"]["outcomes"] == {name: int((told == name).sum()) for name in ("gold", "silver", "tin", "new")}
     assert found["classes"]["new"]["recall"]["value"] == 0.0
     assert "new: 2 rows, precision 0.0000" in _evaluated(tmp_path / "model", data, "tier")
+    line = Curve(x=(0.0, 1.0), y=(0.0, 1.0))
+    known = {"gold": line, "silver": line, "tin": line}
+    bands = {name: {"f1": 0.2} for name in known}
+    calibration = ClassCalibration(curves=known, rows=60, band={"accuracy": 0.1}, class_band=bands)
+    _with(tmp_path / "model", class_calibration=calibration)
+    found = json.loads(_evaluated(tmp_path / "model", data, "tier", "--json"))
+    assert found["metrics"]["accuracy"]["expected"]["value"] == pytest.approx(scores.max(axis=1).mean())
+    assert found["classes"]["tin"]["f1"]["expected"]["value"] > 0.0
+    assert "expected" not in found["classes"]["new"]["f1"]

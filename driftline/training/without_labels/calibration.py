@@ -10,7 +10,8 @@ compared with the real outcomes of those customers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ LARGEST_TILT = 4.0  # natural logarithm of the largest weight: no single row dec
 COVERED = 0.95
 
 Floats = NDArray[np.float64]
+Name = TypeVar("Name", bound=Hashable)
 
 
 def calibrate(
@@ -46,7 +48,7 @@ def calibrate(
     """
     if min(positive.sum(), (~positive).sum()) < FOLDS:
         return None
-    curve = _curve(positive, score)
+    curve = curve_of(positive, score)
     return Calibration(
         x=tuple(curve.X_thresholds_.tolist()),
         y=tuple(curve.y_thresholds_.tolist()),
@@ -55,39 +57,63 @@ def calibrate(
     )
 
 
-def _curve(positive: NDArray[np.bool_], score: Floats) -> IsotonicRegression:
+def curve_of(positive: NDArray[np.bool_] | Floats, score: Floats) -> IsotonicRegression:
+    """Return the fitted curve of the frequency of `positive` at a score."""
     return IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(score, positive.astype(np.float64))
 
 
 def _band(
     positive: NDArray[np.bool_], score: Floats, columns: Columns, threshold: float, seed: int
 ) -> dict[str, float]:
-    """Return per metric the error that 95 % of the shifts do not exceed, of the kind of shift with the larger error.
-
-    The kinds are parts of the customers, and joint tilts. A metric that is never defined is left out.
-    """
+    """Return the band of each metric; one that is never defined is left out."""
     expected = np.empty(len(score), dtype=np.float64)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     for others, fold in folds.split(score, positive):
-        expected[fold] = _curve(positive[others], score[others]).predict(score[fold])
-    rows, random = np.arange(len(score)), np.random.default_rng(seed)
-    if len(rows) > MAX_ROWS:
-        rows = np.sort(random.choice(rows, MAX_ROWS, replace=False))
+        expected[fold] = curve_of(positive[others], score[others]).predict(score[fold])
+    outcome = positive.astype(np.float64)
+
+    def errors(rows: NDArray[np.int64], weight: Floats) -> dict[str, float]:
+        estimated = metrics(expected[rows], score[rows], threshold, weight)
+        realised = metrics(outcome[rows], score[rows], threshold, weight)
+        return {
+            name: abs(one[0] - other[0])
+            for name in METRICS
+            if (one := estimated[name]) is not None and (other := realised[name]) is not None
+        }
+
+    band = band_of(errors, len(score), columns, seed)
+    return {name: band[name] for name in METRICS if name in band}
+
+
+def measuring_rows(n: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows by which a band is measured: at most 10,000 of n, in order."""
+    return _drawn(n, np.random.default_rng(seed))
+
+
+def _drawn(n: int, random: np.random.Generator) -> NDArray[np.int64]:
+    rows = np.arange(n)
+    return np.sort(random.choice(rows, MAX_ROWS, replace=False)) if n > MAX_ROWS else rows
+
+
+def band_of(
+    errors: Callable[[NDArray[np.int64], Floats], Mapping[Name, float]], n: int, columns: Columns, seed: int
+) -> dict[Name, float]:
+    """Return by name the error that 95 % of the shifts do not exceed, of the kind of shift with the larger error.
+
+    errors: `measuring_rows`, and how often each of these rows counts → the error of each estimate that is defined. The
+    kinds are parts of the customers, and joint tilts.
+    """
+    random = np.random.default_rng(seed)
+    rows = _drawn(n, random)
     numeric, codes = columns.numeric[rows], columns.codes[rows]
-    outcome = positive[rows].astype(np.float64)
-    band: dict[str, float] = {}
+    band: dict[Name, float] = {}
     for shifts in (_parts(numeric, codes), _joint_tilts(numeric, codes, random)):
-        errors: dict[str, list[float]] = {name: [] for name in METRICS}
+        found: dict[Name, list[float]] = {}
         for weight in shifts:
-            estimated = metrics(expected[rows], score[rows], threshold, weight)
-            realised = metrics(outcome, score[rows], threshold, weight)
-            for name in METRICS:
-                one, other = estimated[name], realised[name]
-                if one is not None and other is not None:
-                    errors[name].append(abs(one[0] - other[0]))
-        for name, found in errors.items():
-            if found:
-                band[name] = max(band.get(name, 0.0), float(np.quantile(found, COVERED)))
+            for name, error in errors(rows, weight).items():
+                found.setdefault(name, []).append(error)
+        for name, of_shifts in found.items():
+            band[name] = max(band.get(name, 0.0), float(np.quantile(of_shifts, COVERED)))
     return band
 
 

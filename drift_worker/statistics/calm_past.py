@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,17 @@ _SUMS, _WAITING = 5, 4  # numbers per profile, of the past and of a window that 
 UNUSUAL_LOG10_P = math.log10(0.05)
 
 Floats = NDArray[np.float64]
+
+
+class Learn(Enum):
+    """What becomes of a window that was compared."""
+
+    #: It is learnt; an unusual one waits for the next.
+    NOW = auto()
+    #: It waits for the next one that is learnt: until then windows share events with it.
+    LATE = auto()
+    #: It is not learnt, for it shares events with one that waits; if something was found in it, that one is dropped.
+    NOT = auto()
 
 
 class Layout:
@@ -152,12 +164,16 @@ class CalmPast:
         """
         self._last, self._passed_over = None, True
 
-    def learn(self, calm: NDArray[np.bool_]) -> None:
+    def learn(self, calm: NDArray[np.bool_], how: Learn = Learn.NOW) -> None:
         """Take in the window that was compared last; `calm` (F,): the subjects of which nothing was found.
 
         A window that is unusual for its past may be the first of a drift: it waits for the next one, and is dropped if
         that is not calm.
         """
+        if how is Learn.NOT:
+            self._last, self._passed_over = None, False
+            self._waiting[:] *= calm[self._layout.subject]
+            return
         if self._passed_over:
             self._passed_over = False
             self._learn_waiting(calm[self._layout.subject])
@@ -169,6 +185,8 @@ class CalmPast:
         now = np.rint(seen.effective).astype(np.int64)
         scaled = np.rint(np.minimum(s, _LARGEST) * _UNIT).astype(np.int64)
         counts = seen.counts.astype(np.int64)
+        if how is Learn.LATE:
+            usual = np.zeros_like(usual)
         self._add(calm & learnt & usual, now, known, scaled, counts)
         waits = calm & learnt & ~usual
         self._waiting[:] = waits, now * waits, known & waits, scaled * waits
@@ -198,6 +216,13 @@ class CalmPast:
         if full.any():
             sums[:, full] //= 2
             self._counts[spans.each(full)] //= 2
+
+    def variation(self, subjects: int) -> Floats | None:
+        """Return φ of the first profile of each subject, its distribution; None while too few windows are known."""
+        _, _, compared, total, _ = self._sums
+        if int(compared.max(initial=0)) < SHAPE_KNOWN:
+            return None
+        return variation(self._layout.df, compared, total / _UNIT)[:subjects]
 
     @property
     def windows(self) -> int:

@@ -614,6 +614,7 @@ class WindowEvaluator:
                 self._past.get((label, Side.FEATURES)),
                 least=least,
                 shorter=self._shorter(label, Side.FEATURES),
+                spans=features.span is not None,
             )
             if features
             else {}
@@ -625,6 +626,7 @@ class WindowEvaluator:
                 self._past.get((label, Side.SCORE)),
                 least=least,
                 shorter=self._shorter(label, Side.SCORE),
+                spans=score.span is not None,
             )
             if score
             else _pending_score()

@@ -40,6 +40,8 @@ from drift_worker.statistics.tail_probability import log10_chi2
 DISTRIBUTION, MISSING, UNSEEN, OUT_OF_RANGE, SPIKE = "distribution", "missing", "unseen", "out_of_range", "spike"
 # Windows that make a past.
 LEAST = 3
+# The same of spans, which are judged several times before one more of them is learnt.
+LEAST_SPANS = 8
 # Windows until the shape of s is estimated; with fewer it is taken to be the widest.
 SHAPE_KNOWN = 8
 # Successive windows are alike: that many count as one.
@@ -128,15 +130,17 @@ class CalmPast:
         self._last: tuple[Seen, Floats, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]] | None = None
         self._passed_over = False  # the last window had too little for any profile
 
-    def compare(self, seen: Seen, instead: Instead | None = None) -> tuple[list[dict[str, float]], Floats]:
+    def compare(
+        self, seen: Seen, instead: Instead | None = None, least: int = LEAST
+    ) -> tuple[list[dict[str, float]], Floats]:
         """Return for each subject log10 p by profile, and φ of each profile (R,), 1 where it is not known.
 
-        A profile without a past, or of which the window has too little, is left out.
+        A profile without a past, or of which the window has too little, is left out. least: windows that make a past.
         """
         layout, spans = self._layout, self._layout.spans
         windows, effective, compared, total, squares = self._sums
         shares = psi.smoothed(spans, self._counts.astype(np.float64), layout.used)
-        past, known, enough = effective.astype(np.float64), windows >= 1, windows >= LEAST
+        past, known, enough = effective.astype(np.float64), windows >= 1, windows >= least
         if instead is not None:
             f = len(instead.known)
             shares[: len(instead.shares)], past[:f] = instead.shares, instead.effective

@@ -20,7 +20,7 @@ from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells, NumericCells, Vector
 from drift_worker.statistics import chi2, data_quality, design_effect, ks, psi, rates, wasserstein
 from drift_worker.statistics.baseline import Columns, Distribution, mean_score
-from drift_worker.statistics.calm_past import DISTRIBUTION, CalmPast, Instead, Learn, Seen
+from drift_worker.statistics.calm_past import DISTRIBUTION, LEAST, LEAST_SPANS, CalmPast, Instead, Learn, Seen
 from drift_worker.statistics.catalogue import COMMON_EFFECTS, TESTS
 from drift_worker.statistics.comparison import Compared, compare
 from drift_worker.statistics.feature_table import AnyColumn, Before, Subjects, Tables, shares
@@ -112,13 +112,15 @@ class Measurer:
         *,
         least: float | None = None,
         shorter: CalmPast | None = None,
+        spans: bool = False,
     ) -> dict[str, FeatureMeasurement]:
         """Return every feature by name; `past`: what it is compared with beside the reference.
 
         least: how many independent values are enough, if other than `min_events`. shorter: of a window without a past,
-        that of shorter windows; what they vary by is no evidence (`statistics.calm_past`).
+        that of shorter windows; what they vary by is no evidence (`statistics.calm_past`). spans: whether the window is
+        judged with those before it.
         """
-        measured = self._measure(self._features, window, slots, aggregate.CUSTOMERS, past, least, shorter)
+        measured = self._measure(self._features, window, slots, aggregate.CUSTOMERS, past, least, shorter, spans=spans)
         return {name: measured[series] for series, name in self._names.items()}
 
     def score(
@@ -129,13 +131,14 @@ class Measurer:
         *,
         least: float | None = None,
         shorter: CalmPast | None = None,
+        spans: bool = False,
     ) -> FeatureMeasurement:
         """Return the score, with its mean and, of a binary model, the share of positive labels; the rest as above.
 
         Of several classes, the score is the largest probability, and how far the shares of the classes moved is added.
         """
         column = self.columns.score
-        each = self._measure(self._score, window, slots, aggregate.SCORED_CUSTOMERS, past, least, shorter)
+        each = self._measure(self._score, window, slots, aggregate.SCORED_CUSTOMERS, past, least, shorter, spans=spans)
         measured = each[aggregate.SCORE]
         if aggregate.PREDICTED in each:
             measured = _with_classes(measured, each[aggregate.PREDICTED])
@@ -158,6 +161,8 @@ class Measurer:
         past: CalmPast | None,
         least: float | None,
         shorter: CalmPast | None,
+        *,
+        spans: bool,
     ) -> dict[int, FeatureMeasurement]:
         """Return every subject by series."""
         sized = subjects.sizes(window)
@@ -202,7 +207,9 @@ class Measurer:
             if past.seasonal:
                 weeks = np.array([one.against == WEEK for one in before.each])
                 instead = Instead(before.smoothed, before.effective, weeks)
-            compared_with_past = past.compare(_seen(subjects, tables, compared, measured, far, repeat), instead)
+            compared_with_past = past.compare(
+                _seen(subjects, tables, compared, measured, far, repeat), instead, LEAST_SPANS if spans else LEAST
+            )
             measured = [
                 replace(one, past=log_p, natural_variation=float(phi) if DISTRIBUTION in log_p else None)
                 for one, log_p, phi in zip(measured, *compared_with_past, strict=False)

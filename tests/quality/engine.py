@@ -165,10 +165,10 @@ class Engine:
         shorter: Sequence[CalmPast | None] = (None, None)
         if past is None:
             shorter = next((p for p in reversed(self.pasts.values()) if p[0].windows >= SHAPE_KNOWN), shorter)
-        features = self.measurer.features(window, slots, past, least=least, shorter=shorter[0])
+        features = self.measurer.features(window, slots, past, least=least, shorter=shorter[0], spans=span is not None)
         m, sketch = max(f.events for f in features.values()), window[aggregate.CUSTOMERS]
         before, self.before[length] = self.before.get(length), (sketch, m)
-        score = self.measurer.score(window, slots, score_past, least=least, shorter=shorter[1])
+        score = self.measurer.score(window, slots, score_past, least=least, shorter=shorter[1], spans=span is not None)
         sides = Sides(window, window, features, score, m, least)
         related = self.relations.measure(sides, self.relation_pasts.get(length))
         measurement, findings = judge(

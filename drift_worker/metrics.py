@@ -109,6 +109,11 @@ class DriftMetrics:
         self.window_effective = gauge(
             "window_effective_events", "Least number of independent events that they count as", ["model", "window"]
         )
+        self.window_judged = gauge(
+            "window_judged_seconds",
+            "How much event time the last window was judged over: more than its length where it has too few events",
+            ["model", "window"],
+        )
         self.window_complete = gauge("window_complete", "1 if no partition was missing", ["model", "window"])
         self.state = gauge(
             "state",
@@ -238,6 +243,7 @@ class DriftMetrics:
             self.window_events,
             self.window_effective,
             self.window_complete,
+            self.window_judged,
             self.state,
             self.watermark_lag,
         ):

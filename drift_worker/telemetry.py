@@ -293,6 +293,7 @@ class DriftTelemetry:
                 start=measurement.window.start,
                 end=measurement.window.end,
                 events=measurement.sample.events,
+                judged=measurement.sample.events if measurement.span is None else measurement.span.events,
                 late=measurement.sample.late,
                 complete=measurement.complete,
                 strongest=_strongest(subjects),
@@ -308,6 +309,8 @@ class DriftTelemetry:
         for where, measurement in newest.items():
             m.window_events.labels(*where).set(measurement.sample.events)
             m.window_complete.labels(*where).set(float(measurement.complete))
+            since_ms, until_ms = parse(measurement.judged_from) or 0, parse(measurement.window.end) or 0
+            m.window_judged.labels(*where).set((until_ms - since_ms) / 1000)
             known = [f.effective for f in measurement.features.values() if f.effective is not None]
             put(m.window_effective, where, min(known, default=None))
             for kind, limits in RELATION_LIMITS.items():

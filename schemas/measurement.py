@@ -23,6 +23,17 @@ class Window(msgspec.Struct, frozen=True):
     end: str
 
 
+class Span(msgspec.Struct, frozen=True):
+    """What is judged of a window with too few events: it and those before it, from `start` on."""
+
+    #: RFC 3339, the start of the first window.
+    start: str
+    #: How many windows hold events, this one included.
+    windows: int
+    #: Events in all of them.
+    events: int
+
+
 class Sample(msgspec.Struct, frozen=True):
     """Events counted in the window, events that came after it was evaluated so far, records refused while it ran."""
 
@@ -206,6 +217,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     reference_sha256: str
     window: Window
+    #: None: the window alone is judged. `sample` is always of the window, every other number of the span.
+    span: Span | None = None
     complete: bool
     missing_partitions: list[str] = []
     sample: Sample
@@ -219,6 +232,11 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[str, dict[str, tuple[int, int]]] = {}
     #: Why it is not complete, where that is not a missing partition.
     reason: str | None = None
+
+    @property
+    def judged_from(self) -> str:
+        """Return the start of what is judged, RFC 3339."""
+        return self.window.start if self.span is None else self.span.start
 
     def encode(self) -> bytes:
         """Return the record's value, JSON."""

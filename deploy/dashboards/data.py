@@ -176,6 +176,13 @@ DATA = [
                 },
             ),
             Panel(
+                "Judged over",
+                "How much event time the last window was judged over. It is more than the window's length where it has "
+                "too few events: it is then judged together with those before it.",
+                "s",
+                {"{{window}}": f'max by (window) ({DRIFT}window_judged_seconds{{model=~"$model"}})'},
+            ),
+            Panel(
                 "Complete windows",
                 "1 if no partition was missing when the last window of a length was closed.",
                 "none",

@@ -112,12 +112,19 @@ class Tracker(msgspec.Struct):
     #: announced: it opens no other episode.
     ended_ms: int | None = None
 
-    def step(self, policy: Policy, end_ms: int, findings: Sequence[tuple[str, Finding]]) -> tuple[Action, str | None]:
+    def step(
+        self,
+        policy: Policy,
+        end_ms: int,
+        findings: Sequence[tuple[str, Finding]],
+        judged: Mapping[str, int] | None = None,
+    ) -> tuple[Action, str | None]:
         """Take in the findings of the windows that end at `end_ms`, (length, finding), shortest first.
 
-        Return what to announce, and the length of the window that decided it.
+        judged: by length, over how many ms a window was judged, if not over its own length alone. Return what to
+        announce, and the length of the window that decided it.
         """
-        event, length, grade = self._event(policy, end_ms, findings)
+        event, length, grade = self._event(policy, end_ms, findings, policy.lengths if judged is None else judged)
         before = self.state
         self.state, action = TRANSITIONS[before, event]
         if self.state is State.INACTIVE:
@@ -152,14 +159,14 @@ class Tracker(msgspec.Struct):
         return State.PENDING.value if self.state is State.PENDING else State.INACTIVE.value
 
     def _event(
-        self, policy: Policy, end_ms: int, findings: Sequence[tuple[str, Finding]]
+        self, policy: Policy, end_ms: int, findings: Sequence[tuple[str, Finding]], judged: Mapping[str, int]
     ) -> tuple[Event, str | None, Grade]:
         event, decided_by, grade = Event.INSUFFICIENT, None, Grade.NONE
         for length, finding in findings:
             self.sufficient[length] = finding.sufficient
             if not finding.sufficient:
                 continue
-            if self._told(end_ms - policy.lengths[length]):
+            if self._told(end_ms - judged[length]):
                 continue
             confirm = policy.confirm[length]
             if self.state is not State.RESOLVED:

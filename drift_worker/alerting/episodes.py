@@ -17,7 +17,7 @@ from drift_worker.alerting.limits import SEASONAL, Policy
 from drift_worker.alerting.reference_fit import COMPARED, Fit
 from schemas.alert import GROUP, RELATIONAL, Alert, AlertName, Severity, fingerprint
 from schemas.measurement import TRAINING, Episode, Measurement
-from schemas.timestamps import EARLIEST_MS, render
+from schemas.timestamps import EARLIEST_MS, parse, render
 
 # Alerts without a feature that are not about the score either.
 _OF_NO_FEATURE = RELATIONAL | {AlertName.NO_DATA}
@@ -91,11 +91,12 @@ class Announcer:
     ) -> tuple[list[Alert], dict[str, Episode]]:
         """Return the alerts of windows that end at `end_ms`, shortest first, and the open or closed episodes."""
         by_length = {measurement.window.length: measurement for measurement, _ in windows}
+        reach = {length: self._judged_ms(end_ms, measurement) for length, measurement in by_length.items()}
         moves: dict[Action, list[tuple[str, Measurement]]] = {action: [] for action in Action}
-        for name, found in self._without_broken(end_ms, _by_subject(windows)).items():
+        for name, found in self._without_broken(end_ms, _by_subject(windows), reach).items():
             tracker = self.decisions.trackers.setdefault(name, Tracker())
             self._note(name, tracker, found)
-            action, length = tracker.step(self._policy, end_ms, found)
+            action, length = tracker.step(self._policy, end_ms, found, reach)
             if length is not None:
                 moves[action].append((name, by_length[length]))
         alerts = [*self._open(moves[Action.OPEN]), *self._raise(moves[Action.RAISE])]
@@ -104,8 +105,14 @@ class Announcer:
             self.decisions.trackers[name].standing.fit = Fit.FITS  # it was clean; what exceeds next has changed
         return [*alerts, *closed], {**self.shown(), **ended}
 
+    def _judged_ms(self, end_ms: int, measurement: Measurement) -> int:
+        """Return over how many ms a window was judged: its length, or that of the span that ends with it."""
+        since_ms = None if measurement.span is None else parse(measurement.span.start)
+        length_ms = self._policy.lengths[measurement.window.length]
+        return length_ms if since_ms is None else max(length_ms, end_ms - since_ms)
+
     def _without_broken(
-        self, end_ms: int, subjects: dict[str, list[tuple[str, Finding]]]
+        self, end_ms: int, subjects: dict[str, list[tuple[str, Finding]]], reach: Mapping[str, int]
     ) -> dict[str, list[tuple[str, Finding]]]:
         """Return the findings without those of windows that hold broken data of their feature.
 
@@ -125,22 +132,21 @@ class Announcer:
                 continue
             for length, finding in found:
                 if finding.sufficient and finding.grade is not Grade.NONE:
-                    first_ms = end_ms - self._policy.lengths[length]
+                    first_ms = end_ms - reach[length]
                     began_ms, until_ms = broken.get(feature, (first_ms, first_ms))
                     began_ms = first_ms if not open_now and first_ms >= until_ms else began_ms
                     broken[feature] = (began_ms, end_ms)
-        return {name: self._judged(end_ms, name, found) for name, found in subjects.items()}
+        return {name: self._judged(end_ms, name, found, reach) for name, found in subjects.items()}
 
-    def _judged(self, end_ms: int, name: str, found: list[tuple[str, Finding]]) -> list[tuple[str, Finding]]:
+    def _judged(
+        self, end_ms: int, name: str, found: list[tuple[str, Finding]], reach: Mapping[str, int]
+    ) -> list[tuple[str, Finding]]:
         alertname, feature = key_of(name)
         if alertname is AlertName.DATA_QUALITY or feature not in self.decisions.broken:
             return found
         until_ms = self.decisions.broken[feature][1]
         silent = Finding(alertname, feature, sufficient=False)
-        return [
-            (length, finding if end_ms - self._policy.lengths[length] >= until_ms else silent)
-            for length, finding in found
-        ]
+        return [(length, finding if end_ms - reach[length] >= until_ms else silent) for length, finding in found]
 
     def _tracker(self, alertname: AlertName, feature: str | None) -> Tracker:
         return self.decisions.trackers.get(key_name((alertname, feature)), Tracker())

@@ -94,6 +94,7 @@ def evidence(
             "complete": measurement.complete,
         },
         "window": msgspec.to_builtins(measurement.window),
+        "span": None if measurement.span is None else msgspec.to_builtins(measurement.span),
         "bins": None if known.bins is None else msgspec.to_builtins(known.bins),
         "score_shift": None
         if score is None or score.mean is None
@@ -167,6 +168,9 @@ def describe(measurement: Measurement, alertname: AlertName, feature: str | None
     window = measurement.window
     subject = subject_of(measurement, alertname, feature)
     parts = [f"Window of {window.length} ending {window.end}, since {since}."]
+    if (span := measurement.span) is not None:
+        windows = f"{span.windows} windows with {span.events:,} events"
+        parts.append(f"It has too few events alone: judged from {span.start} on, {windows}.")
     if subject is not None and subject.effective is not None:
         parts.append(f"{subject.events} events that count as {subject.effective:.0f} independent ones.")
         if subject.against == WEEK:

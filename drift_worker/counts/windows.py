@@ -22,6 +22,7 @@ import msgspec
 from drift_worker.counts import aggregate
 from drift_worker.counts.aggregate import SeriesSum, Sparse
 from drift_worker.counts.bins import Cells, Vector
+from drift_worker.counts.spans import Part, Reach, Span, Trailing
 from drift_worker.counts.wire_format import (
     MAX_NUMBER,
     MAX_OF_UNIT,
@@ -49,6 +50,9 @@ class Side(StrEnum):
 
     FEATURES = "features"
     SCORE = "score"
+
+
+SKETCHES = {Side.FEATURES: aggregate.CUSTOMERS, Side.SCORE: aggregate.SCORED_CUSTOMERS}
 
 
 def side_of(series: int) -> Side:
@@ -98,7 +102,8 @@ class Closing:
 
     vectors: the counts by series. events: their number. window: None without events, otherwise its other data. missing:
     the partitions, `topic-partition`, that were behind when the wait for them ended. first: no window of this length
-    was closed before, so this one began before counting did.
+    was closed before, so this one began before counting did. span: what is judged, of the shortest length; None: the
+    window alone.
     """
 
     side: Side
@@ -109,6 +114,7 @@ class Closing:
     vectors: Mapping[int, Vector]
     missing: list[str]
     first: bool
+    span: Span | None = None
 
 
 class Partition(msgspec.Struct):
@@ -125,6 +131,14 @@ class Partition(msgspec.Struct):
     others_ms: tuple[float, float] = (-math.inf, -math.inf)
 
 
+class Trail(msgspec.Struct):
+    """A closed window that a span may still need: see `spans.Part`."""
+
+    events: Number
+    ranges: Ranges
+    whole: bool
+
+
 class WindowsState(msgspec.Struct):
     """The state, without counts, that a restart needs: see `Windows`."""
 
@@ -136,6 +150,8 @@ class WindowsState(msgspec.Struct):
     written: dict[Milliseconds, Milliseconds]  # start of a unit → wall clock before it was first written, epoch ms
     late: dict[str, dict[str, Number]]
     refused_in: dict[str, Number]
+    #: label → side → start → a closed window; older versions wrote none.
+    trails: dict[str, dict[str, dict[Milliseconds, Trail]]] = msgspec.field(default_factory=dict)
 
 
 def decode_state(raw: bytes) -> WindowsState:
@@ -208,8 +224,12 @@ class Windows:
         *,
         lateness_ms: int,
         straggler_s: float,
+        min_events: int = 0,
     ) -> None:
-        """Start without windows. lengths: label → ms, shortest first. topics: the topic of each side."""
+        """Start without windows. lengths: label → ms, shortest first. topics: the topic of each side.
+
+        min_events: windows of the shortest length with fewer have spans (`spans`); 0: none has.
+        """
         self._cells = cells
         self._identity = identity
         self.unit_ms = math.gcd(*lengths.values())
@@ -218,6 +238,9 @@ class Windows:
         self._lateness_ms = lateness_ms
         self._open: dict[tuple[Side, str], _Open] = {(s, u): _Open() for s in Side for u in self._lengths}
         self._held_bytes = 0
+        self._shortest = next(iter(lengths))
+        self._reach = Reach(min_events, max(lengths.values()))
+        self._trailing = {side: Trailing(self._reach, SKETCHES[side]) for side in Side}
         self._closed: dict[tuple[Side, str], int] = {}
         self._partitions: dict[str, dict[int, Partition]] = {topic: {} for topic in topics.values()}
         self._sizes: dict[str, int] = {}
@@ -269,10 +292,19 @@ class Windows:
                 window.first_offset = min(window.first_offset, offset)
             else:
                 accepted = True
-        if late_unit and counted_here:
+        if late_unit:
+            self._take_late(delta, size, part, self._is_needed(side, delta, size, part) or accepted)
+
+    def _is_needed(self, side: Side, delta: Delta, size: int, part: Sparse) -> bool:
+        """Add a late part to the closed window of a span; return whether there is one."""
+        length, events = self._lengths[self._shortest], delta.events * (delta.series in {0, aggregate.SCORE})
+        return self._trailing[side].add(delta.pane_ms // length * length, delta.series, size, part, events)
+
+    def _take_late(self, delta: Delta, size: int, part: Sparse, needed: bool) -> None:
+        """Count a part that came after its unit was written; one that a window needs is written as another record."""
+        if delta.series in {0, aggregate.SCORE}:
             self.late_events += delta.events
-        if late_unit and accepted:
-            # its unit was written before; a late addition is written as another record of it
+        if needed:
             start = delta.pane_ms // self.unit_ms * self.unit_ms
             self._late_units.setdefault(start, Window()).add(delta.series, size, part)
 
@@ -321,6 +353,9 @@ class Windows:
         for label in self._lengths:
             if label is not UNIT and not self._is_closed(side, label, merged.start_ms):
                 self._held_bytes += self._window(side, label, merged.start_ms).add(merged.series, size, part)
+        if self._is_closed(side, self._shortest, merged.start_ms):
+            length = self._lengths[self._shortest]
+            self._trailing[side].add(merged.start_ms // length * length, merged.series, size, part, 0)
 
     # -- out --------------------------------------------------------------------------------------------------------
 
@@ -347,7 +382,10 @@ class Windows:
                 continue
             end = min(end_ms for _, end_ms, _ in ready)
             yield [
-                self._close(side, label, end_ms) for label, end_ms, sides in ready if end_ms == end for side in sides
+                self._close(side, label, end_ms, joint=len(sides) > 1)
+                for label, end_ms, sides in ready
+                if end_ms == end
+                for side in sides
             ]
 
     def late_units(self) -> Iterable[tuple[int, Window]]:
@@ -363,6 +401,7 @@ class Windows:
     def needed_since(self, now_ms: int) -> int:
         """Return the wall clock from which written units are needed again, epoch ms; drop those that are not needed."""
         starts = [open_.oldest() for (_, label), open_ in self._open.items() if label is not UNIT]
+        starts += [trailing.oldest for trailing in self._trailing.values()]
         oldest = min((start for start in starts if start is not None), default=None)
         self.written = {s: at for s, at in self.written.items() if oldest is not None and s >= oldest}
         return min(self.written.values(), default=now_ms)
@@ -399,8 +438,14 @@ class Windows:
         late: dict[str, dict[str, int]] = {side: {} for side in Side}
         for (side, label), number in self.late.items():
             late[side][label] = number
+        trails = {
+            self._shortest: {
+                side.value: {start: Trail(one.events, one.ranges, one.whole) for start, one in trailing.parts.items()}
+                for side, trailing in self._trailing.items()
+            }
+        }
         state = WindowsState(
-            closed, self._partitions, self._sizes, ranges, events, self.written, late, dict(self.refused_in)
+            closed, self._partitions, self._sizes, ranges, events, self.written, late, dict(self.refused_in), trails
         )
         return msgspec.msgpack.encode(state)
 
@@ -440,6 +485,11 @@ class Windows:
                     if same_reference:
                         window.ranges = starts[start]
                         window.events = state.events[side][label][start]
+            trails = state.trails.get(self._shortest, {}).get(side, {}) if same_reference else {}
+            for start in sorted(trails):
+                one = trails[start]
+                if self._is_closed(side, self._shortest, start) and not start % self._lengths[self._shortest]:
+                    self._trailing[side].restore(start, Part(one.events, one.ranges, one.whole))
         for topic in self._partitions:
             most = (sizes or {}).get(topic, MAX_NUMBER)
             self._partitions[topic] = {
@@ -578,7 +628,7 @@ class Windows:
         waited = self._next_end(Side.FEATURES, label, patience)
         return (label, waited, (Side.FEATURES,)) if waited is not None and waited <= patience else None
 
-    def _close(self, side: Side, label: str, end_ms: int) -> Closing:
+    def _close(self, side: Side, label: str, end_ms: int, *, joint: bool) -> Closing:
         start = end_ms - self._lengths[label]
         window = self._open[side, label].windows.pop(start, None)
         self._held_bytes -= 0 if window is None else window.nbytes
@@ -587,7 +637,27 @@ class Windows:
         needed = end_ms + self._lateness_ms
         missing = [name for name, value in self._reached(side).items() if value < needed]
         vectors = {} if window is None else window.vectors
-        return Closing(side, label, start, end_ms, window, vectors, sorted(missing), first)
+        span = None
+        if label == self._shortest and self._reach.min_events:
+            span = self._span(side, start, end_ms, window, whole=not missing and not first, joint=joint)
+        return Closing(side, label, start, end_ms, window, vectors, sorted(missing), first, span)
+
+    def _span(
+        self, side: Side, start_ms: int, end_ms: int, window: Window | None, *, whole: bool, joint: bool
+    ) -> Span | None:
+        """Return what is judged at the end of this window; None if that is the window alone, or nothing is new in it.
+
+        joint: both sides close, the features first. The score is then judged over the same windows as the features.
+        """
+        trailing = self._trailing[side]
+        if window is not None and window.foreign:
+            trailing.clear()
+            return None
+        part = Part(window.events, window.ranges, whole, window.sums) if window is not None and window.sums else None
+        since_ms = self._trailing[Side.FEATURES].oldest if joint and side is Side.SCORE else None
+        trailing.push(start_ms, end_ms, part, since_ms)
+        span = trailing.span(since_ms)
+        return span if part is not None and span is not None and span.start_ms < start_ms else None
 
 
 def _newer(value: int | None, before: int | None) -> int | None:

@@ -41,7 +41,8 @@ def _card(story: Story, one: Subject, span: tuple[int, int], unseen: Mapping[str
     if found.quality:
         chips += [" ", tag("span", f"▲ {elements.quality(found)}", class_="chip critical")]
     whole = "" if m.complete else ", incomplete"
-    sub = f"{found.kind}, window of {m.window.length} to {elements.at(m.window.end)}{whole}"
+    before = "" if m.span is None else f", judged with those before it from {elements.at(m.span.start)}"
+    sub = f"{found.kind}, window of {m.window.length} to {elements.at(m.window.end)}{before}{whole}"
     return tag(
         "article",
         tag("div", tag("h3", elements.name(one.name)), tag("span", *chips), class_="head"),

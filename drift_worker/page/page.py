@@ -158,7 +158,7 @@ def _of_the_score(score: Subject | None) -> Html | None:
 
 def _windows(story: Story) -> Html:
     head = elements.cells(
-        "th", "Window", "From", "To", ("n", "Events"), ("n", "Late"), ("n", "Refused"), "Whole?", ("n", "q")
+        "th", "Window", "From", "To", ("n", "Events"), "Judged", ("n", "Late"), ("n", "Refused"), "Whole?", ("n", "q")
     )
     rows = []
     for length, m in story.newest.items():
@@ -171,6 +171,7 @@ def _windows(story: Story) -> Html:
                 ("t", elements.at(m.window.start)),
                 ("t", elements.at(m.window.end)),
                 ("n", words.count(m.sample.events)),
+                _judged(m),
                 ("n", words.count(m.sample.late)),
                 ("n", words.count(m.sample.refused)),
                 whole,
@@ -189,6 +190,13 @@ def _windows(story: Story) -> Html:
         if changed is not None
         else None,
     )
+
+
+def _judged(m: Measurement) -> Content:
+    """Return what of the stream the window's numbers are of."""
+    if m.span is None:
+        return "alone"
+    return join(f"{words.count(m.span.events)} events of {m.span.windows} windows from ", elements.at(m.span.start))
 
 
 def _why_incomplete(m: Measurement) -> str:

@@ -25,7 +25,9 @@ def relations(story: Story) -> Html | None:
         return None
     measurement, found = next(((m, one) for m, one in shown if one.reason is None), shown[0])
     state = next((one.severity for one in story.told if one.open and one.alertname in RELATIONAL), "inactive")
-    sub = f"window of {measurement.window.length} to {elements.at(measurement.window.end)}"
+    span = measurement.span
+    before = "" if span is None else f", judged with those before it from {elements.at(span.start)}"
+    sub = f"window of {measurement.window.length} to {elements.at(measurement.window.end)}{before}"
     return join(
         tag("h2", "The features together"),
         tag(

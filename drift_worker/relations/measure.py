@@ -62,6 +62,8 @@ class Sides:
     measured_score: FeatureMeasurement | None
     #: Events of the window.
     events: int
+    #: How many independent events are enough, if other than DRIFT_MIN_EVENTS.
+    least: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +157,11 @@ class RelationMeasurer:
         measured = sides.measured.values()
         shares = [one.effective / one.events for one in measured if one.effective and one.events]
         effective = min(shares, default=0.0) * sides.events
-        enough = any(one.reason is None for one in measured) and effective >= self._min_events / 2
+        enough = any(one.reason is None for one in measured) and effective >= self._least(sides) / 2
         return effective if enough else None
+
+    def _least(self, sides: Sides) -> float:
+        return self._min_events if sides.least is None else sides.least
 
     def _usable(self, known: _Known, now: Moments, sides: Sides) -> NDArray[np.bool_]:
         """Return by block of columns whether relations of that feature mean something in this window."""
@@ -198,7 +203,7 @@ class RelationMeasurer:
         )
         if one is None or one.effective is None or any(series not in side for side, series in needed):
             return None
-        if one.effective < self._min_events or abs(one.events - sides.events) > _ANSWERED * sides.events:
+        if one.effective < self._least(sides) or abs(one.events - sides.events) > _ANSWERED * sides.events:
             return None
         columns = now.products[: known.used, : known.used]
         weights = products.coefficients.astype(np.float64)

@@ -24,6 +24,7 @@ from drift_worker.statistics.calm_past import (
     SHAPE_KNOWN,
     UNUSUAL_LOG10_P,
     WEEK_MS,
+    Learn,
     variation,
 )
 
@@ -115,16 +116,20 @@ class RelationPast:
         """Note the window that was measured last; None: it had too little to be learnt."""
         self._last = seen
 
-    def learn(self, *, calm: bool) -> None:
+    def learn(self, *, calm: bool, how: Learn = Learn.NOW) -> None:
         """Take in the window that was noted last, if nothing was found in it."""
         seen, self._last = self._last, None
+        if how is Learn.NOT:
+            if not calm:
+                self._learn_waiting(calm=False)
+            return
         self._learn_waiting(calm=calm)
         if seen is None or not calm:
             return
-        effective = round(seen.effective)
+        effective, late = round(seen.effective), how is Learn.LATE
         if seen.against is None:
-            self._add(effective, seen.sums)
-            self._add_score(seen.score)
+            self._take_sums(effective, seen.sums, waits=late)
+            self._take_score(seen.score, waits=late)
             return
         z2 = np.where(seen.against.made, seen.against.z**2, 0.0)
         made = np.bincount(self._group, weights=seen.against.made, minlength=len(self._df))
@@ -134,18 +139,25 @@ class RelationPast:
         lowest = np.zeros(len(self._df))
         np.minimum.at(lowest, self._group, np.where(seen.against.made, log_p, 0.0))
         # the least of a pair's p-values, by Bonferroni
-        unusual = (made > 0) & (lowest + np.log10(np.maximum(made, 1.0)) < UNUSUAL_LOG10_P)
+        unusual = (made > 0) & (late | (lowest + np.log10(np.maximum(made, 1.0)) < UNUSUAL_LOG10_P))
         self._vary((made > 0) & ~unusual, scaled)
         self._groups[2:] = unusual, scaled * unusual
-        if not unusual[-1]:
-            self._add_score(seen.score)
-        elif seen.score is not None:
-            self.vector[6:8] = 1, round(seen.score * _UNIT)
-        if float(lowest.min(initial=0.0)) + np.log10(max(1.0, float(made.sum()))) < UNUSUAL_LOG10_P:
+        self._take_score(seen.score, waits=late or bool(unusual[-1]))
+        least = float(lowest.min(initial=0.0)) + np.log10(max(1.0, float(made.sum())))
+        self._take_sums(effective, seen.sums, waits=late or bool(least < UNUSUAL_LOG10_P))
+
+    def _take_sums(self, effective: int, sums: Vector, *, waits: bool) -> None:
+        if waits:
             self.vector[2:4] = 1, effective
-            self._sums_waiting[:] = seen.sums
+            self._sums_waiting[:] = sums
         else:
-            self._add(effective, seen.sums)
+            self._add(effective, sums)
+
+    def _take_score(self, value: float | None, *, waits: bool) -> None:
+        if not waits:
+            self._add_score(value)
+        elif value is not None:
+            self.vector[6:8] = 1, round(value * _UNIT)
 
     def _learn_waiting(self, *, calm: bool) -> None:
         """Add what waits if these windows are calm, and let nothing wait."""

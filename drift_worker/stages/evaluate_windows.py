@@ -25,14 +25,25 @@ from drift_worker.alerting.findings import Finding, decide
 from drift_worker.alerting.limits import Policy
 from drift_worker.counts import aggregate, wire_format
 from drift_worker.counts.bins import Vector
+from drift_worker.counts.spans import Reach
 from drift_worker.counts.windows import UNIT, Closing, Side, Windows, WindowsState, decode_state
-from drift_worker.counts.wire_format import MAX_NUMBER, Checkpoint, Delta, Hour, Merged, Number, Packed, Progress
+from drift_worker.counts.wire_format import (
+    MAX_NUMBER,
+    Checkpoint,
+    Delta,
+    Hour,
+    Merged,
+    Milliseconds,
+    Number,
+    Packed,
+    Progress,
+)
 from drift_worker.page.history import History, Story
 from drift_worker.reference import LoadedReference
 from drift_worker.relations.measure import RelationMeasurer, Sides
 from drift_worker.relations.past import RelationPast
 from drift_worker.statistics.baseline import Distribution
-from drift_worker.statistics.calm_past import CalmPast
+from drift_worker.statistics.calm_past import SHAPE_KNOWN, CalmPast, Learn
 from drift_worker.statistics.measure import Measurer
 from drift_worker.statistics.seasonal_baseline import HOUR_MS, WEEK_MS, WEEKS, Season, pieces
 from drift_worker.telemetry import DriftTelemetry, Evaluated
@@ -47,6 +58,7 @@ from schemas.measurement import (
     FeatureMeasurement,
     Measurement,
     Sample,
+    Span,
     Window,
     as_json,
     decode_measurement,
@@ -101,6 +113,8 @@ class _Remembered(msgspec.Struct):
     passed_over: PassedOver = msgspec.field(default_factory=PassedOver)
     #: The calm past by length and side, `15m/features`; with DRIFT_BASELINE=week `15m/features/week`.
     past: dict[str, list[Packed]] = msgspec.field(default_factory=dict)
+    #: By length and side, the end of what the calm past has learnt, or lets wait: spans overlap.
+    learnt_to: dict[str, Milliseconds] = msgspec.field(default_factory=dict)
 
 
 class WindowEvaluator:
@@ -168,6 +182,7 @@ class WindowEvaluator:
             self._topics,
             lateness_ms=self._lateness_ms,
             straggler_s=self._straggler_s,
+            min_events=self._min_events,
         )
         self._announcer = Announcer(self._policy, self._loaded.manifest.name, self._runbook_url)
         self._sketches: dict[str, tuple[Vector, int]] = {}
@@ -180,6 +195,7 @@ class WindowEvaluator:
         self._relation_past: dict[str, RelationPast] = {
             label: self._relations.past(ms) for label, ms in self._policy.lengths.items() if self._policy.learns(label)
         }
+        self._learnt_to: dict[str, int] = {}
         self._season = Season(self._loaded.cells, self._measurer.columns, self._min_events)
         #: The position of the checkpoint that was restored; None if there was none.
         self.decided_to: int | None = None
@@ -287,6 +303,7 @@ class WindowEvaluator:
             for label, (pieces, events) in remembered.sketches.items():
                 self._sketches[label] = (_unpack(pieces), events)
             self._restore_past(remembered.past)
+            self._learnt_to = {name: at for name, at in remembered.learnt_to.items() if at <= latest_ms}
         else:
             self._outdated += self._announcer.start_anew(end_ms)
         self.decided_to = self._restored_to = checkpoint.position
@@ -532,20 +549,39 @@ class WindowEvaluator:
     def _learn(self, closings: Sequence[Closing], announcer: Announcer) -> None:
         """Add whole windows to the calm past of each feature of which nothing is pending or open."""
         stirring = announcer.stirring()
+        how: dict[tuple[str, Side], Learn | None] = {(c.label, c.side): self._how_to_learn(c) for c in closings}
         for closing in closings:
-            past, window = self._past.get((closing.label, closing.side)), closing.window
-            if past is None or closing.missing or closing.first or window is None or window.foreign:
-                continue
-            learn = self._measurer.learn_features if closing.side is Side.FEATURES else self._measurer.learn_score
-            learn(past, stirring)
+            past, learns = self._past.get((closing.label, closing.side)), how[closing.label, closing.side]
+            if past is not None and learns is not None:
+                learn = self._measurer.learn_features if closing.side is Side.FEATURES else self._measurer.learn_score
+                learn(past, stirring, learns)
         calm = not announcer.relations_stir()
         for label, past_of_relations in self._relation_past.items():
-            ended = next((c for c in closings if c.label == label and c.side is Side.FEATURES), None)
-            if ended is None:
+            if (label, Side.FEATURES) not in how:
                 continue
-            if ended.missing or ended.first or ended.window is None or ended.window.foreign:
+            learns = how[label, Side.FEATURES]
+            if learns is None:
                 past_of_relations.note(None)
-            past_of_relations.learn(calm=calm)
+            past_of_relations.learn(calm=calm, how=learns or Learn.NOW)
+
+    def _how_to_learn(self, closing: Closing) -> Learn | None:
+        """Return how a window becomes part of the calm past; None: not all of its events were counted.
+
+        Spans overlap. Of those, one is learnt that begins where the last one ended, and after the next such one: so no
+        event is compared with itself.
+        """
+        window, span, name = closing.window, closing.span, f"{closing.label}/{closing.side}"
+        enough = Reach(self._min_events).enough(_events(closing), None)
+        if span is None:
+            if closing.missing or closing.first or window is None or window.foreign:
+                return None
+            if enough and closing.label == _shortest(self._policy):
+                self._learnt_to[name] = closing.end_ms
+            return Learn.NOW
+        if not span.whole or not enough or span.start_ms < self._learnt_to.get(name, 0):
+            return Learn.NOT
+        self._learnt_to[name] = closing.end_ms
+        return Learn.LATE
 
     def _pass_over(self, end_ms: int, judged: Sequence[tuple[Measurement, list[Finding]]], start_ms: int) -> Announcer:
         """Count the episodes of windows that are too old to be announced, so that drift in a backlog is reported."""
@@ -570,28 +606,51 @@ class WindowEvaluator:
         foreign = any(side.window is not None and side.window.foreign for side in present)
         missing = sorted({name for side in present for name in side.missing})
         manifest = self._loaded.manifest
+        least = self._least(label)
         measured = (
             self._measurer.features(
-                _vectors(features), self._slots(label, features), self._past.get((label, Side.FEATURES))
+                _vectors(features),
+                self._slots(label, features),
+                self._past.get((label, Side.FEATURES)),
+                least=least,
+                shorter=self._shorter(label, Side.FEATURES),
+                spans=features.span is not None,
             )
             if features
             else {}
         )
         measured_score = (
-            self._measurer.score(_vectors(score), self._slots(label, score), self._past.get((label, Side.SCORE)))
+            self._measurer.score(
+                _vectors(score),
+                self._slots(label, score),
+                self._past.get((label, Side.SCORE)),
+                least=least,
+                shorter=self._shorter(label, Side.SCORE),
+                spans=score.span is not None,
+            )
             if score
             else _pending_score()
         )
         events = any_side.window.events if any_side.window is not None else 0
         relations = None
         if features:
-            of_both = Sides(_vectors(features), _vectors(score), measured, measured_score if score else None, events)
+            of_both = Sides(
+                _vectors(features),
+                _vectors(score),
+                measured,
+                measured_score if score else None,
+                _events(features),
+                least,
+            )
             relations = self._relations.measure(of_both, self._relation_past.get(label))
         return Measurement(
             model=manifest.name,
             model_version=manifest.version,
             reference_sha256=self._loaded.identity.reference,
             window=Window(label, render(any_side.start_ms), render(any_side.end_ms)),
+            span=None
+            if any_side.span is None
+            else Span(render(any_side.span.start_ms), any_side.span.windows, any_side.span.events),
             complete=not missing and not foreign,
             missing_partitions=missing,
             sample=Sample(
@@ -606,12 +665,24 @@ class WindowEvaluator:
             reason="reference_changed" if foreign else None,
         )
 
+    def _least(self, label: str) -> float | None:
+        """Return how many independent events are enough for the shortest windows; None: DRIFT_MIN_EVENTS are."""
+        return Reach(self._min_events).effective if label == _shortest(self._policy) else None
+
+    def _shorter(self, label: str, side: Side) -> CalmPast | None:
+        """Return the calm past of the longest shorter windows, for one of a day or more, which has none itself."""
+        if self._policy.learns(label):
+            return None
+        known = [self._past[of, side] for of in self._policy.lengths if (of, side) in self._past]
+        return next((past for past in reversed(known) if past.windows >= SHAPE_KNOWN), None)
+
     def _slots(self, label: str, closing: Closing) -> Mapping[int, Distribution]:
         """Return the distributions that replace the reference's for this window, by series."""
         if self._policy.against(label) != WEEK:
             return {}
         series = [s for s in _vectors(closing) if s >= aggregate.SCORE]
-        return self._season.slots(closing.start_ms, closing.end_ms, series)
+        start_ms = closing.start_ms if closing.span is None else closing.span.start_ms
+        return self._season.slots(start_ms, closing.end_ms, series)
 
     def _hour_ended(self, closing: Closing) -> list[Output]:
         """Return the records of one side of an hour for coming weeks, without features that have an episode."""
@@ -636,13 +707,14 @@ class WindowEvaluator:
         """Return the overlap of customers with the previous window: see drift_worker.alerting.significance."""
         closing = sides.get(Side.FEATURES)
         sketch = _vectors(closing).get(aggregate.CUSTOMERS)
-        if closing is None or closing.window is None or sketch is None or not closing.window.events:
+        events = _events(closing)
+        if sketch is None or not events:
             return 0.0
         before = self._sketches.get(label)
-        self._sketches[label] = (sketch, closing.window.events)
+        self._sketches[label] = (sketch, events)
         if before is None:
             return 0.0
-        return aggregate.overlap(sketch, before[0]) / (closing.window.events * before[1])
+        return aggregate.overlap(sketch, before[0]) / (events * before[1])
 
     def _with_states(self, measurement: Measurement, episodes: dict[str, Episode]) -> Measurement:
         features = {
@@ -681,6 +753,7 @@ class WindowEvaluator:
                 _relation_name(label): wire_format.pack(aggregate.sparse(past.vector))
                 for label, past in self._relation_past.items()
             },
+            self._learnt_to,
         )
         return Checkpoint(
             wire_format.LAYOUT,
@@ -734,7 +807,19 @@ def _kept(metadata: str) -> Kept:
 
 
 def _vectors(closing: Closing | None) -> Mapping[int, Vector]:
-    return {} if closing is None else closing.vectors
+    """Return the counts that are judged."""
+    if closing is None:
+        return {}
+    return closing.vectors if closing.span is None else closing.span.vectors
+
+
+def _events(closing: Closing | None) -> int:
+    """Return the number of events that are judged."""
+    if closing is None:
+        return 0
+    if closing.span is not None:
+        return closing.span.events
+    return 0 if closing.window is None else closing.window.events
 
 
 def _pending_score() -> FeatureMeasurement:
@@ -752,6 +837,7 @@ def _offsets(closings: Sequence[Closing]) -> dict[str, dict[str, tuple[int, int]
     """Return the records that the window holds: offsets [first, next) by topic and partition."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for closing in closings:
-        for topic, ranges in (closing.window.ranges if closing.window is not None else {}).items():
+        judged = closing.window if closing.span is None else closing.span
+        for topic, ranges in (judged.ranges if judged is not None else {}).items():
             found[topic] = {str(partition): span for partition, span in sorted(ranges.items())}
     return found

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ from drift_worker.statistics.tail_probability import log10_chi2
 DISTRIBUTION, MISSING, UNSEEN, OUT_OF_RANGE, SPIKE = "distribution", "missing", "unseen", "out_of_range", "spike"
 # Windows that make a past.
 LEAST = 3
+# The same of spans, which are judged several times before one more of them is learnt.
+LEAST_SPANS = 8
 # Windows until the shape of s is estimated; with fewer it is taken to be the widest.
 SHAPE_KNOWN = 8
 # Successive windows are alike: that many count as one.
@@ -54,6 +57,17 @@ _SUMS, _WAITING = 5, 4  # numbers per profile, of the past and of a window that 
 UNUSUAL_LOG10_P = math.log10(0.05)
 
 Floats = NDArray[np.float64]
+
+
+class Learn(Enum):
+    """What becomes of a window that was compared."""
+
+    #: It is learnt; an unusual one waits for the next.
+    NOW = auto()
+    #: It waits for the next one that is learnt: until then windows share events with it.
+    LATE = auto()
+    #: It is not learnt, for it shares events with one that waits; if something was found in it, that one is dropped.
+    NOT = auto()
 
 
 class Layout:
@@ -116,15 +130,17 @@ class CalmPast:
         self._last: tuple[Seen, Floats, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]] | None = None
         self._passed_over = False  # the last window had too little for any profile
 
-    def compare(self, seen: Seen, instead: Instead | None = None) -> tuple[list[dict[str, float]], Floats]:
+    def compare(
+        self, seen: Seen, instead: Instead | None = None, least: int = LEAST
+    ) -> tuple[list[dict[str, float]], Floats]:
         """Return for each subject log10 p by profile, and φ of each profile (R,), 1 where it is not known.
 
-        A profile without a past, or of which the window has too little, is left out.
+        A profile without a past, or of which the window has too little, is left out. least: windows that make a past.
         """
         layout, spans = self._layout, self._layout.spans
         windows, effective, compared, total, squares = self._sums
         shares = psi.smoothed(spans, self._counts.astype(np.float64), layout.used)
-        past, known, enough = effective.astype(np.float64), windows >= 1, windows >= LEAST
+        past, known, enough = effective.astype(np.float64), windows >= 1, windows >= least
         if instead is not None:
             f = len(instead.known)
             shares[: len(instead.shares)], past[:f] = instead.shares, instead.effective
@@ -152,12 +168,16 @@ class CalmPast:
         """
         self._last, self._passed_over = None, True
 
-    def learn(self, calm: NDArray[np.bool_]) -> None:
+    def learn(self, calm: NDArray[np.bool_], how: Learn = Learn.NOW) -> None:
         """Take in the window that was compared last; `calm` (F,): the subjects of which nothing was found.
 
         A window that is unusual for its past may be the first of a drift: it waits for the next one, and is dropped if
         that is not calm.
         """
+        if how is Learn.NOT:
+            self._last, self._passed_over = None, False
+            self._waiting[:] *= calm[self._layout.subject]
+            return
         if self._passed_over:
             self._passed_over = False
             self._learn_waiting(calm[self._layout.subject])
@@ -169,6 +189,8 @@ class CalmPast:
         now = np.rint(seen.effective).astype(np.int64)
         scaled = np.rint(np.minimum(s, _LARGEST) * _UNIT).astype(np.int64)
         counts = seen.counts.astype(np.int64)
+        if how is Learn.LATE:
+            usual = np.zeros_like(usual)
         self._add(calm & learnt & usual, now, known, scaled, counts)
         waits = calm & learnt & ~usual
         self._waiting[:] = waits, now * waits, known & waits, scaled * waits
@@ -198,6 +220,13 @@ class CalmPast:
         if full.any():
             sums[:, full] //= 2
             self._counts[spans.each(full)] //= 2
+
+    def variation(self, subjects: int) -> Floats | None:
+        """Return φ of the first profile of each subject, its distribution; None while too few windows are known."""
+        _, _, compared, total, _ = self._sums
+        if int(compared.max(initial=0)) < SHAPE_KNOWN:
+            return None
+        return variation(self._layout.df, compared, total / _UNIT)[:subjects]
 
     @property
     def windows(self) -> int:

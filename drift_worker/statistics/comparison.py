@@ -22,7 +22,9 @@ class Compared:
     effective: Floats
     #: The same, or without the dominant groups if that is more.
     most: Floats
-    #: 1/n + 1/effective.
+    #: `effective` over the natural variation: as how many independent events the tests count them.
+    independent: Floats
+    #: 1/n + 1/independent.
     h: Floats
     #: (C,).
     counts: Floats
@@ -42,17 +44,23 @@ class Compared:
     score_shift: Floats
 
 
-def compare(subjects: Subjects, before: Before, table: design_effect.Table, repeat: float) -> Compared:
-    """Compare a window, table: (GROUPS, C), repeat: m/m_kish. Without events on a side its numbers have no meaning."""
-    whole = _groups(subjects, before, table, repeat, GROUPS)
+def compare(
+    subjects: Subjects, before: Before, table: design_effect.Table, repeat: float, varies: Floats | None = None
+) -> Compared:
+    """Compare a window, table: (GROUPS, C), repeat: m/m_kish. Without events on a side its numbers have no meaning.
+
+    varies: (F,), the natural variation of the stream, where it is known; at least 1.
+    """
+    phi = np.ones(len(subjects.series)) if varies is None else varies
+    whole = _groups(subjects, before, table, repeat, GROUPS, phi)
     kept = design_effect.without_dominant(subjects.spans.sums(table))
     if kept.all():
         return whole
     # one customer must not make an alert: it has to hold without the dominant groups as well
     groups = np.count_nonzero(kept, axis=0)
-    rest = _groups(subjects, before, table * subjects.spans.each(kept), repeat, groups)
+    rest = _groups(subjects, before, table * subjects.spans.each(kept), repeat, groups, phi)
     n = subjects.numbers
-    identical = (_inverse(before.effective) + repeat * _inverse(whole.events))[:n]
+    identical = (_inverse(before.effective) + repeat * phi * _inverse(whole.events))[:n]
     return dataclasses.replace(
         whole,
         most=np.maximum(whole.effective, rest.effective),
@@ -64,14 +72,20 @@ def compare(subjects: Subjects, before: Before, table: design_effect.Table, repe
 
 
 def _groups(
-    subjects: Subjects, before: Before, table: design_effect.Table, repeat: float, groups: NDArray[np.intp] | int
+    subjects: Subjects,
+    before: Before,
+    table: design_effect.Table,
+    repeat: float,
+    groups: NDArray[np.intp] | int,
+    phi: Floats,
 ) -> Compared:
     """Compare some `groups`, given as their number for each subject or for all; the others are rows of zeros."""
     spans, n = subjects.spans, subjects.numbers
     counts = table.sum(axis=0)
     events = spans.sums(counts)
     effective = events / design_effect.deff_cells(table, spans, repeat, groups)
-    h = _inverse(before.effective) + _inverse(effective)
+    independent = effective / phi
+    h = _inverse(before.effective) + _inverse(independent)
     value = psi.psis_of(spans, before.smoothed, psi.smoothed(spans, counts, before.used), before.used)
     change = spans.shares(counts) - before.cells
     numbers = table[:, : len(subjects.number_spans.feature)]
@@ -80,12 +94,13 @@ def _groups(
         events=events,
         effective=effective,
         most=effective,
+        independent=independent,
         h=h,
         counts=counts,
         psi=value,
         psi_corrected=psi.psi_corrected(value, before.sizes, h),
         log_psi=psi.log10_p(value[:n] / before.by_psi, before.sizes[:n], h[:n]),
-        ks_h=_inverse(before.effective[:n]) + ks_deff * _inverse(events[:n]),
+        ks_h=_inverse(before.effective[:n]) + ks_deff * phi[:n] * _inverse(events[:n]),
         moved=spans.largest(np.abs(change)),
         null_999=h * before.null_limit,
         score_shift=spans.sums(change * subjects.score_of),

@@ -20,7 +20,7 @@ from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells, NumericCells, Vector
 from drift_worker.statistics import chi2, data_quality, design_effect, ks, psi, rates, wasserstein
 from drift_worker.statistics.baseline import Columns, Distribution, mean_score
-from drift_worker.statistics.calm_past import DISTRIBUTION, CalmPast, Instead, Seen
+from drift_worker.statistics.calm_past import DISTRIBUTION, LEAST, LEAST_SPANS, CalmPast, Instead, Learn, Seen
 from drift_worker.statistics.catalogue import COMMON_EFFECTS, TESTS
 from drift_worker.statistics.comparison import Compared, compare
 from drift_worker.statistics.feature_table import AnyColumn, Before, Subjects, Tables, shares
@@ -95,28 +95,50 @@ class Measurer:
         """Return that of the score."""
         return CalmPast(self._score.profiles, length_ms, vector, seasonal=seasonal)
 
-    def learn_features(self, past: CalmPast, stirring: set[str | None]) -> None:
+    def learn_features(self, past: CalmPast, stirring: set[str | None], how: Learn = Learn.NOW) -> None:
         """Add the window that was measured last to the calm past of the features, but for those that are `stirring`."""
-        past.learn(np.array([self._names[series] not in stirring for series in self._features.series], dtype=np.bool_))
+        calm = [self._names[series] not in stirring for series in self._features.series]
+        past.learn(np.array(calm, dtype=np.bool_), how)
 
-    def learn_score(self, past: CalmPast, stirring: set[str | None]) -> None:
+    def learn_score(self, past: CalmPast, stirring: set[str | None], how: Learn = Learn.NOW) -> None:
         """Add it to that of the score, whose name is None."""
-        past.learn(np.array([None not in stirring] * len(self._score.series)))
+        past.learn(np.array([None not in stirring] * len(self._score.series)), how)
 
     def features(
-        self, window: Window, slots: Slots = _NO_SLOTS, past: CalmPast | None = None
+        self,
+        window: Window,
+        slots: Slots = _NO_SLOTS,
+        past: CalmPast | None = None,
+        *,
+        least: float | None = None,
+        shorter: CalmPast | None = None,
+        spans: bool = False,
     ) -> dict[str, FeatureMeasurement]:
-        """Return every feature by name; `past`: what it is compared with beside the reference."""
-        measured = self._measure(self._features, window, slots, aggregate.CUSTOMERS, past)
+        """Return every feature by name; `past`: what it is compared with beside the reference.
+
+        least: how many independent values are enough, if other than `min_events`. shorter: of a window without a past,
+        that of shorter windows; what they vary by is no evidence (`statistics.calm_past`). spans: whether the window is
+        judged with those before it.
+        """
+        measured = self._measure(self._features, window, slots, aggregate.CUSTOMERS, past, least, shorter, spans=spans)
         return {name: measured[series] for series, name in self._names.items()}
 
-    def score(self, window: Window, slots: Slots = _NO_SLOTS, past: CalmPast | None = None) -> FeatureMeasurement:
-        """Return the score, with its mean and, of a binary model, the share of positive labels; `past` as above.
+    def score(
+        self,
+        window: Window,
+        slots: Slots = _NO_SLOTS,
+        past: CalmPast | None = None,
+        *,
+        least: float | None = None,
+        shorter: CalmPast | None = None,
+        spans: bool = False,
+    ) -> FeatureMeasurement:
+        """Return the score, with its mean and, of a binary model, the share of positive labels; the rest as above.
 
         Of several classes, the score is the largest probability, and how far the shares of the classes moved is added.
         """
         column = self.columns.score
-        each = self._measure(self._score, window, slots, aggregate.SCORED_CUSTOMERS, past)
+        each = self._measure(self._score, window, slots, aggregate.SCORED_CUSTOMERS, past, least, shorter, spans=spans)
         measured = each[aggregate.SCORE]
         if aggregate.PREDICTED in each:
             measured = _with_classes(measured, each[aggregate.PREDICTED])
@@ -131,11 +153,21 @@ class Measurer:
         )
 
     def _measure(
-        self, subjects: Subjects, window: Window, slots: Slots, sketch: int, past: CalmPast | None
+        self,
+        subjects: Subjects,
+        window: Window,
+        slots: Slots,
+        sketch: int,
+        past: CalmPast | None,
+        least: float | None,
+        shorter: CalmPast | None,
+        *,
+        spans: bool,
     ) -> dict[int, FeatureMeasurement]:
         """Return every subject by series."""
         sized = subjects.sizes(window)
-        if max(events + gone for events, gone in sized) < self._min_events:
+        enough = self._min_events if least is None else least
+        if max(events + gone for events, gone in sized) < enough:
             if past is not None:
                 past.pass_over()
             small = _too_small(subjects, sized, compared=past is not None)
@@ -145,12 +177,13 @@ class Measurer:
         m = int((sizes + tables.missing).sum(axis=0).max())  # of every subject, but for one without counts
         # m/m_kish, at least 1: the design effect if all repeats of a customer were identical
         repeat = aggregate.sum_of_squares(window[sketch], m) / m if m and sketch in window else 1.0
-        measured = _rates(subjects, tables, sizes, repeat, self._min_events)
-        compared = compare(subjects, before, tables.cells, repeat)
+        measured = _rates(subjects, tables, sizes, repeat, enough)
+        varies = None if shorter is None else shorter.variation(len(subjects.series))
+        compared = compare(subjects, before, tables.cells, repeat, varies)
         for at, (one, m_eff, most, n) in enumerate(
             zip(measured, compared.effective.tolist(), compared.most.tolist(), before.effective.tolist(), strict=True)
         ):
-            if one.reason is None and (reason := self._too_little(most, n)) is not None:
+            if one.reason is None and (reason := self._too_little(most, n, enough)) is not None:
                 measured[at] = replace(one, effective=m_eff, reason=reason)
         known = np.array([one.reason is None for one in measured])
         for at in range(subjects.numbers):
@@ -164,22 +197,29 @@ class Measurer:
             measured[at] = found.added_to(measured[at])
             if at < subjects.numbers:
                 far[at] = found.far
+        if varies is not None:
+            measured = [
+                replace(one, natural_variation=float(phi)) if one.effect is not None else one
+                for one, phi in zip(measured, varies, strict=True)
+            ]
         if past is not None:
             instead = None
             if past.seasonal:
                 weeks = np.array([one.against == WEEK for one in before.each])
                 instead = Instead(before.smoothed, before.effective, weeks)
-            compared_with_past = past.compare(_seen(subjects, tables, compared, measured, far, repeat), instead)
+            compared_with_past = past.compare(
+                _seen(subjects, tables, compared, measured, far, repeat), instead, LEAST_SPANS if spans else LEAST
+            )
             measured = [
                 replace(one, past=log_p, natural_variation=float(phi) if DISTRIBUTION in log_p else None)
                 for one, log_p, phi in zip(measured, *compared_with_past, strict=False)
             ]
         return dict(zip(subjects.series, measured, strict=True))
 
-    def _too_little(self, m_eff: float, n: float) -> str | None:
+    def _too_little(self, m_eff: float, n: float, enough: float) -> str | None:
         if n < self._min_events:
             return REFERENCE_TOO_SMALL
-        return NOT_ENOUGH if m_eff < self._min_events else None
+        return NOT_ENOUGH if m_eff < enough else None
 
 
 def _with_classes(score: FeatureMeasurement, classes: FeatureMeasurement) -> FeatureMeasurement:
@@ -200,7 +240,7 @@ def _with_classes(score: FeatureMeasurement, classes: FeatureMeasurement) -> Fea
 
 
 def _rates(
-    subjects: Subjects, tables: Tables, sizes: design_effect.Table, repeat: float, min_events: int
+    subjects: Subjects, tables: Tables, sizes: design_effect.Table, repeat: float, min_events: float
 ) -> list[FeatureMeasurement]:
     """Return sizes, missing and unseen rates and their tests; `reason` is set if no distribution can be measured."""
     present, missing = (table.sum(axis=0).astype(np.int64).tolist() for table in (sizes, tables.missing))
@@ -442,7 +482,7 @@ def _categories(
     if not len(rows):
         return
     statistic, df = chi2.chi2s(
-        before.categories[rows], tables.categories[rows], compared.effective[n:][rows], rare_last=True
+        before.categories[rows], tables.categories[rows], compared.independent[n:][rows], rare_last=True
     )
     log_chi2 = chi2.log10_p(statistic / before.by_chi2[rows], df).tolist()
     now = shares(tables.categories)

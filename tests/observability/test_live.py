@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import sys
@@ -14,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support import prometheus_tools
 from support.monitoring import DEPLOY, Alertmanager, Prometheus
@@ -215,6 +217,90 @@ def test_drift_reaches_the_pager_once_and_every_panel_has_data(stage: Stage) -> 
         assert page["annotations"]["summary"] == "monthly_charges moved"
         assert page["annotations"]["runbook_url"] == "docs/runbook.md#featuredrift"
         assert "Watchdog" not in {alert["labels"]["alertname"] for alert in alerts}
+
+
+def _among_themselves(records: list[tuple[bytes, bytes]], draw: random.Random) -> list[tuple[bytes, bytes]]:
+    """The same customers, who exchange values: no feature alone moves, and two things do.
+
+    `dependents` no longer goes with `partner`. The highest `monthly_charges` are of those who pay by a mailed check.
+    """
+    events = [msgspec.json.decode(value) for _, value in records]
+    features = [event["features"] for event in events]
+    dependents = [one["dependents"] for one in features]
+    draw.shuffle(dependents)
+    charges = sorted(one["monthly_charges"] for one in features)
+    by_check = sorted(range(len(features)), key=lambda at: (features[at]["payment_method"] == "Mailed check", at))
+    for at, of_dependents in enumerate(dependents):
+        features[at]["dependents"] = of_dependents
+    others = len(features) - sum(one["payment_method"] == "Mailed check" for one in features)
+    low, high = charges[:others], charges[others:]
+    draw.shuffle(low)
+    for at, value in zip(by_check, [*low, *high], strict=True):
+        features[at]["monthly_charges"] = value
+    return [(key, msgspec.json.encode(event)) for (key, _), event in zip(records, events, strict=True)]
+
+
+@pytest.mark.timeout(600)
+def test_what_no_feature_alone_shows_reaches_the_pager_and_ends(stage: Stage) -> None:
+    """RelationDrift and SegmentDrift: gauge → rule → Alertmanager → webhook, each once, and back to resolved."""
+    for tool in ("prometheus", "alertmanager"):
+        prometheus_tools.need(tool)
+    source, draw = stage.source(), random.Random(15)
+    start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap,
+        "SCORER_MODEL": str(stage.bundle),
+        **stage.names.environment,
+        **PROFILE,
+    }
+    kinds = ("RelationDrift", "SegmentDrift")
+
+    def told(status: str) -> set[str]:
+        return {name for receiver_name, of, name, _ in _told(receiver) if (receiver_name, of) == ("page", status)}
+
+    def send_seconds(seconds: range, change: bool) -> None:
+        for second in seconds:
+            records = source.take(RATE, float(second), start_ms + second * 1000)
+            send(stage.bootstrap, stage.names.events, _among_themselves(records, draw) if change else records)
+
+    with (
+        Receiver() as receiver,
+        Alertmanager(stage.folder, receiver.url) as alertmanager,
+        stage.scorer() as scorer,
+        Service("drift_worker", environment, stage.folder / "drift.log") as worker,
+        Prometheus(stage.folder, {"scorer": [scorer.port], "drift-worker": [worker.port]}, alertmanager) as prometheus,
+    ):
+        scorer.wait_ready()
+        worker.wait_ready()
+        wait_until(lambda: len(prometheus.query("up == 1")) == 2, "scraped", WAIT_S)
+        send_seconds(range(15), change=False)
+        send_seconds(range(15, 35), change=True)
+        wait_until(lambda: told("firing") >= set(kinds), "both are paged", WAIT_S)
+        for name in kinds:
+            assert prometheus.query(f'driftline_drift_state{{alertname="{name}"}} >= 2')
+        for kind in ("association", "segment"):
+            assert prometheus.query(
+                f'driftline_drift_relation_change{{kind="{kind}", window="5s"}}'
+                f' > on (kind) driftline_drift_relation_limit{{kind="{kind}", window="5s", severity="critical"}}'
+            )
+        shown = worker.get("/drift.html").text
+        assert "dependents" in shown
+        assert not told("resolved") & set(kinds)
+        send_seconds(range(35, 75), change=False)
+        wait_until(lambda: told("resolved") >= set(kinds), "the end is told", WAIT_S)
+        assert prometheus.faults() == []
+        of_ours = [(status, name) for _, status, name, _ in _told(receiver) if name in kinds]
+        assert sorted(of_ours) == sorted((status, name) for status in ("firing", "resolved") for name in kinds)
+    episodes: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
+    for _, value in stage.records(stage.names.environment["TOPIC_ALERTS"]):
+        alert = msgspec.json.decode(value or b"null")
+        if alert["labels"]["alertname"] in episodes:
+            episodes[alert["labels"]["alertname"]].append(alert)
+    for said in episodes.values():
+        assert [one["status"] for one in said] == ["firing", "resolved"]
+    first = {name: said[0]["evidence"]["relations"][0]["features"] for name, said in episodes.items()}
+    assert set(first["RelationDrift"]) == {"partner", "dependents"}
+    assert first["SegmentDrift"] == ["monthly_charges", "payment_method"]
 
 
 def test_without_prometheus_what_is_forwarded_pages_and_with_it_does_not(stage: Stage) -> None:

@@ -67,7 +67,7 @@ def _rows(only: str | None, strength: float, say: Callable[[str], None]) -> list
                 measured.append(measure())
                 say(str(measured[-1]))
     if only in {None, "rows", "k"}:
-        timed = rows.cost(*cost.measured())
+        timed = rows.cost(cost.measured())
         measured += [*timed, *rows.ELSEWHERE]
         for row in timed:
             say(str(row))

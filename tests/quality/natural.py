@@ -59,10 +59,11 @@ class Mix:
     generator: np.random.Generator
     quarter: int = 0
     logs: Floats = field(default_factory=lambda: np.zeros(4))
+    m: int = M
 
-    def regions(self, shares: Floats, m: int = M) -> NDArray[np.int64]:
+    def regions(self, shares: Floats) -> NDArray[np.int64]:
         """Independent customers."""
-        return self.generator.choice(4, m, p=shares)
+        return self.generator.choice(4, self.m, p=shares)
 
 
 def steady(mix: Mix) -> NDArray[np.int64]:
@@ -72,7 +73,7 @@ def steady(mix: Mix) -> NDArray[np.int64]:
 
 def batches(mix: Mix) -> NDArray[np.int64]:
     """Fifty customers of one region at a time."""
-    return np.repeat(mix.generator.integers(0, 4, M // 50), 50)
+    return np.repeat(mix.generator.integers(0, 4, mix.m // 50), 50)
 
 
 def breathing(mix: Mix, half_life: float = 4.0, sd: float = 0.5) -> NDArray[np.int64]:
@@ -105,7 +106,7 @@ def bursts(mix: Mix) -> NDArray[np.int64]:
     """Once in two hours on average a campaign: a third of a quarter hour comes from one region."""
     region = steady(mix)
     if mix.generator.random() < 1 / 8:
-        region[: M // 3] = mix.generator.integers(4)
+        region[: mix.m // 3] = mix.generator.integers(4)
     return region
 
 
@@ -125,11 +126,12 @@ STREAMS: dict[str, tuple[str, Stationary]] = {
 class Days:
     """A stationary stream, day after day, all window lengths together."""
 
-    def __init__(self, name: str, seed: int, baseline: str = "training", task: TaskName = "binary") -> None:
+    def __init__(self, name: str, seed: int, baseline: str = "training", task: TaskName = "binary", m: int = M) -> None:
+        """m: events a quarter hour."""
         self.generator = np.random.default_rng([list(STREAMS).index(name), seed])
         self._regions = STREAMS[name][1]
         self._offset = 0.2 if name == "offset" else 0.0
-        self._mix = Mix(self.generator)
+        self._mix = Mix(self.generator, m=m)
         # over the same mix of regions: as many rows of each moment as there are events
         mixed = Mix(np.random.default_rng([list(STREAMS).index(name), seed, 1]))
         seen = []

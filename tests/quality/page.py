@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from quality.cases import KINDS_OF_CASES, MOVED, QUIET
 from quality.contest import Line
@@ -17,6 +18,42 @@ and the figure of this run."""
 
 WEAKER = """
 **This run had {:.0%} of the trials and windows that the bars need**; the intervals show the uncertainty."""
+
+AS_THEY_ARE = """\
+Neighbouring events are alike, or customers of a week differ from those of a weekend; nothing drifts. The first day, in
+which a stream is learnt, counts."""
+
+OF_STREAMS = """\
+Known: a weekly rhythm whose Saturdays exceed the limit is announced each week (`DRIFT_BASELINE=week` is for it). A mix
+that varies over many hours moves windows of a day. Those are compared with the reference alone, and know only how much
+the windows within a day vary."""
+
+SMALL = """\
+Windows of 15 minutes with 100 events, or 20, are judged together with those before them
+([ADR 13](adr/0013-spans.md))."""
+
+TOGETHER = """\
+11 features that depend on each other (`tests/quality/together.py`), n = 7,000, m = 1,500: four windows without drift,
+then three with it. (p) has ten features, three of them with a twin that the model never reads."""
+
+OF_PREDICTIONS = """\
+The customers are those of (l), m = 500. A regression predicts skewed amounts, a model of four classes the likeliest
+one; both depend on the region. Only pages about the prediction are counted.
+
+Known: classes that follow the region move with every mix of regions, and a batch is a tenth of a quarter hour here. A
+change of classes then needs longer than an hour to differ from the stream's own past."""
+
+#: Figures that a run does not repeat, each with its date and how it was measured.
+APART = Path(__file__).with_name("apart.md")
+
+# Title, letters of its rows, the text before its table, the text behind it. Rows of no section are in the first.
+SECTIONS: tuple[tuple[str, str, str, str], ...] = (
+    ("Bars", "abcdefghijk", "", ""),
+    ("Streams as they really are", "lmn", AS_THEY_ARE, OF_STREAMS),
+    ("Small streams", "r", SMALL, ""),
+    ("Features together", "op", TOGETHER, ""),
+    ("Predictions of other tasks", "q", OF_PREDICTIONS, ""),
+)
 
 METHOD = """\
 - Streams are drawn, so that the truth is known: 25 features and a score, a reference of n rows, windows of m events. 15
@@ -35,7 +72,7 @@ METHOD = """\
 - (l) and (m) are streams of a small table (6 numbers, 3 categories) whose features depend on a region, 500 events a
   quarter hour, in windows of 15 minutes, an hour and a day together (`tests/quality/natural.py`). The reference is
   drawn over the same mix of regions. The first day, in which the stream is learnt, counts. The interval is that of a
-  Poisson rate, 95 %.
+  Poisson rate, 95 %. (r) is the same with 100 and with 20 events a quarter hour.
 - `make test` measures the same rows, except those of (j) and (k), with fewer trials.
 """
 
@@ -87,8 +124,9 @@ def as_markdown(run: Run) -> str:
         "# Quality of the alerts",
         OPENING + ("" if run.strength == 1.0 else WEAKER.format(run.strength)),
         "![alarms where nothing moved and drifts that were found](quality.svg)",
-        "## Bars",
-        "\n".join(_table(["", "what", "wanted", "measured", ""], [_row(row) for row in run.rows])),
+        *_bars(run.rows),
+        "## Measured apart",
+        APART.read_text(encoding="utf-8").strip(),
         "## Beside other tools",
         *_comparison(run.lines),
         "## Method",
@@ -99,6 +137,18 @@ def as_markdown(run: Run) -> str:
         CAVEATS.rstrip(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _bars(rows: Sequence[Row]) -> list[str]:
+    """Return a section for each kind of rows; one without rows is left out, and no row is."""
+    parts: list[str] = []
+    placed = set("".join(letters for _, letters, _, _ in SECTIONS))
+    for number, (title, letters, before, behind) in enumerate(SECTIONS):
+        own = [row for row in rows if row.letter in letters or (number == 0 and row.letter not in placed)]
+        if own:
+            table = "\n".join(_table(["", "what", "wanted", "measured", ""], [_row(row) for row in own]))
+            parts += [f"## {title}", *([before] if before else []), table, *([behind] if behind else [])]
+    return parts
 
 
 def _row(row: Row) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree as ET
 
 import pytest
-from quality import contest, page, picture
+from quality import contest, page, picture, rows
 from quality.cases import Case
 from quality.contest import CONTESTANTS, PEERS, Answer, Contestant, Line, tally
 from quality.rows import Row
@@ -83,6 +83,19 @@ def test_the_page_says_what_was_reached_and_what_was_not():
     assert "a-tool: MIT" in text
     widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| (")}
     assert widths == {4}
+
+
+def test_a_page_of_a_run_has_every_row_and_what_was_measured_apart():
+    """A run that writes the page loses nothing: each letter is in a section, and other figures stay."""
+    letters = sorted({letter for letter, _, _ in rows.ALL} | {"j", "k", "z"})
+    run = page.Run("2026-11-30", ["a machine"], [Row(one, f"what {one}", "≤ 1", "0", True) for one in letters], [])
+    text = page.as_markdown(run)
+    assert [text.count(f"| ({one}) | what {one} |") for one in letters] == [1] * len(letters)
+    assert page.APART.read_text(encoding="utf-8").strip() in text
+    assert {"l", "m", "n", "o", "p", "q", "r"} <= set(letters)
+    small = text[text.index("## Small streams") : text.index("## Features together")]
+    assert "| (r) |" in small
+    assert "| (z) | what z |" in text[: text.index("## Streams as they really are")]
 
 
 def test_the_picture_is_drawn_to_scale():

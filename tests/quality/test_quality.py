@@ -119,6 +119,30 @@ def test_a_drift_in_batches_is_found() -> None:
     assert {a.labels["feature"] for a in stream.engine.alerts} == {"age"}
 
 
+@pytest.mark.parametrize("name", ["steady", "batches"])
+def test_a_small_stream_is_watched_by_the_quarter_hour(name: str) -> None:
+    """(r) 100 events a quarter hour: silence for half a day while they are learnt, then 0.5 sd within an hour or so."""
+    stream = natural.Days(name, 1002, m=rows.SMALL)
+    stream.run(natural.DAY // 2)
+    assert stream.engine.pages == 0
+    assert stream.run(5, 0.5) is not None
+    alert = stream.engine.alerts[0]
+    assert alert.labels["feature"] == "age"
+    assert alert.evidence["span"]["windows"] == 4
+    assert alert.evidence["sample"]["events"] == 400
+    sent = len(stream.engine.alerts)
+    stream.run(12)
+    assert [a.status for a in stream.engine.alerts if a.labels["feature"] == "age"][-1] == "resolved"
+    assert len(stream.engine.alerts) - sent <= 2
+
+
+def test_a_day_of_batches_is_no_drift() -> None:
+    """(r) 96 batches of one region move a day by a tenth: what quarter hours vary by is no evidence in a day."""
+    stream = natural.Days("batches", 0, m=rows.SMALL)
+    stream.run(natural.DAY)
+    assert stream.engine.pages == 0
+
+
 @pytest.mark.parametrize("name", rows.DAMAGE)
 def test_damage_to_a_few_values_is_found(name: str) -> None:
     """(n) A unit error or a stuck sensor in a few per cent of the rows, which PSI and D do not see."""

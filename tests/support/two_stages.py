@@ -71,6 +71,7 @@ class Worker:
     """One drift worker on a `Log`, with a clock that the test moves."""
 
     policy = POLICY
+    min_events = 200
 
     def __init__(self, log, bundle, ahead_ms=0):
         self.log = log
@@ -122,7 +123,7 @@ class Worker:
             alerts_topic="alerts",
             lateness_ms=1000,
             straggler_s=60.0,
-            min_events=200,
+            min_events=self.min_events,
             runbook_url="docs/runbook.md",
             read_back=read_back,
             partitions_of=lambda _topic: 2,
@@ -244,7 +245,7 @@ def play(
     return log, worker
 
 
-def evaluated_again(counted, bundle, kill, *, log=None, policy=POLICY):
+def evaluated_again(counted, bundle, kill, *, log=None, policy=POLICY, min_events=Worker.min_events):
     """Return the log and the worker after stage 2 has read what stage 1 wrote into the log `counted`, at its moments.
 
     `kill(step, worker)` names what dies after a step, as in `play`: evaluating, or its commit. Stage 1 reads nothing of
@@ -252,7 +253,7 @@ def evaluated_again(counted, bundle, kill, *, log=None, policy=POLICY):
     """
     log = Log() if log is None else log
     worker = Worker(log, bundle)
-    worker.policy = policy
+    worker.policy, worker.min_events = policy, min_events
     worker.start_evaluating()
     progress = list(reversed(counted.records[PANES]))
     for step, worker.at_s in enumerate(counted.moments_s):

@@ -7,6 +7,7 @@ from drift_worker.counts import aggregate, wire_format
 from drift_worker.counts import windows as windows_module
 from drift_worker.counts.aggregate import Sparse
 from drift_worker.counts.bins import Cells
+from drift_worker.counts.spans import Reach
 from drift_worker.counts.windows import UNIT, Side, Windows, decode_state
 from drift_worker.counts.wire_format import Delta, Identity, Merged, Progress
 from schemas.bundle import Feature
@@ -439,3 +440,94 @@ def test_a_restart_anywhere_gives_the_same_windows(cut):  # noqa: C901 - a whole
     assert len(picture(whole)) > 6
     assert picture(second) == picture(whole)
     assert needed <= position
+
+
+def _spans(log):
+    """(end, windows, events, start) of what is judged of the shortest length, None where a window is judged alone."""
+    found = [c for c in log.closed if c.label == "5s" and c.side is Side.FEATURES]
+    return [(c.end_ms, c.span and (c.span.windows, c.span.events, c.span.start_ms)) for c in found]
+
+
+def test_a_window_with_too_few_events_is_judged_with_those_before_it():
+    """min_events 50: a span has 40 events, as few windows as that takes, and nothing of an empty window alone."""
+    log = _Log(_windows(min_events=50))
+    for pane, number in ((0, 10), (5000, 20), (10_000, 15), (15_000, 60), (20_000, 5)):
+        log.events(pane, number)
+    log.progress(to=31_000)
+    log.due()
+    assert _spans(log) == [
+        (5000, None),
+        (10_000, (2, 30, 0)),
+        (15_000, (3, 45, 0)),
+        (20_000, None),
+        (25_000, (2, 65, 15_000)),
+        (30_000, None),
+    ]
+    span = next(c.span for c in log.closed if c.label == "5s" and c.end_ms == 15_000)
+    assert int(span.vectors[0][3]) == 45
+    assert span.ranges == {"events": {0: (0, 10_015)}}
+    assert not span.whole, "counting began within its first window"
+
+
+def test_a_span_is_no_longer_than_the_longest_window():
+    """15 s are three windows of 5 s, however few events they have."""
+    log = _Log(_windows(min_events=1000))
+    for pane in range(0, 40_000, 5000):
+        log.events(pane, 1)
+    log.progress(to=41_000)
+    log.due()
+    assert {windows for _, span in _spans(log) if span for windows in span[:1]} == {2, 3}
+
+
+def test_a_restart_has_the_span_again_with_what_came_late():
+    """From the checkpoint and the written units: the same counts, events and offsets."""
+    log = _Log(_windows(min_events=100))
+    for pane in range(0, 20_000, 5000):
+        log.events(pane, 10)
+    log.progress(to=21_000)
+    log.due()
+    log.events(16_000, 7)  # late for its window of 5 s, which a later span holds
+    late = list(log.windows.late_units())
+    assert [start for start, _ in late] == [15_000]
+    units = [(c.start_ms, c.vectors) for c in log.closed if c.label is UNIT and c.side is Side.FEATURES]
+    again = _windows(min_events=100)
+    again.restore(decode_state(log.windows.state()), same_reference=True)
+    for start, vectors in [*units, *((start, window.vectors) for start, window in late)]:
+        for series, vector in vectors.items():
+            for packed in wire_format.pack(aggregate.sparse(vector)):
+                again.add_merged(Merged(1, IDENTITY.reference, IDENTITY.key_id, start, series, packed))
+    both = []
+    for windows in (log.windows, again):
+        one = _Log(windows)
+        one.records = list(log.records)
+        one.events(20_000, 1)
+        one.progress(to=26_000)
+        one.due()
+        both.append(one)
+    spans = [next(c.span for c in one.closed if c.label == "5s" and c.end_ms == 25_000) for one in both]
+    seen = [(s.windows, s.events, s.start_ms, s.whole, s.ranges, s.vectors[0].tolist()) for s in spans]
+    assert seen[0] == seen[1]
+    assert seen[0][:5] == (3, 28, 10_000, True, {"events": {0: (10_000, 20_001)}})
+    assert seen[0][5][3] == 28
+
+
+def test_the_units_of_a_span_are_read_again_after_a_restart():
+    """Closed windows that a later span holds: what was written since the first of them is needed."""
+    log = _Log(_windows(min_events=100))
+    for pane in range(0, 30_000, 5000):
+        log.events(pane, 10)
+    log.progress(to=31_000)
+    log.due()
+    log.windows.written = {start: 1000 + start for start in range(0, 30_000, 5000)}
+    assert log.windows.needed_since(99_000) == 1000 + 15_000
+
+
+def test_customers_who_come_again_and_again_make_a_span_longer():
+    """400 of 500 events are enough if they count as 350 by customer, or else up to 1,000."""
+    reach = Reach(500, 0)
+    apart, alike = np.zeros(aggregate.SKETCH_SIZE, dtype=np.int64), np.zeros(aggregate.SKETCH_SIZE, dtype=np.int64)
+    apart[:400], alike[:100] = 1, 4
+    assert reach.enough(400, apart)
+    assert not reach.enough(399, apart)
+    assert not reach.enough(400, alike)
+    assert reach.enough(1000, alike)

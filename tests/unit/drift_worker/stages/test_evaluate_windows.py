@@ -483,6 +483,40 @@ def test_late_events_and_returning_customers_survive_the_evaluators_death(disord
         assert log.values("alerts") == whole.values("alerts")
 
 
+SPANS = Policy(
+    {"1s": 1000, "10s": 10_000, "24h": 86_400_000},
+    {"1s": Confirm(2, 3), "10s": Confirm(2, 3), "24h": Confirm(1, 1)},
+)
+
+
+@pytest.mark.parametrize(("min_events", "reaches"), [(200, "a calm past"), (450, "late events")])
+def test_spans_of_windows_survive_the_evaluators_death(
+    disorderly_uninterrupted, telco_bundle, long, min_events, reaches
+):
+    """Windows with too few events; short spans have a calm past, long ones what came late: equal, byte for byte."""
+    counted, _ = disorderly_uninterrupted
+    whole, _ = evaluated_again(counted, telco_bundle, _nothing_dies, policy=SPANS, min_events=min_events)
+    found = [m for m in measurements_of(whole) if m.window.length == "1s"]
+    spans = [m for m in found if m.span is not None]
+    assert len(spans) > 40
+    assert all(m.span.events >= m.sample.events and m.span.windows >= 2 for m in spans)
+    assert all(m.features["tenure"].events == m.span.events for m in spans)
+    assert all(m.span is None for m in measurements_of(whole) if m.window.length != "1s")
+    told = [a for a in alerts_of(whole) if a.evidence["span"] is not None]
+    assert "judged from" in told[0].annotations["description"]
+    assert told[0].evidence["span"]["windows"] >= 2
+    in_time = sum(
+        one.sample.events for m in spans for one in found if m.span.start <= one.window.start <= m.window.start
+    )
+    late = sum(m.span.events for m in spans) - in_time
+    assert (late > 0) == (reaches == "late events")
+    assert any(one.past for m in spans for one in m.features.values()) == (reaches == "a calm past")
+    for seed in range(10 if long else 1):
+        log, _ = evaluated_again(counted, telco_bundle, _deaths(seed, 0.2), policy=SPANS, min_events=min_events)
+        assert [m.encode() for m in measurements_of(log)] == [m.encode() for m in measurements_of(whole)]
+        assert log.values("alerts") == whole.values("alerts")
+
+
 def _without(feature, folder):
     """A bundle of the same customers without one feature: another reference."""
     text = Path("examples/telco.toml").read_text()

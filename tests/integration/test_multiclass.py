@@ -22,6 +22,7 @@ from support.telco_tasks import (
     answered_by_challenger,
     assert_exported,
     assert_judged_by_topics,
+    assert_predicted,
     assert_retrained,
     write_task,
 )
@@ -79,15 +80,7 @@ def test_classes_are_scored_verified_watched_exported_and_compared(
 
         wait_until(measured, "the last whole window of 5 s was measured")
         assert scorer.get("/health").json()["model"]["form"] == "direct"
-        fired = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PredictionDrift"]
-        assert [alert["status"] for alert in fired] == ["firing"]
-        scores = {m["window"]["start"]: m["score"] for m in measurements_of(stage) if m["window"]["length"] == "5s"}
-        calm, moved = (scores[render(start_ms + second * 1000)] for second in (5, 20))
-        assert calm["linf"] < 0.1 < moved["linf"]
-        assert moved["tests"]["chi2"] < -6 < calm["tests"]["chi2"]
-        assert {"psi", "ks", "chi2"} <= set(moved["tests"])
-        assert calm["ks"] < 0.1
-        assert calm["positive_ratio"] is None
+        _assert_drift(stage, worker, start_ms)
         event = next(one for _, one, *_ in records if not _challengers(json.loads(one)["customer_id"]))
         event = json.loads(event)
         asked = httpx.post(f"http://127.0.0.1:{scorer.port}/predict", json=event, timeout=60).json()
@@ -103,6 +96,7 @@ def test_classes_are_scored_verified_watched_exported_and_compared(
     streamed = _answers(stage, by_class, challenged)
     assert asked == {name: streamed[event["event_id"]][name] for name in asked}
     assert set(asked) == {"label", "probability", "probabilities", "model", "event_id", "customer_id"}
+    assert_predicted(stage, event, asked)
     verified = stage.driftline("verify", "--model", str(payments), "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     found = json.loads(verified.stdout)
@@ -119,6 +113,20 @@ def test_classes_are_scored_verified_watched_exported_and_compared(
             *(parse_manifest((payments / "manifest.json").read_bytes()).classes or ()),
             "Voucher",
         }
+
+
+def _assert_drift(stage: Stage, worker: Service, start_ms: int) -> None:
+    """Require that the predicted classes are calm before the tenth second, and drift after it; the page has it."""
+    fired = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PredictionDrift"]
+    assert [alert["status"] for alert in fired] == ["firing"]
+    scores = {m["window"]["start"]: m["score"] for m in measurements_of(stage) if m["window"]["length"] == "5s"}
+    calm, moved = (scores[render(start_ms + second * 1000)] for second in (5, 20))
+    assert calm["linf"] < 0.1 < moved["linf"]
+    assert moved["tests"]["chi2"] < -6 < calm["tests"]["chi2"]
+    assert {"psi", "ks", "chi2"} <= set(moved["tests"])
+    assert calm["ks"] < 0.1
+    assert calm["positive_ratio"] is None
+    assert "the score moved: " in worker.get("/drift.html").text
 
 
 def _answers(stage: Stage, by_class: dict, challenged: float) -> dict:

@@ -22,6 +22,7 @@ from support.telco_tasks import (
     answered_by_challenger,
     assert_exported,
     assert_judged_by_topics,
+    assert_predicted,
     assert_retrained,
     write_task,
 )
@@ -79,7 +80,7 @@ def test_values_are_scored_verified_watched_exported_and_compared(
             return bool(ends) and max(ends) >= render(start_ms + (SECONDS - 5) * 1000)
 
         wait_until(measured, "the last whole window of 5 s was measured")
-        _assert_drift(stage, start_ms)
+        _assert_drift(stage, worker, start_ms)
         answer = worker.get("/performance").json()
         assert (answer["cohorts"], answer["evaluating"]) == ([], True)
         assert worker.get("/health").json()["status"] == "healthy"
@@ -99,6 +100,7 @@ def test_values_are_scored_verified_watched_exported_and_compared(
     assert len(streamed) == SECONDS * RATE
     assert asked == {name: streamed[event["event_id"]][name] for name in asked}
     assert set(asked) == {"value", "interval", "model", "event_id", "customer_id"}
+    assert_predicted(stage, event, asked)
     verified = stage.driftline("verify", "--model", str(charges), "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     found = json.loads(verified.stdout)
@@ -116,8 +118,8 @@ def test_values_are_scored_verified_watched_exported_and_compared(
     assert assert_retrained(stage, "regression").error_curve is not None
 
 
-def _assert_drift(stage: Stage, start_ms: int) -> None:
-    """Require that the value is calm before the tenth second, and drifts after it."""
+def _assert_drift(stage: Stage, worker: Service, start_ms: int) -> None:
+    """Require that the value is calm before the tenth second, and drifts after it; the page has it."""
     fired = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PredictionDrift"]
     assert [alert["status"] for alert in fired] == ["firing"]
     scores = {m["window"]["start"]: m["score"] for m in measurements_of(stage) if m["window"]["length"] == "5s"}
@@ -126,6 +128,7 @@ def _assert_drift(stage: Stage, start_ms: int) -> None:
     assert calm["mean"] == pytest.approx(64.8, abs=3.0)
     assert moved["mean"] > calm["mean"] + 4.0
     assert (moved["reference_mean"], moved["positive_ratio"]) == (pytest.approx(64.76, abs=0.1), None)
+    assert "the score moved: " in worker.get("/drift.html").text
 
 
 def _challengers(one: dict) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from support import preloaded
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
@@ -80,6 +82,21 @@ def answered_by_challenger(scorer: Service, mode: str, events: int) -> float:
     produced = lambda: scorer.metric("driftline_scorer_shadow_produced_total")  # noqa: E731
     wait_until(lambda: produced() == events, "every event has its shadow", 240.0)
     return 0.0
+
+
+def assert_predicted(stage: Stage, event: object, answer: Mapping[str, Any]) -> None:
+    """Require that `driftline predict` answers as the service does, and in a line that has the customer's result."""
+    if "value" in answer:
+        around = answer["interval"]
+        result = f"{answer['value']:.6g}  (90%: {around['low']:.6g} to {around['high']:.6g})"
+    else:
+        result = f"{answer['label']}  {answer['probability']:.4f}"
+    line = f"{answer['customer_id']}: {result}  {answer['model']['name']} 1.0.0"
+    told = ["-m", "driftline", "predict", "--model", str(stage.bundle)]
+    for more, check in (("--json", lambda out: json.loads(out) == answer), ("", lambda out: line in out)):
+        done = preloaded.run([*told, *filter(None, [more])], os.environ, given=json.dumps(event))
+        assert done.returncode == 0, done.stderr
+        assert check(done.stdout), done.stdout
 
 
 def assert_retrained(stage: Stage, task: str) -> Manifest:

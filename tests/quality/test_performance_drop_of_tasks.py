@@ -165,6 +165,8 @@ def _pages(day: Day, days: int, moved_from: int | None = None) -> list:
 @pytest.mark.parametrize("task", list(BUNDLES))
 def test_a_year_without_change_pages_less_than_once(task: str, customers: int, long: bool) -> None:
     """Bundles with a year of cohorts each: at most one episode a year on average."""
+    if customers > 500 and not long:
+        pytest.skip("--long")
     bundles, days = (60, 365) if long else (4, 90)
     draw = np.random.default_rng(customers)
     pages = sum(len(_pages(BUNDLES[task](draw, customers).days(), days)) for _ in range(bundles))

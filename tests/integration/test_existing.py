@@ -27,7 +27,7 @@ from driftline.training.fitted_estimator import bundle_existing
 from driftline.training.loaded_bundle import load_bundle
 from driftline.training.spec import SpecError, read_feature_spec
 from driftline.training.train import measure
-from schemas.bundle import SCOPE, BundleError, read_bundle, write_bundle
+from schemas.bundle import SCOPE, BundleError, ValueBusiness, read_bundle, write_bundle
 from schemas.features import Layout
 from schemas.reference import Reference
 from scorer.direct import DirectForm, NotCompilable
@@ -563,7 +563,7 @@ def test_a_booster_gets_pandas_categories_and_booleans_from_events(place):
 def test_a_fitted_regressor_and_a_detector_are_bundled(place):
     """A scorer gives the regressor's own values, with the interval of held-out residuals; the detector's are scores."""
     spec = SPEC.replace('version = "3.1.0"', 'version = "3.1.0"\ntask = "regression"')
-    place.spec.write_text(spec + '[data]\ntarget = "amount"\n')
+    place.spec.write_text(spec + '[data]\ntarget = "amount"\n[business]\nover = -1\nunder = -2\n')
     known = customers(seed=4).assign(amount=lambda frame: 3.0 * frame["age"] + 40.0 * (frame["city"] == "Nice"))
     known.to_csv(place.data, index=False)
     estimator = fit(preprocessing(), Ridge(), frame=known, target="amount")
@@ -576,7 +576,8 @@ def test_a_fitted_regressor_and_a_detector_are_bundled(place):
         None,
     )
     assert manifest.metrics["r2"] > 0.99
-    assert manifest.residuals.rows == 200
+    assert manifest.residuals.rows == manifest.error_curve.rows == 200
+    assert manifest.business == ValueBusiness(over=-1.0, under=-2.0)
     columns = Layout(manifest.features).columns([[40], [2000.0], ["Nice"], [True]])
     (value,) = load(place.out, None).predict(columns).tolist()
     assert value == pytest.approx(estimator.predict(columns.frame())[0], rel=1e-12)
@@ -586,6 +587,7 @@ def test_a_fitted_regressor_and_a_detector_are_bundled(place):
     detector = make_pipeline(preprocessing(), IsolationForest(n_estimators=10, random_state=0))
     made = place.bundle(detector.fit(known[NUMBERS + NAMES]))
     assert (made.manifest.method, made.manifest.residuals, made.manifest.metrics) == ("score_samples", None, {})
+    assert made.manifest.error_curve is None
     (score,) = load(place.out, None).predict(columns).tolist()
     assert score == pytest.approx(detector.score_samples(columns.frame())[0], rel=1e-12)
 
@@ -606,9 +608,14 @@ def test_a_fitted_model_of_several_classes_is_bundled(place, whole):
     assert (made.form, manifest.task, manifest.classes, manifest.threshold) == ("direct", "multiclass", classes, None)
     right = np.mean(estimator.predict(known[NUMBERS + NAMES]) == known["tier"])
     assert manifest.metrics["accuracy"] == pytest.approx(right)
+    assert tuple(manifest.class_calibration.curves) == classes
     columns = Layout(manifest.features).columns([[40], [2000.0], ["Nice"], [True]])
     got = load(place.out, None).predict(columns)
     np.testing.assert_allclose(got, estimator.predict_proba(columns.frame()), rtol=0, atol=1e-12)
+
+    place.out = place.folder / "priced"
+    place.spec.write_text(spec + '[data]\ntarget = "tier"\n[business.matrix.tin]\nlead = 1\n')
+    assert '[business] matrix: "lead" is no class of the model, which has' in place.refused(estimator, held_out=True)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,12 @@ kind = "numeric"
 kind = "numeric"
 [features.plan]
 kind = "categorical"
+{business}
 """
+BUSINESS = {
+    "regression": "[business]\nover = -1\nunder = -2",
+    "multiclass": "[business.matrix.gold]\ngold = 3\nbronze = -1\n[business.matrix.bronze]\nbronze = 1",
+}
 KIND = {"regression": "ridge", "multiclass": "logistic_regression"}
 
 
@@ -80,7 +85,7 @@ def _bundle(folder: Path, spec_path: Path, data: Path) -> Path:
 
 def _spec(folder: Path, task: str) -> Path:
     path, form = folder / f"{task}.toml", 'separator = ";"\ndecimal = ","' if task == "regression" else ""
-    path.write_text(SPEC.format(task=task, kind=KIND[task], form=form), encoding="utf-8")
+    path.write_text(SPEC.format(task=task, kind=KIND[task], form=form, business=BUSINESS[task]), encoding="utf-8")
     return path
 
 
@@ -155,6 +160,13 @@ def test_a_candidate_that_is_not_better_or_not_known_to_be_is_rejected(life: Pat
     shutil.copytree(life / "candidate", life / "served", dirs_exist_ok=True)
     code, line = _refused(_promote(life, life / "champion", "newer.csv"))
     assert (code, "not promoted, not better: " in line) == (1, True)
+    code, line = _refused(_promote(life, life / "champion", "newer.csv", "--metric", "business_value"))
+    assert (code, "not promoted, not better: business_value of " in line) == (1, True)
+    shown = _run(
+        "evaluate", "--model", life / "candidate", "--data", life / "newer.csv", "--target", "outcome", "--json"
+    )
+    worth = json.loads(shown.stdout)["business"]
+    assert (worth["currency"], worth["low"] < worth["value"] < worth["high"]) == ("EUR", True)
     code, line = _refused(_promote(life, life / "champion", "few.csv"))
     assert (code, "300 labelled customers" in line) == (3, True)
     assert parse_manifest((life / "served" / "manifest.json").read_bytes()).version == "1.1.0"

@@ -18,7 +18,14 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
-from support.telco_tasks import assert_exported, assert_judged_by_topics, write_task
+from support.telco_tasks import (
+    answered_by_challenger,
+    assert_exported,
+    assert_judged_by_topics,
+    assert_predicted,
+    assert_retrained,
+    write_task,
+)
 from support.waiting import wait_until
 
 from schemas.bundle import Manifest, parse_manifest
@@ -44,16 +51,22 @@ def stage(broker: Broker, topic_prefix: str, payments: Path, tmp_path: Path) -> 
     stage.reader.close()
 
 
-def test_classes_are_scored_verified_watched_exported_and_compared(stage: Stage, payments: Path) -> None:
+@pytest.mark.parametrize("mode", ["split", "shadow"])
+def test_classes_are_scored_verified_watched_exported_and_compared(
+    stage: Stage, payments: Path, mode: str, long: bool
+) -> None:
     """Every event has its class; customers get contracts of two years, and fewer are predicted to pay by check.
 
-    A challenger answers a fifth of the customers, and drift is that of the champion's answers.
+    A challenger answers a fifth of the customers, or (--long) all of them in the shadow. Drift is that of the
+    champion's answers. Of the labels, a candidate is trained that has one class more.
     """
+    if mode == "shadow" and not long:
+        pytest.skip("only with --long")
     challenger = write_task("multiclass", stage.folder / "challenger", "2.0.0", ("monthly_charges",))
     start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
     source = stage.source(drifts=["contract:swap=Month-to-month>Two year:1@10s..30s"])
-    split = {"SCORER_CHALLENGER": str(challenger), "SCORER_CHALLENGER_MODE": "split:20"}
-    with stage.scorer(**split) as scorer, start_worker(stage, "drift") as worker:
+    shares = {"SCORER_CHALLENGER_MODE": "split:20"} if mode == "split" else {}
+    with stage.scorer(SCORER_CHALLENGER=str(challenger), **shares) as scorer, start_worker(stage, "drift") as worker:
         scorer.wait_ready()
         worker.wait_ready()
         wait_until(lambda: scorer.get("/health").json()["challenger"]["model"] is not None, "a challenger", 240.0)
@@ -67,15 +80,7 @@ def test_classes_are_scored_verified_watched_exported_and_compared(stage: Stage,
 
         wait_until(measured, "the last whole window of 5 s was measured")
         assert scorer.get("/health").json()["model"]["form"] == "direct"
-        fired = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PredictionDrift"]
-        assert [alert["status"] for alert in fired] == ["firing"]
-        scores = {m["window"]["start"]: m["score"] for m in measurements_of(stage) if m["window"]["length"] == "5s"}
-        calm, moved = (scores[render(start_ms + second * 1000)] for second in (5, 20))
-        assert calm["linf"] < 0.1 < moved["linf"]
-        assert moved["tests"]["chi2"] < -6 < calm["tests"]["chi2"]
-        assert {"psi", "ks", "chi2"} <= set(moved["tests"])
-        assert calm["ks"] < 0.1
-        assert calm["positive_ratio"] is None
+        _assert_drift(stage, worker, start_ms)
         event = next(one for _, one, *_ in records if not _challengers(json.loads(one)["customer_id"]))
         event = json.loads(event)
         asked = httpx.post(f"http://127.0.0.1:{scorer.port}/predict", json=event, timeout=60).json()
@@ -84,14 +89,14 @@ def test_classes_are_scored_verified_watched_exported_and_compared(stage: Stage,
             for name in parse_manifest((payments / "manifest.json").read_bytes()).classes or ()
         }
         assert scorer.metric("driftline_scorer_probability_count") == SECONDS * RATE
-        challenged = scorer.metric("driftline_scorer_challenger_predictions_total")
-        assert scorer.metric("driftline_scorer_challenger_fallbacks_total") == 0
+        challenged = answered_by_challenger(scorer, mode, SECONDS * RATE)
         assert "probabilities" in json.dumps(scorer.get("/openapi.json").json()["paths"]["/predict"])
         assert scorer.stop() == 0
         assert worker.stop() == 0
     streamed = _answers(stage, by_class, challenged)
     assert asked == {name: streamed[event["event_id"]][name] for name in asked}
     assert set(asked) == {"label", "probability", "probabilities", "model", "event_id", "customer_id"}
+    assert_predicted(stage, event, asked)
     verified = stage.driftline("verify", "--model", str(payments), "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     found = json.loads(verified.stdout)
@@ -100,8 +105,28 @@ def test_classes_are_scored_verified_watched_exported_and_compared(stage: Stage,
     assert_exported(
         stage, streamed, lambda one: one["label"] if zlib.crc32(one["event_id"].encode()) % 3 else "Voucher"
     )
-    _compare(stage)
-    assert_judged_by_topics(stage, challenger)
+    _compare(stage, mode)
+    if mode == "split":
+        assert_judged_by_topics(stage, challenger)
+        retrained = assert_retrained(stage, "multiclass")
+        assert set(retrained.classes or ()) == {
+            *(parse_manifest((payments / "manifest.json").read_bytes()).classes or ()),
+            "Voucher",
+        }
+
+
+def _assert_drift(stage: Stage, worker: Service, start_ms: int) -> None:
+    """Require that the predicted classes are calm before the tenth second, and drift after it; the page has it."""
+    fired = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PredictionDrift"]
+    assert [alert["status"] for alert in fired] == ["firing"]
+    scores = {m["window"]["start"]: m["score"] for m in measurements_of(stage) if m["window"]["length"] == "5s"}
+    calm, moved = (scores[render(start_ms + second * 1000)] for second in (5, 20))
+    assert calm["linf"] < 0.1 < moved["linf"]
+    assert moved["tests"]["chi2"] < -6 < calm["tests"]["chi2"]
+    assert {"psi", "ks", "chi2"} <= set(moved["tests"])
+    assert calm["ks"] < 0.1
+    assert calm["positive_ratio"] is None
+    assert "the score moved: " in worker.get("/drift.html").text
 
 
 def _answers(stage: Stage, by_class: dict, challenged: float) -> dict:
@@ -115,19 +140,22 @@ def _answers(stage: Stage, by_class: dict, challenged: float) -> dict:
     for one in streamed.values():
         assert one["probabilities"][one["label"]] == one["probability"] == max(one["probabilities"].values())
         assert sum(one["probabilities"].values()) == pytest.approx(1.0, abs=1e-9)
-        assert one["model"]["version"] == ("2.0.0" if _challengers(one["customer_id"]) else "1.0.0")
-    assert 0.15 < challenged / (SECONDS * RATE) < 0.25
+        theirs = challenged and _challengers(one["customer_id"])
+        assert one["model"]["version"] == ("2.0.0" if theirs else "1.0.0")
+    assert not challenged or 0.15 < challenged / (SECONDS * RATE) < 0.25
     assert sum(one["model"]["version"] == "2.0.0" for one in streamed.values()) == challenged
     return streamed
 
 
-def _compare(stage: Stage) -> None:
-    """Require that `compare` decides by the accuracy of both sides' customers."""
+def _compare(stage: Stage, mode: str) -> None:
+    """Require that `compare` decides by the accuracy of both sides' customers, or of the same ones."""
     options = ("--horizon", "1s", "--min-customers", "40", "--json", "--challenger", "payment-telco@2.0.0")
     compared = stage.driftline("compare", *options)
     assert compared.returncode == 1, compared.stderr
     said = json.loads(compared.stdout)
-    assert (said["verdict"], said["mode"], said["coverage"]) == ("not_better", "split", None)
+    both = {"champion": SECONDS * RATE, "both": SECONDS * RATE}
+    assert (said["verdict"], said["mode"]) == ("not_better", mode)
+    assert said["coverage"] == (None if mode == "split" else both)
     assert (said["comparison"]["metric"], said["also"][0]["metric"]) == ("accuracy", "f1_macro")
     assert 0.5 < said["comparison"]["champion"] < 0.8
 

@@ -16,12 +16,22 @@ from support.drifting import alerts_of, measurements_of, start_worker
 from support.oracle import send
 from support.services import Service
 from support.stage import Stage
-from support.telco_tasks import DATA, LABELLED, assert_exported, assert_judged_by_topics, write_task
+from support.telco_tasks import (
+    DATA,
+    LABELLED,
+    answered_by_challenger,
+    assert_exported,
+    assert_judged_by_topics,
+    assert_predicted,
+    assert_retrained,
+    write_task,
+)
 from support.waiting import wait_until
 
 from schemas.bundle import Manifest, parse_manifest
 from schemas.prediction import ModelRef, encoder_of
 from schemas.timestamps import render
+from scorer.challenger.split import is_challengers
 
 RATE = 200  # events per second of event time
 SECONDS = 30
@@ -42,16 +52,22 @@ def stage(broker: Broker, topic_prefix: str, charges: Path, tmp_path: Path) -> I
     stage.reader.close()
 
 
-def test_values_are_scored_verified_watched_exported_and_compared(stage: Stage, charges: Path) -> None:
+@pytest.mark.parametrize("mode", ["shadow", "split"])
+def test_values_are_scored_verified_watched_exported_and_compared(
+    stage: Stage, charges: Path, mode: str, long: bool
+) -> None:
     """Every event has its value; customers with DSL get fibre, and only then the value drifts.
 
-    A challenger in the shadow, which knows less of the customers, is not better.
+    A challenger in the shadow (--long: that answers four in ten customers), which knows less of the customers, is not
+    better. Of the labels, a candidate is trained.
     """
+    if mode == "split" and not long:
+        pytest.skip("only with --long")
     challenger = write_task("regression", stage.folder / "challenger", "2.0.0", ("internet_service", "tenure"))
     start_ms = (time.time_ns() // 1_000_000 - 600_000) // 15_000 * 15_000
     source = stage.source(drifts=["internet_service:swap=DSL>Fiber optic:1@10s..30s"])
-    shadow = {"SCORER_CHALLENGER": str(challenger)}
-    with stage.scorer(**shadow) as scorer, start_worker(stage, "drift") as worker:
+    shares = {"SCORER_CHALLENGER_MODE": "split:40"} if mode == "split" else {}
+    with stage.scorer(SCORER_CHALLENGER=str(challenger), **shares) as scorer, start_worker(stage, "drift") as worker:
         scorer.wait_ready()
         worker.wait_ready()
         wait_until(lambda: scorer.get("/health").json()["challenger"]["model"] is not None, "a challenger", 240.0)
@@ -64,25 +80,17 @@ def test_values_are_scored_verified_watched_exported_and_compared(stage: Stage, 
             return bool(ends) and max(ends) >= render(start_ms + (SECONDS - 5) * 1000)
 
         wait_until(measured, "the last whole window of 5 s was measured")
-        fired = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PredictionDrift"]
-        assert [alert["status"] for alert in fired] == ["firing"]
-        scores = {m["window"]["start"]: m["score"] for m in measurements_of(stage) if m["window"]["length"] == "5s"}
-        calm, moved = (scores[render(start_ms + second * 1000)] for second in (5, 20))
-        assert calm["ks"] < 0.1 < moved["ks"]
-        assert calm["mean"] == pytest.approx(64.8, abs=3.0)
-        assert moved["mean"] > calm["mean"] + 4.0
-        assert (moved["reference_mean"], moved["positive_ratio"]) == (pytest.approx(64.76, abs=0.1), None)
+        _assert_drift(stage, worker, start_ms)
         answer = worker.get("/performance").json()
         assert (answer["cohorts"], answer["evaluating"]) == ([], True)
         assert worker.get("/health").json()["status"] == "healthy"
-        event = json.loads(records[-1][1])
+        event = next(json.loads(one) for _, one, *_ in records if mode == "shadow" or not _challengers(json.loads(one)))
         asked = httpx.post(f"http://127.0.0.1:{scorer.port}/predict", json=event, timeout=60).json()
         assert scorer.metric("driftline_scorer_value_bucket", le="+Inf") == SECONDS * RATE
         assert scorer.metric("driftline_scorer_probability_count") == 0.0
         answers = scorer.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]["200"]
         assert "value" in json.dumps(answers)
-        produced = lambda: scorer.metric("driftline_scorer_shadow_produced_total")  # noqa: E731
-        wait_until(lambda: produced() == SECONDS * RATE, "every event has its shadow", 240.0)
+        challenged = answered_by_challenger(scorer, mode, SECONDS * RATE)
         assert scorer.stop() == 0
         assert worker.stop() == 0
     streamed = {}
@@ -92,16 +100,53 @@ def test_values_are_scored_verified_watched_exported_and_compared(stage: Stage, 
     assert len(streamed) == SECONDS * RATE
     assert asked == {name: streamed[event["event_id"]][name] for name in asked}
     assert set(asked) == {"value", "interval", "model", "event_id", "customer_id"}
+    assert_predicted(stage, event, asked)
     verified = stage.driftline("verify", "--model", str(charges), "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     found = json.loads(verified.stdout)
-    assert (found["answer"], found["scores_checked"], found["faults"]["wrong_scores"]) == ("yes", SECONDS * RATE, 0)
+    checked = SECONDS * RATE - challenged
+    assert (found["answer"], found["scores_checked"], found["faults"]["wrong_scores"]) == ("yes", checked, 0)
     target = ("--data", str(DATA), "--target", "monthly_charges")
     evaluated = stage.driftline("evaluate", "--model", str(charges), *target, "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["data"]["rows"] == 7043
     assert_exported(stage, streamed, lambda one: round(one["value"]) + 0.5)
+    if mode == "split":
+        _split(stage, streamed, challenged)
+        return
     _compared(stage, streamed, challenger)
+    assert assert_retrained(stage, "regression").error_curve is not None
+
+
+def _assert_drift(stage: Stage, worker: Service, start_ms: int) -> None:
+    """Require that the value is calm before the tenth second, and drifts after it; the page has it."""
+    fired = [a for a in alerts_of(stage) if a["labels"]["alertname"] == "PredictionDrift"]
+    assert [alert["status"] for alert in fired] == ["firing"]
+    scores = {m["window"]["start"]: m["score"] for m in measurements_of(stage) if m["window"]["length"] == "5s"}
+    calm, moved = (scores[render(start_ms + second * 1000)] for second in (5, 20))
+    assert calm["ks"] < 0.1 < moved["ks"]
+    assert calm["mean"] == pytest.approx(64.8, abs=3.0)
+    assert moved["mean"] > calm["mean"] + 4.0
+    assert (moved["reference_mean"], moved["positive_ratio"]) == (pytest.approx(64.76, abs=0.1), None)
+    assert "the score moved: " in worker.get("/drift.html").text
+
+
+def _challengers(one: dict) -> bool:
+    """Return whether an event or a prediction is of a customer whom the challenger answers in a split."""
+    return is_challengers(one["customer_id"], b"charges-telco", 40)
+
+
+def _split(stage: Stage, streamed: dict, challenged: float) -> None:
+    """Require that each customer has the answers of one model, and that `compare` finds both sides' errors."""
+    theirs = [one for one in streamed.values() if one["model"]["version"] == "2.0.0"]
+    assert 0.35 < challenged / (SECONDS * RATE) < 0.45
+    assert len(theirs) == challenged
+    for one in streamed.values():
+        assert _challengers(one) == (one["model"]["version"] == "2.0.0")
+    options = ("--horizon", "1s", "--min-customers", "60", "--json", "--challenger", "charges-telco@2.0.0")
+    said = json.loads(stage.driftline("compare", *options).stdout)
+    assert (said["mode"], said["coverage"], said["comparison"]["metric"]) == ("split", None, "mae")
+    assert said["comparison"]["champion"] > 0
 
 
 def _compared(stage: Stage, streamed: dict, challenger: Path) -> None:

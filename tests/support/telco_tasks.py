@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from support import preloaded
 from support.oracle import send
+from support.services import Service
 from support.stage import Stage
+from support.waiting import wait_until
 
 from driftline.training.dataset import read_dataset
 from driftline.training.spec import parse_spec
 from driftline.training.train import train
-from schemas.bundle import write_bundle
+from schemas.bundle import Manifest, parse_manifest, write_bundle
 
 LABELLED = 300
 DATA = Path("examples/telco_churn.csv")
@@ -68,6 +72,46 @@ def assert_exported(stage: Stage, streamed: Mapping[str, Any], outcome: Callable
         assert row["outcome"] == told.get(one["prediction_id"])
         assert row["input"]["event_id"] == event_id
         assert all(row[name] == one[name] for name in ("value", "label", "probabilities") if name in one)
+
+
+def answered_by_challenger(scorer: Service, mode: str, events: int) -> float:
+    """Return how many events a challenger has answered; in the shadow none, and each of them has a shadow."""
+    if mode == "split":
+        assert scorer.metric("driftline_scorer_challenger_fallbacks_total") == 0
+        return scorer.metric("driftline_scorer_challenger_predictions_total")
+    produced = lambda: scorer.metric("driftline_scorer_shadow_produced_total")  # noqa: E731
+    wait_until(lambda: produced() == events, "every event has its shadow", 240.0)
+    return 0.0
+
+
+def assert_predicted(stage: Stage, event: object, answer: Mapping[str, Any]) -> None:
+    """Require that `driftline predict` answers as the service does, and in a line that has the customer's result."""
+    if "value" in answer:
+        around = answer["interval"]
+        result = f"{answer['value']:.6g}  (90%: {around['low']:.6g} to {around['high']:.6g})"
+    else:
+        result = f"{answer['label']}  {answer['probability']:.4f}"
+    line = f"{answer['customer_id']}: {result}  {answer['model']['name']} 1.0.0"
+    told = ["-m", "driftline", "predict", "--model", str(stage.bundle)]
+    for more, check in (("--json", lambda out: json.loads(out) == answer), ("", lambda out: line in out)):
+        done = preloaded.run([*told, *filter(None, [more])], os.environ, given=json.dumps(event))
+        assert done.returncode == 0, done.stderr
+        assert check(done.stdout), done.stdout
+
+
+def assert_retrained(stage: Stage, task: str) -> Manifest:
+    """Require that `retrain` makes a candidate of the labelled events on the topics; return its manifest."""
+    spec, out = stage.folder / "retrain.toml", stage.folder / "candidate"
+    spec.write_text(spec_text(task), encoding="utf-8")
+    told = ("--spec", str(spec), "--model", str(stage.bundle), "--from-topics", "--out", str(out))
+    # with fewer than 500 held-out customers no other reason keeps a candidate
+    ended = stage.driftline("retrain", *told, "--reason", "performance", "--json", DRIFT_LABEL_HORIZON="1s")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["action"], found["data"]["rows"]) == ("retrain", LABELLED)
+    manifest = parse_manifest((out / "manifest.json").read_bytes())
+    assert (manifest.task, manifest.version) == (task, "1.1.0")
+    return manifest
 
 
 def assert_judged_by_topics(stage: Stage, candidate: Path) -> None:

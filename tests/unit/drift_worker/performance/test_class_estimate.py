@@ -98,6 +98,17 @@ def test_with_outcomes_for_probabilities_it_is_the_realised_metric(name):
     assert metrics(np.eye(3)[y], p).overall[name][0] == pytest.approx(SKLEARN[name](y, p), abs=1e-12)
 
 
+def test_a_class_that_nobody_has_and_nothing_predicts_is_no_part_of_a_mean():
+    """As in scikit-learn: the mean is over classes that occur. ROC AUC is then not defined."""
+    p = _shares(200, 11) * [1.0, 1.0, 0.01]
+    y = np.arange(200) % 2
+    found = metrics(np.eye(3)[y], p / p.sum(axis=1, keepdims=True))
+
+    for name in ("precision_macro", "recall_macro", "f1_macro"):
+        assert found.overall[name][0] == pytest.approx(SKLEARN[name](y, p), abs=1e-12)
+    assert found.overall["roc_auc_ovr"] is None
+
+
 def test_a_customer_who_comes_four_times_is_one_draw():
     """Four copies of each row hold no more information than one."""
     p = _shares(300, 10)

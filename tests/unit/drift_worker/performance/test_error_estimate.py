@@ -74,7 +74,10 @@ def held_out(request, pytestconfig):
     few: three features, so that much is left unexplained.
     """
     which, kind = request.param
-    if not pytestconfig.getoption("--long") and kind == "random_forest":
+    if not pytestconfig.getoption("--long") and request.param not in {
+        ("all", "ridge"),
+        ("few", "hist_gradient_boosting"),
+    }:
         pytest.skip("--long")
     spec = parse_spec(spec_text("regression"))
     spec = spec.model_copy(update={"estimator": spec.estimator.model_copy(update={"kind": kind})})

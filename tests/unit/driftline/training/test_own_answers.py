@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -383,6 +383,16 @@ def test_codes_are_texts_where_the_estimator_was_fitted_on_texts_and_only_there(
     assert np.allclose(score, estimator.predict_proba(fitted_on)[:, 1], atol=1e-9)
     line = refused(mixed_pipeline(["plan"]).fit(frame, label), tmp_path, text=CODED, frame=frame)
     assert "look at the kind of plan in the spec" in line
+
+
+def test_boosting_that_found_its_categories_by_type_takes_texts(tmp_path):
+    """scikit-learn's own, fitted on pandas' type category: it has recorded the categories itself."""
+    frame = mixed()
+    estimator = HistGradientBoostingClassifier(max_iter=8, categorical_features="from_dtype")
+    estimator.fit(native(frame), old(frame))
+    score, order = answered(estimator, tmp_path, text=MIXED, frame=frame.assign(senior=frame["senior"] == "yes"))
+    assert order.features == ("senior", "plan", "age")
+    assert np.allclose(score, estimator.predict_proba(native(frame))[:, 1], atol=1e-9)
 
 
 def test_a_type_that_the_spec_contradicts_is_named(tmp_path):

@@ -25,7 +25,7 @@ from kafka_runtime.errors import Action, classify
 from kafka_runtime.open_transaction import OpenTransaction
 from kafka_runtime.prefetch import Prefetcher
 from kafka_runtime.processor import Blocked, PartitionProcessor, PausePartition, Policy, State, Telemetry
-from kafka_runtime.service.process import require_descriptors
+from kafka_runtime.service.process import few_descriptors_left, require_descriptors
 from kafka_runtime.service.settings import KafkaSettings
 from kafka_runtime.sinks import AtLeastOnceSink, Result, Sink, TransactionalSink, transactional_id
 from kafka_runtime.topic_id import TopicReplacedError
@@ -36,6 +36,8 @@ POLL_S = 0.5
 # in turn.
 SETTLE_S = 2.2
 MAX_BACKOFF_S = 5.0
+# Without file descriptors no attempt can succeed, and every partition writes lines about each.
+SCARCE_BACKOFF_S = 30.0
 # Commits that a broker may take back after it has acknowledged them: one was seen.
 ACKNOWLEDGED_KEPT = 16
 # A transaction that begins right after the previous one of its partition waits 20 ms for that one's markers.
@@ -60,6 +62,19 @@ _RETRY_S = {
     State.INPUT_BLOCKED: 5.0,
     State.QUARANTINED: 60.0,
 }
+
+
+def back_off_s(failures: int, *, scarce: bool) -> float:
+    """Return how long a partition waits before it starts over. scarce: few file descriptors are left.
+
+    >>> [back_off_s(failures, scarce=False) for failures in (1, 3, 9)]
+    [2.2, 3, 5.0]
+    >>> [back_off_s(failures, scarce=True) for failures in (1, 3, 20)]
+    [3, 9, 30.0]
+    """
+    if scarce:
+        return min(SCARCE_BACKOFF_S, 3 * failures)
+    return max(SETTLE_S, min(MAX_BACKOFF_S, failures))
 
 
 class OffsetLostError(Exception):
@@ -397,7 +412,7 @@ class OwnedPartition:
         identity = transactional_id(self._policy.group, self.source) if exactly_once else None
         self._telemetry.producer_rebuilt(self.source, cause, error, identity)
         self._set(State.BACKING_OFF, repr(error))
-        await self._sleep(max(SETTLE_S, min(MAX_BACKOFF_S, self._failures)) * random.uniform(0.95, 1.15))
+        await self._sleep(back_off_s(self._failures, scarce=few_descriptors_left()) * random.uniform(0.95, 1.15))
         return not self._closing.done()
 
     async def _wait_for(self, blocked: Blocked) -> bool:

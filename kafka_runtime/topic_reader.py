@@ -79,9 +79,12 @@ class Reader:
         return ends
 
     async def written(self, topic: str) -> bool:
-        """Return whether the topic exists and a record was ever written to it; it may have been deleted since."""
+        """Return whether the topic exists and a record was ever written to it; it may have been deleted since.
+
+        A record in an open transaction counts: who waits for the first one has to report what holds it back.
+        """
         try:
-            return any((await self._stable(topic)).values())
+            return any((await self.high_watermarks(topic)).values())
         except UnknownTopicOrPartitionError:
             return False
 
@@ -188,8 +191,12 @@ class Reader:
         return [record for record in records if record.offset < end]
 
     async def follow(self, topic: str, from_start: bool) -> AsyncGenerator[ConsumerRecord | None]:
-        """Yield committed records as they arrive, without end; None after each look, also one without records."""
+        """Yield committed records as they arrive, without end; None after each look, also one without records.
+
+        `blocked` is called once for each open transaction that lasts.
+        """
         ends = await self._stable(topic)
+        held = _Held(self._consumer, list(ends), self._blocked)
         if from_start:
             await self._seek(ends, 0)
         else:
@@ -203,6 +210,7 @@ class Reader:
                 for record in batch:
                     yield record
             yield None
+            await held.look()
 
     async def reached(self, ends: dict[TopicPartition, int]) -> bool:
         """Return whether `follow` has reached these offsets.
@@ -230,6 +238,37 @@ class Reader:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             position: int = await self._consumer.position(partition)
         return position
+
+
+class _Held:
+    """What open transactions hold back from one who follows a topic."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], tell: Blocked | None) -> None:
+        self._consumer = consumer
+        self._partitions = partitions
+        self._tell = tell
+        self._before: dict[TopicPartition, int] = {}
+        self._told: dict[TopicPartition, int] = {}
+        self._at = asyncio.get_running_loop().time()
+
+    async def look(self) -> None:
+        """Call `tell` for each partition whose last stable offset is below its end, and was at the look before."""
+        now = asyncio.get_running_loop().time()
+        if self._tell is None or now - self._at < SETTLE_S:
+            return
+        self._at = now
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                high = await clients.high_watermarks(self._consumer, self._partitions)
+                stable: dict[TopicPartition, int] = await self._consumer.end_offsets(list(self._partitions))
+        except READ_ERRORS:  # a broker that is away holds back everything; who follows waits for it
+            return
+        held = {partition: end for partition, end in stable.items() if end < high[partition]}
+        for partition, end in held.items():
+            if self._before.get(partition) == end and self._told.get(partition) != end:
+                self._told[partition] = end
+                self._tell(partition, end, high[partition] - end)
+        self._before = held
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 
 import pytest
 from confluent_kafka import Producer
@@ -117,7 +118,22 @@ def test_events_behind_an_open_transaction_are_reported_and_later_scored_and_cou
         assert all(m["complete"] for m in found if m["window"]["start"] >= render(begun_ms))
 
 
-def test_who_reads_a_topic_to_its_end_gets_an_error_or_goes_on_with_a_word(stage: Stage) -> None:
+def test_a_topic_whose_first_record_is_in_an_open_transaction_was_written_to(stage: Stage) -> None:
+    """Who waits for the first label begins, and can report what holds it back."""
+    topic = stage.names.environment["TOPIC_LABELS"]
+    settings = KafkaSettings(kafka_bootstrap_servers=stage.bootstrap)
+
+    async def written() -> bool:
+        async with reader(settings) as reading:
+            return await reading.written(topic)
+
+    assert not asyncio.run(written())
+    stranger = _open(stage, topic, (b"a", b"{}"), 0)
+    assert asyncio.run(written())
+    stranger.abort_transaction(30)
+
+
+def test_who_reads_a_topic_to_its_end_gets_an_error_or_goes_on_with_a_word(stage: Stage, monkeypatch) -> None:
     """A restart that must have all of its state waits; a command prints what it did not read, and exits with 0."""
     topic = stage.names.environment["TOPIC_ALERTS"]
     send(stage.bootstrap, topic, [(b"a", None, [], 0)])
@@ -134,6 +150,26 @@ def test_who_reads_a_topic_to_its_end_gets_an_error_or_goes_on_with_a_word(stage
         asyncio.run(keys())
     assert asyncio.run(keys(blocked=lambda *what: told.append(what))) == [b"a"]
     assert told == [(TopicPartition(topic, 0), 1, 2)]
+    # one who follows the topic gets it once, although more comes behind it
+    monkeypatch.setattr("kafka_runtime.topic_reader.SETTLE_S", 0.3)
+
+    async def follows() -> list[bytes]:
+        found: list[bytes] = []
+        async with (
+            reader(settings, blocked=lambda *what: told.append(what)) as reading,
+            aclosing(reading.follow(topic, from_start=True)) as records,
+        ):
+            until = time.monotonic() + 3
+            async for record in records:
+                found += [] if record is None else [record.key]
+                if time.monotonic() > until:
+                    return found
+        return found
+
+    told.clear()
+    assert asyncio.run(follows()) == [b"a"]
+    assert told == [(TopicPartition(topic, 0), 1, 2)]
+    monkeypatch.undo()
     listed = stage.driftline("alerts", "list")
     assert listed.returncode == 0
     assert listed.stderr == f"{topic}-0: 2 offsets from 1 on are behind an open transaction, and were not read\n"

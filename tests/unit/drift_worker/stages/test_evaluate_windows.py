@@ -515,6 +515,7 @@ def test_spans_of_windows_survive_the_evaluators_death(
         log, _ = evaluated_again(counted, telco_bundle, _deaths(seed, 0.2), policy=SPANS, min_events=min_events)
         assert [m.encode() for m in measurements_of(log)] == [m.encode() for m in measurements_of(whole)]
         assert log.values("alerts") == whole.values("alerts")
+    assert _decided_again(whole) == whole.values("alerts"), "a backtest needs no counts"
 
 
 def _without(feature, folder):

@@ -83,7 +83,11 @@ class Settings(BaseModel):
             paths[field] = Path(environment[f"{name}_FILE"])
             try:
                 values[field] = read_secret(paths[field])
-            except (OSError, ValueError) as error:
+            except OSError as error:
+                # a value that is no whole path may be the secret itself
+                shown = f": {paths[field]}" if paths[field].is_absolute() else "; expected the whole path of a file"
+                problems.append(f"{name}_FILE: {error.strerror}{shown}")
+            except ValueError as error:
                 problems.append(f"{name}_FILE: {error}")
         try:
             settings = cls.model_validate(values)

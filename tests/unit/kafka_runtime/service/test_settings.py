@@ -202,6 +202,9 @@ def test_a_problem_is_not_told_twice():
     problems = _problems({**SASL, "KAFKA_SASL_PASSWORD_FILE": "/no/such/file"} | {"KAFKA_SASL_PASSWORD": "x"})
     assert problems == ["KAFKA_SASL_PASSWORD: set KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE, not both"]
     environment = {name: value for name, value in SASL.items() if name != "KAFKA_SASL_PASSWORD"}
+    (shown,) = _problems({**environment, "KAFKA_SASL_PASSWORD_FILE": "hunter2, by mistake"})
+    assert "hunter2" not in shown
+    assert shown.startswith("KAFKA_SASL_PASSWORD_FILE: No such file")
     problems = _problems({**environment, "KAFKA_SASL_PASSWORD_FILE": "/no/such/file"})
     assert len(problems) == 1
     assert problems[0].startswith("KAFKA_SASL_PASSWORD_FILE: ")

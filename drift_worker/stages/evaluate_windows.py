@@ -606,7 +606,7 @@ class WindowEvaluator:
         foreign = any(side.window is not None and side.window.foreign for side in present)
         missing = sorted({name for side in present for name in side.missing})
         manifest = self._loaded.manifest
-        least = self._least(label)
+        least = self._least(label, any_side)
         measured = (
             self._measurer.features(
                 _vectors(features),
@@ -665,9 +665,13 @@ class WindowEvaluator:
             reason="reference_changed" if foreign else None,
         )
 
-    def _least(self, label: str) -> float | None:
-        """Return how many independent events are enough for the shortest windows; None: DRIFT_MIN_EVENTS are."""
-        return Reach(self._min_events).effective if label == _shortest(self._policy) else None
+    def _least(self, label: str, judged: Closing) -> float | None:
+        """Return how many independent events are enough for a small window of the shortest length, or its span.
+
+        None: DRIFT_MIN_EVENTS are.
+        """
+        small = judged.span is not None or _events(judged) < self._min_events
+        return Reach(self._min_events).effective if small and label == _shortest(self._policy) else None
 
     def _shorter(self, label: str, side: Side) -> CalmPast | None:
         """Return the calm past of the longest shorter windows, for one of a day or more, which has none itself."""

@@ -62,6 +62,7 @@ class Engine:
         self.trailing = Trailing(self.reach, aggregate.CUSTOMERS)
         self.span: Span | None = None  # of the last quarter hour, if it was judged with those before it
         self.learnt_to = 0
+        self.size = 0  # events of the last quarter hour
         self.before: dict[str, tuple[NDArray[np.int64], int]] = {}
         self.pasts = {
             length: [
@@ -123,7 +124,7 @@ class Engine:
 
     def _reach_back(self, m: int) -> None:
         """Judge the quarter hour that ends together with those before it if it has too few events."""
-        start_ms = self.now_ms - QUARTER_MS
+        start_ms, self.size = self.now_ms - QUARTER_MS, m
         sums = {}
         for series, vector in self.windows["15m"].items():
             sums[series] = aggregate.SeriesSum(len(vector))
@@ -156,7 +157,8 @@ class Engine:
         window, start_ms = self.windows[length], self.now_ms - LENGTHS[length]
         span = self.span if length == "15m" else None
         window = window if span is None else span.vectors
-        slots, least = {}, self.reach.effective if length == "15m" else None
+        small = length == "15m" and (span is not None or self.size < MIN_EVENTS)
+        slots, least = {}, self.reach.effective if small else None
         if self.policy.against(length) == WEEK:
             slots = self.season.slots(
                 start_ms if span is None else span.start_ms, self.now_ms, [s for s in window if s >= aggregate.SCORE]

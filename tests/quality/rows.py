@@ -332,7 +332,9 @@ def stationary(name: str, streams: int, days: int, m: int = natural.M) -> Row:
     what = f"pages per 30 days, {natural.STREAMS[name][0]}, m = {m}"
     letter = "l" if m == natural.M else "r"
     measured = f"{rate}: {pages} in {streams * days:,} days"
-    return Row(letter, what, "≤ 1, at most 2", measured, pages <= months and high <= 2)
+    if high <= 2 or low > 1:
+        return Row(letter, what, "≤ 1, at most 2", measured, pages <= months and high <= 2)
+    return Row(letter, what, "≤ 1, at most 2", f"{measured}, too few to decide", None)
 
 
 def _pages_of(name: str, seed: int, days: int, m: int) -> int:

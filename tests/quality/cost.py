@@ -51,6 +51,10 @@ def measured() -> Cost:
     events = draw(stream.generator, EVENTS)
     panes, hashes = np.zeros(EVENTS, dtype=np.int64), stream.hash(events.customers)
     parts = [_part(stream) for _ in range(7)]
+    for _ in range(4):  # from the third on, windows are compared with a past as well
+        stream.close(draw(stream.generator, WINDOW, f"{stream.seen.windows}-"))
+    assert stream.relation_past is not None
+    assert stream.relation_past.known
     gc.freeze()
     gc.disable()
 

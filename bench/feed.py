@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 
 from bench.forms import encoder
 from driftline.replay.event_source import EventSource, open_source
-from schemas.bundle import read_bundle
+from schemas.bundle.files import read_bundle
 
 # Events of a backlog are sent 2,000 at a time per call of the source; a larger number is not faster.
 CHUNK = 2000

@@ -18,7 +18,9 @@ import fastavro
 from google.protobuf.message_factory import GetMessageClass
 
 from kafka_runtime.schema_registry.client import RegisteredSchema
-from schemas.bundle import Feature, Manifest, read_bundle, write_bundle
+from schemas.bundle.files import read_bundle, write_bundle
+from schemas.bundle.inputs import Feature
+from schemas.bundle.manifest import Manifest
 from schemas.formats.protobuf_schema import messages_of
 from schemas.timestamps import parse
 

@@ -30,7 +30,7 @@ from bench.contestants import PARTITIONS, Contestant, Model
 from bench.forms import IDS, Registry, with_form
 from driftline.errors import CommandError
 from driftline.local_kafka.broker import LocalBroker
-from schemas.bundle import read_bundle
+from schemas.bundle.files import read_bundle
 from schemas.task import TaskName
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from drift_worker.settings import DriftSettings
 from kafka_runtime.model_registry import RegistryError
 from kafka_runtime.service import lifecycle
 from kafka_runtime.service.settings import SettingsError
-from schemas.bundle import BundleError
+from schemas.bundle.manifest import BundleError
 from schemas.setting_names import KNOWN
 
 

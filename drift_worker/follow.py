@@ -15,7 +15,7 @@ from typing import Any
 from drift_worker.reference import LoadedReference, load
 from drift_worker.telemetry import DriftTelemetry
 from kafka_runtime.model_registry import RegistryError
-from schemas.bundle import MANIFEST, BundleError, new_requirement
+from schemas.bundle.manifest import MANIFEST, BundleError, new_requirement
 
 # After this many reads of a bundle that is being written, this is reported and the bundle is read again.
 TORN_READS = 3

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kafka_runtime.native.library import Wanted, find, refused, state_of
 from kafka_runtime.native.records import Reader, reader_for
-from schemas.bundle import Manifest
+from schemas.bundle.manifest import Manifest
 from schemas.event import EventDecoder
 from schemas.native_events import NativeDecoder, differs_on_events, unfit
 from schemas.validation import Rules

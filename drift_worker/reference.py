@@ -8,7 +8,8 @@ from pathlib import Path
 from drift_worker.counts.aggregate import CustomerHash
 from drift_worker.counts.bins import Cells
 from drift_worker.counts.wire_format import Identity
-from schemas.bundle import REFERENCE, BundleError, Manifest, read_bundle
+from schemas.bundle.files import REFERENCE, read_bundle
+from schemas.bundle.manifest import BundleError, Manifest
 from schemas.features import Layout
 from schemas.reference import Reference
 

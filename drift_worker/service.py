@@ -16,7 +16,7 @@ from drift_worker.telemetry import DriftTelemetry
 from kafka_runtime import model_registry
 from kafka_runtime.service import logs
 from kafka_runtime.service.http import HttpThread
-from schemas.bundle import copy_bundle
+from schemas.bundle.files import copy_bundle
 
 log = logs.get(__name__)
 

@@ -14,7 +14,7 @@ from kafka_runtime.kafka_types import TopicPartition
 from kafka_runtime.service import logs
 from kafka_runtime.service.metrics import put
 from schemas.alert import Alert, AlertName, Severity
-from schemas.bundle import Manifest
+from schemas.bundle.manifest import Manifest
 from schemas.measurement import FeatureMeasurement, Measurement
 from schemas.performance import AnyPerformance, Performance
 from schemas.timestamps import parse, render

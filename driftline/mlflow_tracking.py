@@ -22,7 +22,7 @@ def folder(place: Path) -> Path:
     For an `mlflow:models:/` address it is a copy that exists as long as this process; CommandError.
     """
     from kafka_runtime.model_registry import RegistryError, local
-    from schemas.bundle import copy_bundle
+    from schemas.bundle.files import copy_bundle
 
     try:
         return local(place, copy_bundle)[0]

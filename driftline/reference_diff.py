@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from drift_worker.counts.bins import CategoryCells, Cells
 from drift_worker.statistics.baseline import Column, Columns
 from drift_worker.statistics.psi import psi
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.features import Layout
 from schemas.reference import Reference
 

@@ -36,7 +36,7 @@ _DEFAULTS = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
-# Copies a whole bundle into a folder: schemas.bundle.copy_bundle, which this package does not import.
+# Copies a whole bundle into a folder: schemas.bundle.files.copy_bundle, which this package does not import.
 Copy = Callable[[Path, Path], object]
 
 

@@ -1,7 +1,7 @@
 """Define every shape that crosses a process, in the order a record meets them.
 
 setting_names.py  names of all settings and topics
-bundle.py         the model bundle: manifest, hashes, signature
+bundle/           the model bundle: manifest, hashes, signature
 task.py           what a model predicts: how it is called, which results are valid, what a prediction holds
 features.py       feature specs → column layout and columns
 fitted_columns.py the columns of a fitted estimator, and their order

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import timestamps
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.features import Columns, Layout
 from schemas.formats.reader import FormatReader
 from schemas.formats.registered import Schemas

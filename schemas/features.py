@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.bundle import EstimatorInput, Feature
+from schemas.bundle.inputs import Feature
+from schemas.bundle.manifest import EstimatorInput
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from schemas import timestamps
-from schemas.bundle import EventMapping, Feature, Manifest
+from schemas.bundle.inputs import EventMapping, Feature
+from schemas.bundle.manifest import Manifest
 from schemas.event import DecodedBatch, EventDecoder, merged, number_bounds
 from schemas.features import Columns
 from schemas.validation import Record, Rules, features_object

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from schemas import timestamps
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.mapping.places import JSON_TEXT, Place, Source, header, place_of, position, put, scalar, steps_of, written
 from schemas.rejection_reasons import Reason, RejectedError, Rejection
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from kafka_runtime.model_registry import RegistryError
 from kafka_runtime.service import lifecycle
 from kafka_runtime.service.settings import SettingsError
-from schemas.bundle import BundleError
+from schemas.bundle.manifest import BundleError
 from schemas.setting_names import KNOWN
 from scorer.settings import ScorerSettings
 

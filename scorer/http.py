@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from schemas.bundle import Manifest
+from schemas.bundle.manifest import Manifest
 from schemas.documents.json_schema import event_schema, features_schema
 from schemas.rejection_reasons import Reason
 from schemas.task import SHOWN_CLASSES, TaskName

@@ -15,7 +15,8 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.exceptions import InconsistentVersionWarning
 
-from schemas.bundle import MANIFEST, MODEL, REFERENCE, BundleBytes, BundleError, Manifest, one_line, read_bundle
+from schemas.bundle.files import MODEL, REFERENCE, BundleBytes, read_bundle
+from schemas.bundle.manifest import MANIFEST, BundleError, Manifest, one_line
 from schemas.event import EventDecoder
 from schemas.features import UNSEEN, Columns, Layout
 from schemas.fitted_columns import misplaced

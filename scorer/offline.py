@@ -16,7 +16,7 @@ import orjson
 
 from kafka_runtime.service.printable import clean
 from kafka_runtime.service.settings import EventSettings, SettingsError
-from schemas.bundle import BundleError
+from schemas.bundle.manifest import BundleError
 from schemas.features import Layout
 from schemas.setting_names import KNOWN
 from schemas.validation import Rules

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas import timestamps
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.event import EventDecoder
 from schemas.mapping.places import place_of, steps_of
 from schemas.rejection_reasons import Reason, Rejection

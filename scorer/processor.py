@@ -16,7 +16,7 @@ from kafka_runtime.schema_registry.cache import SchemaCache
 from kafka_runtime.service import logs
 from kafka_runtime.service.settings import SettingsError
 from kafka_runtime.sinks import Result
-from schemas.bundle import MANIFEST, BundleError
+from schemas.bundle.manifest import MANIFEST, BundleError
 from schemas.formats.registered import schema_ids
 from scorer.challenger.shadow import Shadow
 from scorer.challenger.split import Split

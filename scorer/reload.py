@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from kafka_runtime.model_registry import RegistryError
 from kafka_runtime.service import logs
-from schemas.bundle import MANIFEST, BundleError, Manifest, new_requirement
+from schemas.bundle.manifest import MANIFEST, BundleError, Manifest, new_requirement
 from scorer.model import Model, load
 
 log = logs.get(__name__)

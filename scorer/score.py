@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.bundle import EstimatorInput
+from schemas.bundle.manifest import EstimatorInput
 from schemas.features import Columns
 from schemas.task import Task
 

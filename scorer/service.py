@@ -15,7 +15,7 @@ from kafka_runtime.partition_telemetry import OffsetComparisons
 from kafka_runtime.processor import Policy
 from kafka_runtime.schema_registry.cache import schemas_for
 from kafka_runtime.service.http import HttpThread, application, serve_docs
-from schemas.bundle import copy_bundle
+from schemas.bundle.files import copy_bundle
 from scorer.endpoints import Health
 from scorer.http import add_predict
 from scorer.metrics import ScorerMetrics

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.counts import products as together
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 from schemas.task import TaskName
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.performance.label_free_estimate import Estimate, Floats, Valued, roc_auc, sampling
-from schemas.bundle import ClassCalibration
+from schemas.bundle.manifest import ClassCalibration
 
 METRICS = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc_ovr", "log_loss")
 OF_A_CLASS = ("precision", "recall", "f1")

@@ -23,7 +23,7 @@ from drift_worker.performance.money import business_value, money_of
 from drift_worker.performance.multiclass_metrics import ClassRows, class_performance, of_each_class
 from drift_worker.performance.regression_metrics import ValueRows, value_performance
 from drift_worker.performance.task_facts import ClassFacts
-from schemas.bundle import Manifest
+from schemas.bundle.manifest import Manifest
 from schemas.performance import (
     AnyPerformance,
     Band,

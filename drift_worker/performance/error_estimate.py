@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_worker.performance.label_free_estimate import Estimate, Floats, sampling
-from schemas.bundle import ErrorCurve
+from schemas.bundle.manifest import ErrorCurve
 
 
 def estimate(value: Floats, curve: ErrorCurve, customers: NDArray[np.int64] | None = None) -> dict[str, Estimate]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.bundle import Calibration
+from schemas.bundle.manifest import Calibration
 
 METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc")
 Z = 1.959963984540054  # both tails of the normal distribution, 5 % together

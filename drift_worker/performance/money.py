@@ -13,7 +13,7 @@ from drift_worker.performance.any_rows import AnyRows
 from drift_worker.performance.classification_metrics import Rows
 from drift_worker.performance.clustered_error import NO_ROWS, ONE_CUSTOMER, Estimated, Floats, Z
 from drift_worker.performance.multiclass_metrics import ClassRows
-from schemas.bundle import AnyBusiness, Business, ClassBusiness
+from schemas.bundle.manifest import AnyBusiness, Business, ClassBusiness
 
 
 @dataclass(frozen=True, slots=True)

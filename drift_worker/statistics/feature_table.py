@@ -16,7 +16,7 @@ from drift_worker.counts.bins import GROUPS, CategoryCells, NumericCells, Vector
 from drift_worker.statistics import calm_past, psi
 from drift_worker.statistics.baseline import Column, Distribution
 from drift_worker.statistics.stacked import Spans
-from schemas.bundle import Inflation
+from schemas.bundle.manifest import Inflation
 from schemas.measurement import TRAINING
 
 AnyColumn = Column[NumericCells] | Column[CategoryCells]

@@ -26,7 +26,7 @@ from drift_worker.statistics.comparison import Compared, compare
 from drift_worker.statistics.feature_table import AnyColumn, Before, Subjects, Tables, shares
 from drift_worker.statistics.rates import LocalChange, local_change
 from drift_worker.statistics.stacked import NumberPair
-from schemas.bundle import SelfCheck
+from schemas.bundle.manifest import SelfCheck
 from schemas.measurement import TRAINING, WEEK, Bins, FeatureMeasurement
 from schemas.reference import Reference
 

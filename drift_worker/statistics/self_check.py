@@ -23,7 +23,8 @@ from drift_worker.statistics import chi2, ks, psi
 from drift_worker.statistics.baseline import Column, Columns
 from drift_worker.statistics.catalogue import EXACT, TESTS
 from drift_worker.statistics.tail_probability import chi2_limit
-from schemas.bundle import Feature, Inflation, SelfCheck
+from schemas.bundle.inputs import Feature
+from schemas.bundle.manifest import Inflation, SelfCheck
 from schemas.features import MISSING, Layout
 from schemas.reference import Reference
 

@@ -53,7 +53,8 @@ def write(
     from driftline.training.dataset import DatasetError
     from driftline.training.estimator_file import ExistingError
     from driftline.training.loaded_bundle import load_bundle
-    from schemas.bundle import REFERENCE, BundleError
+    from schemas.bundle.files import REFERENCE
+    from schemas.bundle.manifest import BundleError
     from schemas.features import Layout
     from schemas.reference import Reference
 

@@ -22,7 +22,8 @@ from driftline.training.fitted_estimator import try_bundle
 from driftline.training.loaded_bundle import Loaded, load_bundle
 from driftline.training.spec import Spec
 from driftline.training.train import Trained, checked, train
-from schemas.bundle import REFERENCE, TRAINED_ROWS, BundleError, Manifest, write_bundle
+from schemas.bundle.files import REFERENCE, TRAINED_ROWS, write_bundle
+from schemas.bundle.manifest import BundleError, Manifest
 from schemas.reference import Reference
 
 

@@ -15,7 +15,7 @@ from driftline.paired_predictions import Coverage, Labelled, ModelName, Paired
 from driftline.settings import CommandSettings
 from driftline.since import SKEW_MS
 from kafka_runtime.topic_reader import READ_ERRORS, Reader, reader
-from schemas.bundle import AnyBusiness
+from schemas.bundle.manifest import AnyBusiness
 from schemas.prediction import AnyPrediction, decode_any
 from schemas.task import TaskName
 

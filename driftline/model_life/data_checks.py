@@ -27,7 +27,7 @@ LOG10_P = -4.0
 def shares(columns: Columns) -> dict[str, dict[str, float]]:
     """Return by feature the shares of rows with a missing value, and with a category that is unknown to the model.
 
-    >>> from schemas.bundle import Feature
+    >>> from schemas.bundle.inputs import Feature
     >>> from schemas.features import Layout
     >>> layout = Layout([Feature(name="plan", kind="categorical", categories=("1", "2"))])
     >>> shares(layout.columns([["1", "1.0", "2.0", None]]))

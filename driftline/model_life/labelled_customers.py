@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from drift_worker.performance import label_join
 from drift_worker.performance.task_facts import facts_of
 from driftline.training.dataset import DatasetError, Label, Table, customer_ids, read_outcomes, read_table, typed_values
-from schemas.bundle import DataFormat, EventMapping, Feature
+from schemas.bundle.inputs import DataFormat, EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.features import Columns, Layout
 from schemas.formats.registered import Schemas

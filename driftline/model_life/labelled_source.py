@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from driftline.model_life.labelled_customers import Labelled
     from driftline.training.dataset import Label
     from kafka_runtime.kafka_types import ConsumerRecord
-    from schemas.bundle import DataFormat, EventMapping, Feature
+    from schemas.bundle.inputs import DataFormat, EventMapping, Feature
     from schemas.task import Task
 
 _BATCH = 5000

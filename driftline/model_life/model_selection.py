@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from drift_worker.performance.any_rows import AnyRows
     from drift_worker.performance.label_free_estimate import Estimate
-    from schemas.bundle import Manifest
+    from schemas.bundle.manifest import Manifest
     from schemas.task import Task, TaskName
 
     Floats = NDArray[np.float64]

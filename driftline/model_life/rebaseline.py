@@ -16,7 +16,9 @@ from driftline.model_life.recent_customers import Recent, read_recent
 from driftline.training.fitted_estimator import MAY_BE_IN_SAMPLE, ORIGIN, try_bundle
 from driftline.training.loaded_bundle import load_bundle
 from driftline.training.train import checked, sampled_reference
-from schemas.bundle import REFERENCE, SIGNATURE, DataFormat, Manifest, SemVer, write_bundle
+from schemas.bundle.files import REFERENCE, SIGNATURE, write_bundle
+from schemas.bundle.inputs import DataFormat
+from schemas.bundle.manifest import Manifest, SemVer
 from schemas.features import Layout
 from schemas.reference import Reference
 from schemas.validation import Rules

@@ -17,7 +17,8 @@ import numpy as np
 from driftline.model_life.data_checks import shares
 from driftline.training.customer_file import CustomerFileError, is_json, read_bytes
 from driftline.training.dataset import DatasetError, read_features
-from schemas.bundle import DataFormat, EventMapping, Manifest
+from schemas.bundle.inputs import DataFormat, EventMapping
+from schemas.bundle.manifest import Manifest
 from schemas.event import EventDecoder
 from schemas.features import UNSEEN, Columns, Layout
 from schemas.mapping.places import Source, place_of

@@ -97,7 +97,7 @@ def train(
     from driftline.model_life.labelled_customers import held_out
     from driftline.model_life.retrain_policy import Action
     from driftline.training.loaded_bundle import load_bundle
-    from schemas.bundle import copy_bundle
+    from schemas.bundle.files import copy_bundle
 
     recent = len({rows.customers[row] for row in held_out(rows.customers, hold_out)[1].tolist()})
     if decision.action is not Action.RETRAIN and recent < MIN_CUSTOMERS:

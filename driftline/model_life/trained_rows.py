@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.bundle import TRAINED_ROWS, BundleBytes, BundleError
+from schemas.bundle.files import TRAINED_ROWS, BundleBytes
+from schemas.bundle.manifest import BundleError
 from schemas.features import Columns
 
 _encode = msgspec.json.Encoder().encode

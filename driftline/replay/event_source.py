@@ -21,7 +21,9 @@ from driftline.replay.injected_drift import Drift, DriftSpecError, parse_drift
 from driftline.training.dataset import DatasetError, customer_ids, read_table, typed_features, typed_values
 from driftline.training.spec import SpecError, read_spec
 from schemas import timestamps
-from schemas.bundle import BundleError, EventMapping, Feature, read_bundle
+from schemas.bundle.files import read_bundle
+from schemas.bundle.inputs import EventMapping, Feature
+from schemas.bundle.manifest import BundleError
 from schemas.features import Value
 from schemas.mapping.places import put, steps_of, written
 from schemas.rejection_reasons import Reason

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.features import Value
 from schemas.validation import NUMERIC_LIMIT
 

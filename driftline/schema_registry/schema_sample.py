@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from driftline.errors import CommandError
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.formats import avro_schema, protobuf_schema
 from schemas.formats.json_schema import JsonSchema
 from schemas.formats.registered import Registered, UnreadableSchemaError

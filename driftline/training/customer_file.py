@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from schemas.bundle import DataFormat
+from schemas.bundle.inputs import DataFormat
 
 if TYPE_CHECKING:
     import pandas as pd

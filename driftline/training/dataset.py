@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from driftline.training.customer_file import CustomerFile, CustomerFileError, read_customer_file
 from driftline.training.spec import FeatureSpec, Spec
-from schemas.bundle import SCOPE, DataFormat, Feature
+from schemas.bundle.inputs import DataFormat, Feature
+from schemas.bundle.manifest import SCOPE
 from schemas.features import Columns, Layout, Value
 from schemas.task import MAX_CLASSES, MIN_CLASSES, TaskName, class_text
 from schemas.validation import NUMERIC_LIMIT

@@ -15,7 +15,7 @@ import numpy as np
 import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
-from schemas.bundle import SCOPE
+from schemas.bundle.manifest import SCOPE
 from schemas.task import MAX_CLASSES, MIN_CLASSES, Binary, Task, has_classes
 
 MAX_PARTS = 100_000

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from schemas.bundle import SCOPE
+from schemas.bundle.manifest import SCOPE
 from schemas.features import Layout
 from schemas.task import TaskName
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from driftline.errors import CommandError
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.formats.registered import Schemas
 from schemas.validation import Record, Rules

@@ -71,7 +71,9 @@ from driftline.training.train import (
 from driftline.training.without_labels.calibration import calibrate
 from driftline.training.without_labels.class_calibration import calibrate_classes
 from driftline.training.without_labels.error_curve import error_curve
-from schemas.bundle import MODEL, REFERENCE, SCOPE, DataFormat, Manifest, TrainingData, write_bundle
+from schemas.bundle.files import MODEL, REFERENCE, write_bundle
+from schemas.bundle.inputs import DataFormat
+from schemas.bundle.manifest import SCOPE, Manifest, TrainingData
 from schemas.features import Columns, Layout
 from schemas.fitted_columns import columns_of
 from schemas.task import Binary, Multiclass, Regression, Task, class_texts

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.features import Columns, Value
 
 ROWS = 16

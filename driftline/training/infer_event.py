@@ -11,7 +11,7 @@ from typing import Any
 
 from driftline.errors import CommandError
 from driftline.training.event_sample import RECORD_MEMBERS, SampleRecord, read_events, read_records
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.mapping.places import JSON_TEXT
 from schemas.timestamps import TimeForm
 from schemas.validation import identifier, number_of, read_json

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from driftline.training.dataset import NUMBER_FORMATS, is_missing_mark, parse_boolean, parse_number
-from schemas.bundle import DataFormat
+from schemas.bundle.inputs import DataFormat
 
 # A column supports a number format if nine of ten of its cells are numbers in that format.
 NUMERIC_SHARE = 0.9

@@ -32,7 +32,7 @@ from driftline.training.dataset import (
 )
 from driftline.training.infer_format import FormatGuess, guess_format
 from driftline.training.text_columns import looks_like_dates, looks_like_free_text
-from schemas.bundle import DataFormat, Feature
+from schemas.bundle.inputs import DataFormat, Feature
 from schemas.task import MAX_CLASSES, MIN_CLASSES
 
 _ID_NAME = re.compile(r"(^|[_\s-])(id|uuid|guid|key|iban|email|phone|ssn)$|[a-z](Id|ID|Key)$|id$", re.IGNORECASE)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from driftline.training.estimator_file import ExistingError, load_estimator, of_task
 from driftline.training.own_answers import answers, scores_of
-from schemas.bundle import MODEL, REFERENCE, BundleBytes, BundleError, Manifest, one_line, read_bundle
+from schemas.bundle.files import MODEL, REFERENCE, BundleBytes, read_bundle
+from schemas.bundle.manifest import BundleError, Manifest, one_line
 from schemas.features import Columns, Layout, Value
 from schemas.fitted_columns import misplaced
 from schemas.reference import Reference

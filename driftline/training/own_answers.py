@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from driftline.training.customer_file import pandas_frames
 from driftline.training.estimator_file import ExistingError
 from driftline.training.spec import FeatureSpec
-from schemas.bundle import DataFormat, EstimatorInput, one_line
+from schemas.bundle.inputs import DataFormat
+from schemas.bundle.manifest import EstimatorInput, one_line
 from schemas.features import Columns, Layout
 from schemas.fitted_columns import dropped, in_order, recorded_categories, recorded_names, recorded_width
 from schemas.task import Task

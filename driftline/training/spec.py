@@ -16,20 +16,8 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from schemas.bundle import (
-    BUSINESS,
-    SCOPE,
-    TAGGED,
-    AnyBusiness,
-    DataFormat,
-    EventMapping,
-    Feature,
-    Kind,
-    Listed,
-    ModelName,
-    SemVer,
-    value_problems,
-)
+from schemas.bundle.inputs import DataFormat, EventMapping, Feature, Kind, Listed, value_problems
+from schemas.bundle.manifest import BUSINESS, SCOPE, TAGGED, AnyBusiness, ModelName, SemVer
 from schemas.mapping.places import steps_of
 from schemas.task import Method, TaskName
 from schemas.validation import NUMERIC_LIMIT, shape_of
@@ -109,7 +97,7 @@ class ModelTable(_Table):
 class LabelsTable(_Table):
     """`[data]` where labels are not needed. target: the label's column; positive: its value for the positive class.
 
-    id: the customer's column. The others: schemas.bundle.DataFormat.
+    id: the customer's column. The others: schemas.bundle.inputs.DataFormat.
     """
 
     target: Name | None = None
@@ -163,7 +151,7 @@ class TrainingTable(_Table):
 
 
 class FeatureTable(_Table):
-    """`[features.<name>]`. categories: None = learnt from the data. The other fields: schemas.bundle.Feature."""
+    """`[features.<name>]`. categories: None = learnt from the data. The other fields: schemas.bundle.inputs.Feature."""
 
     kind: Annotated[Kind, BeforeValidator(_kind)]
     from_: Annotated[Name | None, Field(alias="from")] = None

@@ -47,9 +47,8 @@ from driftline.training.spec import FeatureSpec, Spec
 from driftline.training.without_labels.calibration import calibrate
 from driftline.training.without_labels.class_calibration import calibrate_classes
 from driftline.training.without_labels.error_curve import error_curve
-from schemas.bundle import (
-    MODEL,
-    REFERENCE,
+from schemas.bundle.files import MODEL, REFERENCE, write_bundle
+from schemas.bundle.manifest import (
     SCOPE,
     ClassBusiness,
     Golden,
@@ -59,7 +58,6 @@ from schemas.bundle import (
     TrainingData,
     ValueFacts,
     unknown_in_matrix,
-    write_bundle,
 )
 from schemas.features import Columns
 from schemas.reference import MAX_ROWS, Reference

@@ -17,7 +17,7 @@ import yaml  # a development dependency: no program imports this module
 
 from schemas import headers as h
 from schemas.alert import Alert, AlertName, Severity
-from schemas.bundle import Manifest
+from schemas.bundle.manifest import Manifest
 from schemas.documents.json_schema import EVENT_TIME, IDENTIFIER, Schema, event_schema
 from schemas.label import MAX_PREDICTION_ID_LENGTH, ClassLabel, Label, ValueLabel
 from schemas.measurement import Measurement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.validation import MAX_ID_LENGTH, NUMERIC_LIMIT
 
 Schema = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from schemas import timestamps
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.formats.avro_columns import Columns
 from schemas.formats.avro_schema import Node, parse, prepare
 from schemas.formats.registered import MisfitError, Registered

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.formats.registered import MisfitError, Registered, UnreadableSchemaError
 from schemas.mapping.places import JSON_TEXT, Source, place_of, position, steps_of
 from schemas.validation import boolean_values

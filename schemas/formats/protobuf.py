@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.formats.avro import decimal
 from schemas.formats.avro_schema import MOST_SCALE
 from schemas.formats.protobuf_columns import Columns, NotInArraysError, Reads, symbols_of, time

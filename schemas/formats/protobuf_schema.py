@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.formats import proto_text
 from schemas.formats.registered import MisfitError, Registered, UnreadableSchemaError
 from schemas.mapping.places import JSON_TEXT, Source, place_of, position, steps_of

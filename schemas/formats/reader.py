@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.formats.avro import Avro
 from schemas.formats.json_schema import JsonSchema
 from schemas.formats.protobuf import Protobuf

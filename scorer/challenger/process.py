@@ -19,7 +19,7 @@ from dataclasses import replace
 from kafka_runtime.producer import PlainProducer, SendError
 from kafka_runtime.schema_registry.cache import SchemaCache, schemas_for
 from kafka_runtime.service import lifecycle, logs
-from schemas.bundle import MANIFEST, BundleError, Manifest, parse_manifest
+from schemas.bundle.manifest import MANIFEST, BundleError, Manifest, parse_manifest
 from schemas.formats.registered import schema_ids
 from schemas.setting_names import KNOWN
 from scorer.challenger.protocol import (

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from kafka_runtime.service import logs
-from schemas.bundle import manifest_bytes
+from schemas.bundle.manifest import manifest_bytes
 from schemas.validation import Record
 from scorer.challenger.protocol import ENDED, NO_MODEL, QUEUE_FULL, Champion, Condition, events, frame, read_line
 from scorer.model import Model

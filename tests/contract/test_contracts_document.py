@@ -17,7 +17,8 @@ from kafka_runtime.readiness import NotReady
 from kafka_runtime.service.http import serve_docs
 from schemas import headers as h
 from schemas.alert import AlertName, decode_alert, fingerprint
-from schemas.bundle import EventMapping, Feature, Manifest
+from schemas.bundle.inputs import EventMapping, Feature
+from schemas.bundle.manifest import Manifest
 from schemas.label import LabelReason, decode_label
 from schemas.measurement import decode_measurement
 from schemas.performance import Cohort, Performance

@@ -38,7 +38,8 @@ from kafka_runtime.schema_registry.client import RegisteredSchema
 from kafka_runtime.sinks import record_batches
 from schemas import headers as h
 from schemas.alert import decode_alert
-from schemas.bundle import BundleError, EventMapping, manifest_bytes, parse_manifest
+from schemas.bundle.inputs import EventMapping
+from schemas.bundle.manifest import BundleError, manifest_bytes, parse_manifest
 from schemas.dead_letter import dead_letter, encoded_size
 from schemas.event import DecodedBatch, EventDecoder
 from schemas.measurement import decode_measurement

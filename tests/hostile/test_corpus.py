@@ -25,7 +25,7 @@ from support.waiting import wait_until
 
 from driftline.local_kafka.broker import LocalBroker
 from kafka_runtime.schema_registry.client import RegisteredSchema
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.event import EventDecoder
 from schemas.prediction import decode_prediction
 from schemas.rejection_reasons import Reason

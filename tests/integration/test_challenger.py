@@ -20,7 +20,8 @@ from support.stage import Stage
 from support.waiting import wait_until
 
 from driftline.local_kafka.broker import LocalBroker
-from schemas.bundle import Feature, write_bundle
+from schemas.bundle.files import write_bundle
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 from scorer.challenger.split import is_challengers
 

@@ -19,7 +19,7 @@ from support.services import Service
 from support.stage import Stage
 from support.waiting import wait_until
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 
 TABLE = """
 CREATE TABLE customers (

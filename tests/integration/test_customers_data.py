@@ -17,7 +17,8 @@ from driftline.training.fitted_estimator import bundle_existing
 from driftline.training.infer_spec import infer_spec
 from driftline.training.spec import parse_spec, read_spec
 from driftline.training.train import train
-from schemas.bundle import DataFormat, read_bundle, write_bundle
+from schemas.bundle.files import read_bundle, write_bundle
+from schemas.bundle.inputs import DataFormat
 from schemas.reference import Reference
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from driftline.cli import app
 from driftline.errors import CommandError
 from driftline.evidently.write import _current, _reference, _targets
 from driftline.model_life.recent_customers import read_customers
-from schemas.bundle import MANIFEST, parse_manifest
+from schemas.bundle.manifest import MANIFEST, parse_manifest
 from schemas.features import Layout
 from schemas.reference import Reference
 

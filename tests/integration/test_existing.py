@@ -27,7 +27,8 @@ from driftline.training.fitted_estimator import bundle_existing
 from driftline.training.loaded_bundle import load_bundle
 from driftline.training.spec import SpecError, read_feature_spec
 from driftline.training.train import measure
-from schemas.bundle import SCOPE, BundleError, ValueBusiness, read_bundle, write_bundle
+from schemas.bundle.files import read_bundle, write_bundle
+from schemas.bundle.manifest import SCOPE, BundleError, ValueBusiness
 from schemas.features import Layout
 from schemas.reference import Reference
 from scorer.direct import DirectForm, NotCompilable

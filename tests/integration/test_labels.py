@@ -16,7 +16,7 @@ from support.oracle import ends, members, send
 from support.services import Service
 from support.stage import Stage
 
-from schemas.bundle import parse_manifest
+from schemas.bundle.manifest import parse_manifest
 from schemas.prediction import ModelRef, PredictionEncoder
 from schemas.timestamps import render
 

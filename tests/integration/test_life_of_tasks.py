@@ -23,7 +23,8 @@ from driftline.training.dataset import read_dataset
 from driftline.training.loaded_bundle import load_bundle
 from driftline.training.spec import read_spec
 from driftline.training.train import train
-from schemas.bundle import TRAINED_ROWS, parse_manifest, write_bundle
+from schemas.bundle.files import TRAINED_ROWS, write_bundle
+from schemas.bundle.manifest import parse_manifest
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 TASKS = ("regression", "multiclass")

@@ -16,7 +16,8 @@ from driftline.training.dataset import read_dataset
 from driftline.training.spec import read_spec
 from driftline.training.synthetic_customers import generate_customers
 from driftline.training.train import train
-from schemas.bundle import MANIFEST, read_bundle, write_bundle
+from schemas.bundle.files import read_bundle, write_bundle
+from schemas.bundle.manifest import MANIFEST
 from scorer.model import load
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from support.oracle import send
 from support.stage import Stage
 from support.waiting import wait_until
 
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 
 ROWS = 120
 # As a table has them: decimals as strings, flags as numbers, a JSON text, an array.

@@ -16,7 +16,8 @@ from driftline.errors import CommandError
 from driftline.model_life.rebaseline import OUT_OF_SAMPLE, RebaselineError, next_patch, rebaseline
 from driftline.training.dataset import DatasetError
 from driftline.training.fitted_estimator import MAY_BE_IN_SAMPLE, ORIGIN
-from schemas.bundle import EventMapping, read_bundle, sign_bundle
+from schemas.bundle.files import read_bundle, sign_bundle
+from schemas.bundle.inputs import EventMapping
 from schemas.features import Layout
 from schemas.reference import Reference
 from scorer.model import load
@@ -128,7 +129,7 @@ def test_singletons_are_expected_only_where_they_were(tmp_path):
     bundles.write(tmp_path / "learnt")
     old = bundles.reference()
     learnt = Reference(old.numeric, old.codes, old.score, np.array([2, 0, 0, 0]))
-    from schemas.bundle import write_bundle
+    from schemas.bundle.files import write_bundle
 
     bundle = read_bundle(tmp_path / "learnt")
     write_bundle(tmp_path / "learnt", bundle.manifest, {**bundle.files, "reference.npz": learnt.to_bytes()})

@@ -15,7 +15,8 @@ from support.stage import Stage
 from support.waiting import wait_until
 
 from drift_worker.session import OTHER_MODEL_S
-from schemas.bundle import parse_manifest, write_bundle
+from schemas.bundle.files import write_bundle
+from schemas.bundle.manifest import parse_manifest
 from schemas.reference import Reference
 from schemas.timestamps import render
 

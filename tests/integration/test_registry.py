@@ -21,7 +21,8 @@ from driftline.errors import CommandError
 from driftline.mlflow_tracking import model_at, promote
 from driftline.training.synthetic_customers import generate_customers
 from kafka_runtime.model_registry import Followed, Registry, RegistryError, address, model_uri
-from schemas.bundle import BundleError, copy_bundle, read_bundle, write_bundle
+from schemas.bundle.files import copy_bundle, read_bundle, write_bundle
+from schemas.bundle.manifest import BundleError
 from scorer.metrics import ScorerMetrics
 from scorer.model import load
 from scorer.reload import Reloader, needs_other_producers

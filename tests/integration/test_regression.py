@@ -28,7 +28,7 @@ from support.telco_tasks import (
 )
 from support.waiting import wait_until
 
-from schemas.bundle import Manifest, parse_manifest
+from schemas.bundle.manifest import Manifest, parse_manifest
 from schemas.prediction import ModelRef, encoder_of
 from schemas.timestamps import render
 from scorer.challenger.split import is_challengers

@@ -18,7 +18,8 @@ from support.services import Service
 from support.stage import Stage
 from support.waiting import wait_until
 
-from schemas.bundle import parse_manifest, write_bundle
+from schemas.bundle.files import write_bundle
+from schemas.bundle.manifest import parse_manifest
 from schemas.features import Layout
 from scorer.model import load
 

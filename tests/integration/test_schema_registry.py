@@ -26,7 +26,7 @@ from support.registry import Apicurio, SmallRegistry
 from support.stage import Stage
 from support.waiting import wait_until
 
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 
 REGISTRY_AWAY = "registry_unreachable"
 

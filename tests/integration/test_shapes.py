@@ -25,7 +25,7 @@ from support.waiting import wait_until
 from driftline.training.dataset import read_dataset
 from driftline.training.spec import parse_spec
 from driftline.training.train import Trained, train
-from schemas.bundle import write_bundle
+from schemas.bundle.files import write_bundle
 
 SCHEMAS = Path("tests/unit/schemas")
 

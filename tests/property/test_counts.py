@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import CategoryCells, Cells
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 N = 60

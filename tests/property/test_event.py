@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from support.events import FEATURES, GOOD, GOOD_FEATURES, NOW_MS, Decoders, raw, record
 
 from schemas import timestamps
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.rejection_reasons import Reason
 
 # The same features, as other teams write them.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
 from drift_worker.statistics.measure import Measurer
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 FEATURES = tuple(Feature(name=f"n{i}", kind="numeric", nullable=True) for i in range(10))

@@ -20,7 +20,7 @@ from drift_worker.statistics.calm_past import SHAPE_KNOWN, CalmPast, Learn
 from drift_worker.statistics.measure import Measurer
 from drift_worker.statistics.seasonal_baseline import HOUR_MS, Season, kept
 from schemas.alert import Alert
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.measurement import WEEK, Measurement, Sample, Window
 from schemas.measurement import Span as StatedSpan
 from schemas.reference import Reference

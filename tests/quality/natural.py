@@ -15,7 +15,7 @@ from quality import predictions
 from quality.engine import Engine
 from quality.stream import Events
 
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.task import TaskName
 
 SIZES = (4, 3, 6)

@@ -24,7 +24,7 @@ from drift_worker.counts.bins import Cells
 from drift_worker.relations.measure import RelationMeasurer, Sides
 from drift_worker.statistics.measure import Measurer
 from schemas.alert import Alert
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.measurement import Measurement, Sample, Window
 from schemas.reference import Reference
 from schemas.timestamps import render

@@ -12,7 +12,7 @@ import pytest
 from drift_worker.performance.classification_metrics import Rows, performance
 from drift_worker.performance.label_free_estimate import estimate
 from drift_worker.performance.performance_drop import METRICS, DropDetector
-from schemas.bundle import Calibration
+from schemas.bundle.manifest import Calibration
 from schemas.performance import Band, Cohort, Coverage, LabelCount, Metric, Performance
 from schemas.timestamps import render
 

@@ -21,7 +21,7 @@ from drift_worker.performance.performance_drop import CLASS_METRICS, DropDetecto
 from drift_worker.performance.regression_metrics import ValueRows, value_performance
 from driftline.training.without_labels.calibration import curve_of
 from driftline.training.without_labels.error_curve import _points
-from schemas.bundle import ClassCalibration, Curve, ErrorCurve
+from schemas.bundle.manifest import ClassCalibration, Curve, ErrorCurve
 from schemas.performance import (
     AnyPerformance,
     Band,

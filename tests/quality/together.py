@@ -11,7 +11,7 @@ from quality.stream import Events
 
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 SIZES = (4, 4, 2, 6, 30)

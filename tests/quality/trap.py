@@ -14,7 +14,7 @@ import numpy as np
 from quality.stream import CATEGORIES, FEATURES, NUMERIC, Events, Stream, draw
 from support.events import NOW_MS, record
 
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.event import EventDecoder
 from schemas.measurement import Measurement
 

@@ -14,7 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from support.events import FEATURES, GOOD_FEATURES
 
-from schemas.bundle import Golden, Libraries, Manifest, Residuals, TrainingData, write_bundle
+from schemas.bundle.files import write_bundle
+from schemas.bundle.manifest import Golden, Libraries, Manifest, Residuals, TrainingData
 from schemas.features import Layout
 from schemas.reference import Reference
 

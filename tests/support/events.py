@@ -4,7 +4,7 @@ import json
 
 from aiokafka import ConsumerRecord
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.validation import EventValidator, Rules
 

@@ -19,7 +19,8 @@ from support.waiting import wait_until
 from driftline.training.dataset import read_dataset
 from driftline.training.spec import parse_spec
 from driftline.training.train import train
-from schemas.bundle import Manifest, parse_manifest, write_bundle
+from schemas.bundle.files import write_bundle
+from schemas.bundle.manifest import Manifest, parse_manifest
 
 LABELLED = 300
 DATA = Path("examples/telco_churn.csv")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from driftline.model_life.challenger_comparison import Findings
     from driftline.paired_predictions import ModelName, Paired
-    from schemas.bundle import AnyBusiness
+    from schemas.bundle.manifest import AnyBusiness
     from schemas.measurement import Measurement
 
 
@@ -79,7 +79,7 @@ def command(
     """
     from driftline.drift_history import read_newest, share_lines
     from driftline.model_life.challenger_comparison import decide, models, read_pairs
-    from schemas.bundle import BUSINESS
+    from schemas.bundle.manifest import BUSINESS
 
     business, classes = _business(model)
     if metric == "business_value" and business is None:
@@ -112,7 +112,7 @@ def command(
 
 def _business(model: Path | None) -> tuple[AnyBusiness | None, Sequence[str]]:
     """Return what the bundle's outcomes are worth, and its classes."""
-    from schemas.bundle import MANIFEST, BundleError, parse_manifest
+    from schemas.bundle.manifest import MANIFEST, BundleError, parse_manifest
 
     if model is None:
         return None, ()

@@ -46,7 +46,7 @@ def command(
     """
     from driftline.training.dataset import DatasetError
     from driftline.training.estimator_file import ExistingError
-    from schemas.bundle import BundleError
+    from schemas.bundle.manifest import BundleError
 
     where = Where(data, target, customer, from_topics, since)
     try:

@@ -55,7 +55,8 @@ def sign(
 
     Example: driftline sign --key artifacts/keys/private.pem artifacts/model
     """
-    from schemas.bundle import BundleError, sign_bundle
+    from schemas.bundle.files import sign_bundle
+    from schemas.bundle.manifest import BundleError
 
     try:
         private = key.read_bytes()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from driftline.model_life.labelled_customers import Labelled
     from driftline.training.loaded_bundle import Loaded
     from kafka_runtime.model_registry import Address
-    from schemas.bundle import Manifest
+    from schemas.bundle.manifest import Manifest
 
 
 def promote(
@@ -77,7 +77,8 @@ def promote(
     from driftline.training.estimator_file import ExistingError
     from driftline.training.fitted_estimator import try_bundle
     from kafka_runtime.model_registry import RegistryError
-    from schemas.bundle import BundleError, copy_bundle
+    from schemas.bundle.files import copy_bundle
+    from schemas.bundle.manifest import BundleError
 
     where = Where(data, target, customer, from_topics, since)
     registered = _addresses(candidate, to)
@@ -134,7 +135,8 @@ def rollback(
 
     Example: driftline rollback --model artifacts/model
     """
-    from schemas.bundle import BundleError, copy_bundle, read_bundle
+    from schemas.bundle.files import copy_bundle, read_bundle
+    from schemas.bundle.manifest import BundleError
 
     if (registered := _address(model)) is not None:
         _roll_back(registered, as_json)

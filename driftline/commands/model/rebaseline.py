@@ -50,7 +50,7 @@ def command(
     from driftline.reference_diff import differences
     from driftline.training.dataset import DatasetError
     from driftline.training.estimator_file import ExistingError
-    from schemas.bundle import BundleError
+    from schemas.bundle.manifest import BundleError
 
     try:
         key = public_key.read_bytes() if public_key is not None else None

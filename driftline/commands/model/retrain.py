@@ -72,7 +72,7 @@ def command(
     from driftline.training.estimators import EstimatorError
     from driftline.training.spec import SpecError, read_spec
     from driftline.training.train import TrainingError
-    from schemas.bundle import BundleError
+    from schemas.bundle.manifest import BundleError
 
     if not (data or from_topics):
         raise CommandError("labelled customers: --data FILE, --from-topics, or both")

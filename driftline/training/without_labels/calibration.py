@@ -19,7 +19,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import StratifiedKFold
 
 from drift_worker.performance.label_free_estimate import METRICS, metrics
-from schemas.bundle import Calibration
+from schemas.bundle.manifest import Calibration
 from schemas.features import Columns
 from schemas.reference import MAX_ROWS
 

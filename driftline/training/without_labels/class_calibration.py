@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from drift_worker.performance.class_estimate import OF_A_CLASS, calibrated, metrics, ranked
 from driftline.training.without_labels.calibration import FOLDS, band_of, curve_of, measuring_rows
-from schemas.bundle import ClassCalibration, Curve
+from schemas.bundle.manifest import ClassCalibration, Curve
 from schemas.features import Columns
 from schemas.task import SHOWN_CLASSES
 

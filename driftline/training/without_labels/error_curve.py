@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
 from driftline.training.without_labels.calibration import FOLDS, band_of
-from schemas.bundle import ErrorCurve
+from schemas.bundle.manifest import ErrorCurve
 from schemas.features import Columns
 
 GROUPS = 20

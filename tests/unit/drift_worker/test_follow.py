@@ -11,7 +11,7 @@ from drift_worker.follow import ReferenceFollower
 from drift_worker.metrics import DriftMetrics
 from drift_worker.reference import load
 from drift_worker.telemetry import DriftTelemetry
-from schemas.bundle import BundleError
+from schemas.bundle.manifest import BundleError
 
 BASE = bundles.fitted()
 

@@ -17,7 +17,7 @@ from drift_worker.stages.count_events import EventCounter
 from drift_worker.telemetry import DriftTelemetry
 from kafka_runtime.kafka_types import TopicPartition
 from kafka_runtime.native.library import NAME
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.validation import Rules
 
 SOURCE = TopicPartition("customer-events", 3)

@@ -13,7 +13,7 @@ from driftline.commands.model import compare as command
 from driftline.errors import CommandError
 from driftline.model_life.challenger_comparison import decide, models, task_on
 from driftline.paired_predictions import OTHER_TASK, Coverage, Paired
-from schemas.bundle import Business, ClassBusiness, ValueBusiness
+from schemas.bundle.manifest import Business, ClassBusiness, ValueBusiness
 from schemas.headers import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
 from schemas.label import Label
 from schemas.prediction import ModelRef, PredictionEncoder, encoder_of

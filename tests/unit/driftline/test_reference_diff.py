@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from driftline.reference_diff import differences
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 FEATURES = (

@@ -13,17 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support import bundles
 from support.events import GOOD_FEATURES
 
-from schemas.bundle import (
-    BundleError,
-    EventMapping,
-    Feature,
-    Golden,
-    Libraries,
-    manifest_bytes,
-    parse_manifest,
-    read_bundle,
-    write_bundle,
-)
+from schemas.bundle.files import read_bundle, write_bundle
+from schemas.bundle.inputs import EventMapping, Feature
+from schemas.bundle.manifest import BundleError, Golden, Libraries, manifest_bytes, parse_manifest
 from schemas.task import Multiclass
 from scorer.model import _estimator, load
 
@@ -188,9 +180,9 @@ def test_the_manifest_must_list_model_and_reference(bundle, name):
 
 def test_a_file_beyond_the_cap_is_not_read(bundle, monkeypatch):
     """The cap holds before any hash is computed."""
-    monkeypatch.setattr("schemas.bundle.MAX_FILE_BYTES", 100)
+    monkeypatch.setattr("schemas.bundle.files.MAX_FILE_BYTES", 100)
     assert _refused(bundle) == f"{bundle}/model.joblib: larger than 100 bytes"
-    monkeypatch.setattr("schemas.bundle.MAX_MANIFEST_BYTES", 10)
+    monkeypatch.setattr("schemas.bundle.files.MAX_MANIFEST_BYTES", 10)
     assert _refused(bundle) == f"{bundle}/manifest.json: larger than 10 bytes"
 
 

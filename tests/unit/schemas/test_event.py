@@ -18,7 +18,7 @@ from support.events import (
 )
 
 from schemas import timestamps
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.features import MISSING, UNSEEN
 from schemas.rejection_reasons import Reason

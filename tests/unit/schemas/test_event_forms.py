@@ -8,7 +8,8 @@ import pytest
 from support.events import NOW_MS, Decoders, record
 
 from schemas import timestamps
-from schemas.bundle import EventMapping, Feature, Manifest
+from schemas.bundle.inputs import EventMapping, Feature
+from schemas.bundle.manifest import Manifest
 from schemas.event import EventDecoder
 from schemas.rejection_reasons import Reason
 from schemas.validation import Ignored

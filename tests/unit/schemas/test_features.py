@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from support.events import FEATURES
 
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.features import MISSING, UNSEEN, Layout
 
 LAYOUT = Layout(FEATURES)

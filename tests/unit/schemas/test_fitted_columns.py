@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.features import Layout
 from schemas.fitted_columns import columns_of, dropped, in_order, misplaced, recorded_names, recorded_width
 

@@ -10,7 +10,7 @@ from hostile.mutate import mutate
 from support import bundles
 from support.events import FEATURES, GOOD, NOW_MS, raw, record, with_features, without, without_feature
 
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.event import EventDecoder
 from schemas.native_events import NativeDecoder, unfit
 from schemas.validation import Rules

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.rejection_reasons import RejectedError
 from schemas.validation import (
     customer_id_from_key,

@@ -17,7 +17,7 @@ from support.events import FEATURES, GOOD, GOOD_FEATURES, NOW_MS, record
 from support.services import free_port
 
 from kafka_runtime.service.http import HttpThread, serve_docs
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.validation import Rules
 from scorer import http
 from scorer.http import MAX_BODY_BYTES, add_predict

@@ -18,7 +18,8 @@ from support import bundles
 from support.events import FEATURES
 from support.waiting import wait_until
 
-from schemas.bundle import EventMapping, Feature, Golden, new_requirement
+from schemas.bundle.inputs import EventMapping, Feature
+from schemas.bundle.manifest import Golden, new_requirement
 from schemas.validation import Rules
 from scorer.metrics import ScorerMetrics
 from scorer.model import load

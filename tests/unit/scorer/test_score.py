@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.features import Layout
 from schemas.task import Binary, Multiclass
 from scorer.score import FrameForm, predict_each

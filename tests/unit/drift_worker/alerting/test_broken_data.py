@@ -11,7 +11,7 @@ from drift_worker.alerting.limits import Confirm, Policy
 from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
 from drift_worker.statistics.measure import Measurer
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.measurement import Measurement, Sample, Window
 from schemas.reference import Reference
 from schemas.timestamps import render

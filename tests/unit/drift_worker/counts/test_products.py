@@ -6,7 +6,7 @@ import pytest
 from drift_worker.counts import aggregate, products
 from drift_worker.counts.bins import Cells
 from drift_worker.counts.wire_format import pack, unpack
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 FEATURES = (

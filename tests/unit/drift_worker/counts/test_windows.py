@@ -10,7 +10,7 @@ from drift_worker.counts.bins import Cells
 from drift_worker.counts.spans import Reach
 from drift_worker.counts.windows import UNIT, Side, Windows, decode_state
 from drift_worker.counts.wire_format import Delta, Identity, Merged, Progress
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 REFERENCE = Reference(

@@ -13,7 +13,8 @@ from drift_worker.performance import label_records
 from drift_worker.performance.cohorts import CohortConfig, evaluate
 from drift_worker.performance.label_store import DAY_MS, LabelStore
 from drift_worker.performance.task_facts import facts_of
-from schemas.bundle import ClassBusiness, ClassCalibration, Curve, Feature, Golden, Libraries, Manifest, TrainingData
+from schemas.bundle.inputs import Feature
+from schemas.bundle.manifest import ClassBusiness, ClassCalibration, Curve, Golden, Libraries, Manifest, TrainingData
 from schemas.performance import decode_performance
 from schemas.task import Multiclass
 

@@ -14,7 +14,7 @@ from drift_worker.performance.class_estimate import METRICS, OF_A_CLASS, calibra
 from driftline.training.dataset import read_dataset
 from driftline.training.spec import parse_spec
 from driftline.training.train import _split, train
-from schemas.bundle import ClassCalibration, Curve
+from schemas.bundle.manifest import ClassCalibration, Curve
 
 CLASSES = ("a", "b", "c")
 LINE = Curve(x=(0.0, 1.0), y=(0.0, 1.0))

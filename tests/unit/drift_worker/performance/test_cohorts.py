@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from drift_worker.performance import label_records
 from drift_worker.performance.cohorts import CohortConfig, evaluate
 from drift_worker.performance.label_store import DAY_MS, LabelStore
-from schemas.bundle import Business, Calibration, Feature, Golden, Libraries, Manifest, TrainingData
+from schemas.bundle.inputs import Feature
+from schemas.bundle.manifest import Business, Calibration, Golden, Libraries, Manifest, TrainingData
 from schemas.performance import Cohort, LabelCount
 
 NOW = 100 * DAY_MS

@@ -15,7 +15,7 @@ from drift_worker.performance.error_estimate import estimate
 from driftline.training.dataset import read_dataset
 from driftline.training.spec import parse_spec
 from driftline.training.train import train
-from schemas.bundle import ErrorCurve
+from schemas.bundle.manifest import ErrorCurve
 
 CURVE = ErrorCurve(x=(0.0, 100.0), y=(1.0, 5.0), spread=(0.5, 2.0), rows=1000, band=0.0)
 

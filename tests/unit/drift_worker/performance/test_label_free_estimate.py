@@ -15,7 +15,7 @@ from driftline.training.dataset import read_dataset
 from driftline.training.spec import read_spec
 from driftline.training.synthetic_customers import generate_customers
 from driftline.training.train import _split, train
-from schemas.bundle import Calibration
+from schemas.bundle.manifest import Calibration
 
 ROOT = Path(__file__).parents[4]
 KINDS = ("logistic_regression", "hist_gradient_boosting", "random_forest")

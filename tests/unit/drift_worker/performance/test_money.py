@@ -8,7 +8,7 @@ from drift_worker.performance.classification_metrics import Rows
 from drift_worker.performance.money import ClassMoney, Money, ValueMoney, business_value, money_of
 from drift_worker.performance.multiclass_metrics import ClassRows
 from drift_worker.performance.regression_metrics import ValueRows
-from schemas.bundle import Business, ClassBusiness, ValueBusiness
+from schemas.bundle.manifest import Business, ClassBusiness, ValueBusiness
 
 TOLD = np.array([True, True, False, False, True, False])
 SAID = np.array([True, False, False, True, True, False])

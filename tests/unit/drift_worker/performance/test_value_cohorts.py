@@ -14,7 +14,8 @@ from drift_worker.performance import label_records
 from drift_worker.performance.cohorts import CohortConfig, evaluate
 from drift_worker.performance.label_store import DAY_MS, LabelStore
 from drift_worker.performance.task_facts import facts_of
-from schemas.bundle import ErrorCurve, Feature, Golden, Libraries, Manifest, TrainingData, ValueBusiness
+from schemas.bundle.inputs import Feature
+from schemas.bundle.manifest import ErrorCurve, Golden, Libraries, Manifest, TrainingData, ValueBusiness
 from schemas.performance import decode_performance
 from schemas.task import Regression
 

@@ -5,7 +5,7 @@ import pytest
 
 from drift_worker.counts.bins import GROUPS, Cells
 from drift_worker.statistics.baseline import Columns, mean_score
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 FEATURES = [

@@ -8,7 +8,7 @@ from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
 from drift_worker.statistics import chi2
 from drift_worker.statistics.measure import Measurer
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 

@@ -7,7 +7,7 @@ from drift_worker.counts.bins import GROUPS, Cells
 from drift_worker.statistics.baseline import Columns
 from drift_worker.statistics.comparison import compare
 from drift_worker.statistics.feature_table import Subjects
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 PLAN = Feature(name="plan", kind="categorical", categories=("a", "b"))

@@ -6,7 +6,8 @@ import pytest
 from drift_worker.counts.bins import GROUPS, Cells
 from drift_worker.statistics.baseline import Columns, Distribution
 from drift_worker.statistics.feature_table import Subjects, shares
-from schemas.bundle import Feature, Inflation
+from schemas.bundle.inputs import Feature
+from schemas.bundle.manifest import Inflation
 from schemas.measurement import WEEK
 from schemas.reference import Reference
 

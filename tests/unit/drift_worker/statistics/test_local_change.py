@@ -12,7 +12,7 @@ from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
 from drift_worker.statistics.measure import Measurer
 from drift_worker.statistics.rates import rare_values
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.measurement import FeatureMeasurement
 from schemas.reference import Reference
 

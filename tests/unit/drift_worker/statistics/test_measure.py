@@ -10,7 +10,7 @@ from drift_worker.counts import aggregate
 from drift_worker.counts.bins import Cells
 from drift_worker.statistics.feature_table import Subjects
 from drift_worker.statistics.measure import Measurer
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.measurement import FeatureMeasurement
 from schemas.reference import Reference
 

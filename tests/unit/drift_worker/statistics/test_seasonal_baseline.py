@@ -16,7 +16,7 @@ from drift_worker.statistics import psi
 from drift_worker.statistics.measure import Measurer
 from drift_worker.statistics.seasonal_baseline import HOUR_MS, WEEK_MS, Season, kept, pieces
 from schemas.alert import AlertName
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.measurement import Measurement, Sample, Window
 from schemas.reference import Reference
 

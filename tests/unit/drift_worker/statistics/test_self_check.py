@@ -10,7 +10,8 @@ from drift_worker.statistics import psi, self_check
 from drift_worker.statistics.baseline import Columns
 from drift_worker.statistics.catalogue import EXACT, TESTS
 from drift_worker.statistics.measure import Measurer
-from schemas.bundle import Feature, Inflation, SelfCheck
+from schemas.bundle.inputs import Feature
+from schemas.bundle.manifest import Inflation, SelfCheck
 from schemas.reference import Reference
 
 AMOUNT = Feature(name="amount", kind="numeric")

@@ -9,7 +9,7 @@ from drift_worker.counts.bins import Cells
 from drift_worker.statistics import design_effect
 from drift_worker.statistics.measure import Measurer
 from drift_worker.statistics.stacked import Spans
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.reference import Reference
 
 HASH = aggregate.CustomerHash("00" * 32)

@@ -16,7 +16,7 @@ from drift_worker.statistics.catalogue import CATALOGUE, EFFECTS
 from drift_worker.statistics.ks import function
 from drift_worker.statistics.measure import Measurer
 from drift_worker.statistics.stacked import NumberPair
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.measurement import FeatureMeasurement
 from schemas.reference import Reference
 

@@ -13,7 +13,7 @@ from driftline.cli import app
 from driftline.errors import CommandError
 from driftline.model_life.labelled_customers import EventJoin, held_out, read_labelled
 from driftline.training.dataset import DatasetError
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.task import Multiclass, Regression
 from schemas.validation import Rules
 

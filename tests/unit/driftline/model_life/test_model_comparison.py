@@ -14,7 +14,7 @@ from drift_worker.performance.money import Money, ValueMoney, money_of
 from drift_worker.performance.multiclass_metrics import ClassRows
 from drift_worker.performance.regression_metrics import ValueRows
 from driftline.model_life.model_comparison import METRICS, Comparison, compare, deciding, metric_of, rows_of
-from schemas.bundle import ClassBusiness
+from schemas.bundle.manifest import ClassBusiness
 from schemas.task import Multiclass, Regression
 
 MONEY = Money(true_positive=100.0, false_positive=-10.0)

@@ -14,7 +14,7 @@ from driftline.replay.event_source import EventSource, open_source
 from driftline.replay.injected_drift import DriftSpecError, parse_drift
 from driftline.training.spec import read_spec
 from driftline.training.train import train_bundle
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.features import UNSEEN
 

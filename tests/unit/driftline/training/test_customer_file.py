@@ -11,7 +11,7 @@ import pytest
 
 from driftline.training.customer_file import CustomerFileError, pandas_frames, read_customer_file
 from driftline.training.dataset import DatasetError, parse_number, read_features, read_table
-from schemas.bundle import DataFormat, Feature
+from schemas.bundle.inputs import DataFormat, Feature
 
 NAMES = ("age", "city", "fee")
 ROWS = [{"age": 34, "city": "Lyon", "fee": 1.5}, {"age": 7, "city": "Saint-Étienne", "fee": None}]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from driftline.training.spec import SpecError, parse_spec, read_spec
-from schemas.bundle import Business, EventMapping
+from schemas.bundle.inputs import EventMapping
+from schemas.bundle.manifest import Business
 
 SPECS = Path(__file__).parents[4] / "examples"
 

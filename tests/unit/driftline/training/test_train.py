@@ -24,15 +24,9 @@ from driftline.training.golden_rows import golden_values
 from driftline.training.spec import SpecError, parse_spec, read_spec
 from driftline.training.synthetic_customers import generate_customers
 from driftline.training.train import TrainingError, _split, drift_reference, measure, train, train_bundle
-from schemas.bundle import (
-    ClassBusiness,
-    EventMapping,
-    ValueBusiness,
-    manifest_bytes,
-    parse_manifest,
-    read_bundle,
-    write_bundle,
-)
+from schemas.bundle.files import read_bundle, write_bundle
+from schemas.bundle.inputs import EventMapping
+from schemas.bundle.manifest import ClassBusiness, ValueBusiness, manifest_bytes, parse_manifest
 from schemas.event import EventDecoder
 from schemas.features import UNSEEN, Layout
 from schemas.reference import Reference

@@ -11,7 +11,7 @@ from support import bundles
 from support.events import FEATURES, GOOD, GOOD_FEATURES, NOW_MS, Decoders, record
 
 from schemas.alert import Alert, AlertName, fingerprint
-from schemas.bundle import manifest_bytes
+from schemas.bundle.manifest import manifest_bytes
 from schemas.documents import export
 from schemas.documents.json_schema import event_schema
 from schemas.measurement import Bins, FeatureMeasurement, Level, Measurement, Sample, Window

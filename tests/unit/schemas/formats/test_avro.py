@@ -4,7 +4,7 @@ import pytest
 from support.avro_events import EVENT, SCHEMA, body, registered
 from support.events import FEATURES
 
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.formats.avro import Avro, decimal, json_value, time
 from schemas.formats.avro_schema import Node, parse
 from schemas.rejection_reasons import RejectedError

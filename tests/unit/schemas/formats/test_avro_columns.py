@@ -7,7 +7,7 @@ import pytest
 from support.avro_events import EVENT, SCHEMA, Known, body, framed, registered
 from support.events import FEATURES, NOW_MS, record
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.formats.avro import Avro
 

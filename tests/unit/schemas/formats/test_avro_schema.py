@@ -7,7 +7,7 @@ import pytest
 from support.avro_events import FIELDS, SCHEMA, registered
 from support.events import FEATURES
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.formats.avro_schema import parse, prepare
 from schemas.formats.registered import MisfitError, UnreadableSchemaError
 

@@ -8,7 +8,7 @@ from support.avro_events import Known, framed
 from support.events import FEATURES, GOOD, NOW_MS, Decoders, raw, record, with_features, without_feature
 
 from kafka_runtime.schema_registry.client import RegisteredSchema
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.formats.json_schema import JsonSchema
 from schemas.formats.registered import UnreadableSchemaError

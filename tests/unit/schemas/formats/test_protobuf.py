@@ -12,7 +12,7 @@ from support.events import FEATURES, NOW_MS, record
 from support.protobuf_events import EVENT, MAIN, PARTS, SCHEMA, body, message_class, registered
 from support.registry import SmallRegistry
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.formats import protobuf
 from schemas.formats.protobuf import Protobuf

@@ -7,7 +7,7 @@ from support.avro_events import Known, framed
 from support.events import FEATURES, NOW_MS, record
 from support.protobuf_events import EVENT, SCHEMA, WIDE, WIDE_EVENT, body, message_class, registered
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.event import EventDecoder
 from schemas.formats.protobuf import Protobuf
 from schemas.formats.protobuf_columns import time

@@ -4,7 +4,7 @@ import pytest
 from support.events import FEATURES
 from support.protobuf_events import SCHEMA, registered
 
-from schemas.bundle import EventMapping, Feature
+from schemas.bundle.inputs import EventMapping, Feature
 from schemas.formats.proto_text import MOST_PARTS
 from schemas.formats.protobuf import Protobuf
 from schemas.formats.protobuf_schema import messages_of, misfits

@@ -8,7 +8,7 @@ from support.avro_events import SCHEMA, Known, body, framed, registered
 from support.events import FEATURES, NOW_MS, record
 
 from kafka_runtime.schema_registry.client import RegisteredSchema
-from schemas.bundle import EventMapping
+from schemas.bundle.inputs import EventMapping
 from schemas.event import EventDecoder
 from schemas.validation import Rules
 

@@ -12,7 +12,7 @@ from support import bundles
 from support.events import GOOD, GOOD_FEATURES, NOW_MS, record
 from support.slow_model import PickyClassifier
 
-from schemas.bundle import Residuals
+from schemas.bundle.manifest import Residuals
 from schemas.prediction import ValueInterval, decode_class, decode_prediction, decode_value
 from schemas.validation import Rules
 from scorer.challenger.split import Split, is_challengers

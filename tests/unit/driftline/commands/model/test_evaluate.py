@@ -11,7 +11,8 @@ from support.events import GOOD_FEATURES
 from typer.testing import CliRunner
 
 from driftline.cli import app
-from schemas.bundle import ClassCalibration, Curve, ErrorCurve, Golden, read_bundle, write_bundle
+from schemas.bundle.files import read_bundle, write_bundle
+from schemas.bundle.manifest import ClassCalibration, Curve, ErrorCurve, Golden
 from schemas.reference import Reference
 
 

@@ -15,7 +15,7 @@ from support import bundles
 
 from driftline.commands.model.keys import keys, sign
 from driftline.errors import CommandError
-from schemas.bundle import BundleError
+from schemas.bundle.manifest import BundleError
 from scorer.model import load
 
 

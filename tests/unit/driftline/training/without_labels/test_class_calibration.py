@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from driftline.training.without_labels.class_calibration import calibrate_classes
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.features import Layout
 
 CLASSES = ("a", "b", "c")

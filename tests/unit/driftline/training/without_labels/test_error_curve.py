@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from driftline.training.without_labels.error_curve import error_curve
-from schemas.bundle import Feature
+from schemas.bundle.inputs import Feature
 from schemas.features import Layout
 
 LAYOUT = Layout((Feature(name="group", kind="categorical", categories=("x", "y")), Feature(name="age", kind="numeric")))

@@ -191,7 +191,7 @@ def _rows(run: Run) -> list[list[str]]:
                 NOT_MEASURED if share is None else f"{share:.2f}" if share >= 0.01 else f"{share:.4f}",
                 _number(figures.rate),
                 _number(figures.cpu_us, 1 if (figures.cpu_us or 0) < 100 else 0),
-                *(_age(figures, rate) for rate in run.plan.rates),
+                *(_age(figures, rate) if contestant.form == "json" else NOT_MEASURED for rate in run.plan.rates),
                 _number(figures.peak_bytes / 1e6 if figures.peak_bytes else None),
                 *([_number(figures.cold_start_s, 1)] if run.plan.rates else []),
             ]

@@ -237,6 +237,13 @@ def test_every_contestant_has_a_backlog_or_partitions_of_its_own(contestant):
     assert contestant.partitions == PARTITIONS or (contestant.kind, contestant.form) == ("ours", "json")
 
 
+def test_an_age_that_nobody_measures_is_not_one_that_was_missed():
+    """Event age is measured with the default envelope only."""
+    text = report.as_text(a_run({"driftline-avro": figures(1000.0)}))
+    assert report.CANNOT not in text
+    assert text.count(report.NOT_MEASURED) >= 3
+
+
 def test_without_rates_there_are_no_columns_for_them():
     """`--quick` looks at a backlog only."""
     text = report.as_text(a_run({"driftline": figures(1000.0, cold_start_s=None)}, Plan(rates=())))

@@ -12,7 +12,7 @@ from support.oracle import assert_exactly_once
 from support.stage import Stage
 from support.telco_tasks import write_task
 
-EVENTS = 12_000
+EVENTS = 20_000
 
 
 @pytest.mark.timeout(300)
@@ -26,7 +26,7 @@ def test_a_zombie_and_a_killed_scorer_lose_and_double_nothing(
     stage = Stage(broker, topic_prefix, bundle, tmp_path)
     try:
         sent = stage.send_customers(EVENTS, bad=Fraction(1, 50))
-        with stage.scorer(SCORER_MAX_BATCH_RECORDS="200") as zombie:
+        with stage.scorer(SCORER_MAX_BATCH_RECORDS="50") as zombie:
             stage.freeze_inside_a_transaction(zombie)
             with stage.scorer(SCORER_MAX_BATCH_RECORDS="200") as successor:
                 stage.reader.wait_for(len(stage.reader.answers) + 600)

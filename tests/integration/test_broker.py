@@ -139,6 +139,7 @@ def test_a_frozen_broker_is_silent_goes_on_and_leaves_nothing_behind():
         resource = ConfigResource(ResourceType.BROKER, "1")
         assert admin.describe_configs([resource])[resource].result(20)["message.max.bytes"].value == "123456"
         broker.suspend()
+        os.waitid(os.P_PID, broker.pid, os.WSTOPPED | os.WNOWAIT)  # a signal is not yet a stop
         with socket.create_connection(("127.0.0.1", broker.port), timeout=5) as client:
             # ApiVersions, version 0: size 10, key 18, version 0, correlation id 7, no client id.
             client.sendall(bytes.fromhex("0000000a 0012 0000 00000007 ffff"))
